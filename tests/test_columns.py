@@ -86,6 +86,48 @@ def test_json_lines_may_lack_keys(tmp_path):
     assert found["label"].words() == [None, "3"] and found["text"].text() == ["a", "b"]
 
 
+def test_words_of_numbers_are_written_alike_whatever_stands_beside_them(tmp_path):
+    mixed = "3\n3.0\n03\n+3.50\n-0\n1e5\n1e+05\nTrue\nfalse\n7 a\n9007199254740993\nN/A\n"
+    found = read_columns(written(tmp_path, "a.csv", f"x\n{mixed}"))["x"]
+    assert found.kind == "word" and found.words() == [
+        *("3", "3", "3", "3.5", "0", "1e5", "100000", "true", "false", "7 a", "9007199254740993", None)
+    ], "1e5 may be a code"
+    whole = read_columns(written(tmp_path, "b.csv", "x\n3\n9007199254740993\n"))["x"]
+    assert whole.kind == "number" and whole.words() == ["3", "9007199254740993"]
+
+
+def test_views_of_words_are_words(tmp_path):
+    if not hasattr(pyarrow, "string_view"):
+        pytest.skip("this pyarrow has no views")
+    words = pyarrow.array(["a", None, "b"], pyarrow.string_view())
+    parquet.write_table(pyarrow.table({"x": words}), tmp_path / "a.parquet")
+    found = read_columns(tmp_path / "a.parquet")["x"]
+    assert found.kind == "word" and found.words() == ["a", None, "b"]
+
+
+def test_names_that_are_odd(tmp_path):
+    """An end of a line in quotes, the nameless index of pandas, a quote inside of a name."""
+    two = written(tmp_path, "a.csv", '"a\nb",y\n1,2\n3,4\n')
+    assert names_in(two) == ("a\nb", "y") and read_columns(two)["a\nb"].numbers().tolist() == [1, 3]
+    index = written(tmp_path, "b.csv", ",y,x\n0,1,2\n1,3,4\n")
+    assert names_in(index) == ("column_1", "y", "x")
+    assert read_columns(index, only=["column_1"])["column_1"].numbers().tolist() == [0, 1]
+    inch = written(tmp_path, "c.csv", 'a 5",y\n1,2\n3,4\n')
+    assert names_in(inch) == ('a 5"', "y") and read_columns(inch)['a 5"'].numbers().tolist() == [1, 3]
+
+
+def test_a_quote_that_is_not_closed_is_named_by_its_line(tmp_path):
+    rows = 'x,y\n1,a\n2,"two\nlines"\n7,"oops\n8,b\n9,c\n'
+    for name, end in (("a.csv", ""), ("b.csv", "10,d")):
+        with pytest.raises(UserError, match="quote of the row that begins in line 5 is not closed"):
+            read_columns(written(tmp_path, name, rows + end))
+    packed = written(tmp_path, "c.csv.gz", gzip.compress(rows.encode()))
+    with pytest.raises(UserError, match="begins in line 5 is not closed"):
+        read_columns(packed)
+    fine = written(tmp_path, "d.csv", 'x,y\n1,5" pipe\n2,"a ""b"""\n')
+    assert read_columns(fine)["y"].text() == ['5" pipe', 'a "b"'], "an odd number of quotes, all well"
+
+
 def test_text_stays_as_it_is(tmp_path):
     path = written(tmp_path, "a.csv", 'text,label\n007,x\n"two\nlines ",y\nnull,z\n,x\n')
     assert read_columns(path, as_text=["text"])["text"].text() == ["007", "two\nlines ", "null", ""]

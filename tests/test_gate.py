@@ -66,9 +66,14 @@ def test_the_sentence_has_both_numbers_and_what_to_do():
     assert found["text"] == (
         "nothing is to be gained from this teacher: on 100 validation rows its accuracy is 53.0% "
         "and that of the student alone 70.0%, a lead of -17.0 points, where two standard errors of the "
-        "paired difference are 9.0; train it longer where it is trained by steps "
-        "(teacher_pretrain.steps), give it more labels (dataset.labelled), or choose another (teacher=)"
+        "paired difference are 9.0; train it longer (teacher_pretrain.steps), give it more labels "
+        "(dataset.labelled), or choose another (teacher=)"
     )
+    fitted = gate.hold_against(*rows(50, 3, 20, 27), "the student alone", ACCURACY, learns="fitted")
+    assert fitted["text"].endswith(
+        "are 9.0; give it more labels (dataset.labelled) or other settings (teacher.KEY=), or choose another "
+        "(teacher=)"
+    ), "no steps are made of it"
     assert (
         "only more validation rows could show so small a lead to be real (dataset.validation)"
         in gate.hold_against(*rows(60, 20, 10, 10), "x", ACCURACY)["text"]
@@ -197,6 +202,7 @@ def ask(found, **pseudo_label):
     plan = types.SimpleNamespace(
         class_weights="none",
         headline="last",
+        teachers=(),
         pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label,
     )
     steps.gate(store, plan, None, None, None)
@@ -274,3 +280,34 @@ def test_a_run_keeps_what_the_gate_found(trained):
     )
     assert f"The gate: {run['gate']['text'][:40]}" in (trained / "outputs/runs/a=b/report.md").read_text()
     assert run["gate"]["gain"] == (run["gate"]["text"] not in run["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("teachers", "how"),
+    [
+        ([("training", False)], "steps"),
+        ([(None, True)], "fitted"),
+        ([("training", True)], "fitted"),
+        ([(None, False)], "taken"),
+        ([(None, True), ("training", False)], "steps"),
+        ([(None, False), (None, True)], "fitted"),
+    ],
+)
+def test_the_remedy_is_for_how_the_teachers_came_to_be(teachers, how):
+    setups = [types.SimpleNamespace(training=training, fitted=fitted) for training, fitted in teachers]
+    assert steps._how_it_learns(setups) == how
+    asked = []
+    store = types.SimpleNamespace(
+        listener=Heard(),
+        run=lambda stage, **inputs: (
+            asked.append(inputs) or types.SimpleNamespace(json=lambda name: {"gain": True, "text": ""})
+        ),
+    )
+    plan = types.SimpleNamespace(
+        class_weights="none",
+        headline="last",
+        teachers=setups,
+        pseudo_label={"gate": "warn", "near_chance": None},
+    )
+    steps.gate(store, plan, None, None, None)
+    assert asked[0].get("learns", "steps") == how

@@ -49,7 +49,7 @@ MINE = {"bigger": {"words": "bigger student", "short": "bigger", "colour": "#112
 def network(test: float, train: float = 0.45, figures: tuple = (RESIDUALS,)) -> dict[str, Any]:
     measured = {
         "train": {"rmse": train, "r2": 0.9, "n": 50},
-        "validation": {"rmse": test + 0.01, "r2": 0.8, "n": 20},
+        "validation": {"rmse": test + 0.01, "r2": 0.8, "n": 50},
         "test": {"rmse": test, "r2": 1 - test / 2, "n": 100, "figures": list(figures)},
     }
     sizes = {"model": "mlp", "parameters": 1000, "bytes": 4000, "flops": 2000, "latency_ms": 0.1}
@@ -178,6 +178,45 @@ def test_a_teacher_overfits_by_a_share_of_what_it_has_learned(train, warned):
     if warned:
         assert said[0].startswith("The teacher overfits: 0.270 less on its training rows than on validation")
     assert not overfits({**found, "floor": None}, "last"), "without an end or a floor nobody knows"
+
+
+@pytest.mark.parametrize(
+    ("n", "train", "warned"),
+    # two standard errors of .51 are .114 on 40 rows and .294 on 6
+    [(40, 0.42, False), (40, 0.38, True), (6, 0.25, False), (6, 0.20, True)],
+)
+def test_a_gap_on_few_validation_rows_is_noise(n, train, warned):
+    floor = {"validation": {"value": 0.6}}
+    found = made_up(teacher=network(0.5, train=train), floor=floor)
+    found["teacher"]["last"]["validation"]["n"] = n
+    assert overfits(found, "last") is warned
+    for split in found["teacher"]["last"].values():
+        split["mae"] = split.pop("rmse")
+    found |= {"metric": RMSE | {"name": "mae"}, "metrics": [RMSE | {"name": "mae"}]}
+    for rows in (29, 30):  # of a metric whose error is not known 30 rows are asked for
+        found["teacher"]["last"]["validation"]["n"] = rows
+        assert overfits(found, "last") is (rows == 30)
+
+
+def test_advice_is_for_the_kind_of_teacher():
+    def advice(**more):
+        said = result_warnings(made_up(teacher=network(0.5, train=0.24) | more), "last")
+        return next(line for line in said if "overfits" in line).partition("; ")[2]
+
+    assert "teacher_pretrain.augment" in advice(steps=100)
+    assert advice(steps=0, fitted=True) == (
+        "try settings with which it fits less closely (teacher.KEY=), another (teacher=) or more labels"
+    )
+    assert "teacher_pretrain" not in advice(steps=0)
+
+
+def test_a_teacher_alone_that_was_fitted_has_no_best_weights_to_lack():
+    alone = made_up() | {"baseline": None, "student": None}
+    alone = {key: value for key, value in alone.items() if value is not None}
+    alone["teacher"] = {key: value for key, value in network(0.5).items() if key != "best"} | {"steps": 0}
+    assert not any("headline" in line for line in result_warnings(alone, "best"))
+    alone["teacher"]["steps"] = 10
+    assert any("headline=best needs a validation split" in line for line in result_warnings(alone, "best"))
 
 
 # Tables

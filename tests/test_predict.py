@@ -647,3 +647,32 @@ def test_exports_and_checkpoints(trained_here, capsys):
     assert "does not have the content that was exported" in said(
         ["alone", "data=outputs", "to=x.csv", *CPU], capsys
     )
+
+
+def test_a_category_that_is_missing_is_no_new_word(tmp_path):
+    """Also one of which only the test file had a row, so that it has a code and no place in the network."""
+    file = tmp_path / "new.csv"
+    file.write_text("town,x\nBern,1\n,2\nRome,3\n?,4\nOslo,5\n4,6\n4.0,7\n")
+    for categories, codes in (
+        (["4", "Bern", "Oslo"], [0, 1]),
+        (["(missing)", "4.0", "Bern", "Oslo"], [2, 1]),
+    ):
+        table = NewTable(file, [{"name": "town", "categories": categories, "codes": codes}])
+        (block,) = table.blocks(9)
+        here, none = [categories.index("Bern"), categories.index("Oslo")], len(categories)
+        missing = 0 if "(missing)" in categories else none
+        four = here[0] - 1
+        assert block.inputs[:, 0].tolist() == [here[0], missing, none, missing, here[1], four, four]
+        assert table.notes() == [
+            "columns that the network does not read: x",
+            "town holds words that training has never seen: in 2 of 7 rows",
+            "town lacks values, and lacked none in training, so that no category stands there: in 2 of 7 "
+            "rows",
+        ]
+
+
+def test_rows_behind_a_quote_that_is_not_closed_are_refused(tmp_path):
+    file = tmp_path / "new.csv"
+    file.write_text('town,age,x\nBern,1,2\n"Rome,1,2\nBern,1,2\n')
+    with pytest.raises(UserError, match="begins in line 3 is not closed"):
+        NewTable(file, COLUMNS)

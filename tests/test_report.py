@@ -273,6 +273,24 @@ def test_teacher_overfits_beyond_fifteen_points(validation, warned):
     assert any("overfits" in line for line in said) == warned
 
 
+def test_a_gap_on_few_validation_rows_is_noise():
+    """Two standard errors of 75% on 12 rows are 25 points."""
+    for n, warned in ((12, False), (13, True)):
+        found = results(teacher=0.75, alone=0.7, student=0.8, train=1.0)
+        found["teacher"]["last"]["validation"]["n"] = n
+        assert any("overfits" in line for line in result_warnings(found, "last")) is warned
+
+
+def test_accuracies_of_100_per_cent_have_no_error_of_0():
+    said = result_sentences(results(teacher=1.0, alone=1.0, student=1.0, n=100), "last")
+    assert (
+        "Caution: 100 test rows, all or none of them right, so each accuracy is good to about 3.0 points "
+        "(95%, rule of three); one seed: compare several with -m seed=0,1,2."
+    ) in said
+    said = result_sentences(results(teacher=1.0, alone=0.9, student=1.0, n=100), "last")
+    assert any("good to about 3.0 points (one binomial standard error)" in line for line in said)
+
+
 def test_a_student_that_is_worse_is_reported_and_the_teacher_is_left_to_the_gate():
     assert [
         "worse than the student alone" in line

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kdx.core.errors import UserError
 from kdx.data.columns import NO_VALUE, Columns, name_some, reads_as_number
-from kdx.data.opening import header_line, not_utf8, open_file, said
+from kdx.data.jsonl import broken_line, read_jsonl
+from kdx.data.opening import header_line, not_utf8, quoted_header, said
+from kdx.data.quotes import check_quotes
 
 if TYPE_CHECKING:
     import pyarrow
@@ -22,7 +24,6 @@ BATCH_ROWS = 1 << 16
 _BLOCK = 1 << 21
 """Bytes of a CSV file that are looked at together; what its columns hold is guessed by the first so many."""
 _LINES = (".jsonl", ".ndjson")
-_JSON_KINDS = {str: "a word", float: "a number", bool: "true or false", list: "a list", dict: "an object"}
 
 
 class Pass(Protocol):
@@ -63,9 +64,25 @@ class ColumnFile:
             try:
                 for columns in self._batches():
                     found.add(columns)
+                self._check_quotes()
                 return found
             except _SeenOtherwise:
                 continue
+
+    def as_words(self, names: Collection[str]) -> ColumnFile:
+        """The file, of which these columns are read as the words that stand there: of CSV and TSV, whose
+        numbers and days would be made out else; other files say what they hold."""
+        import pyarrow
+
+        if _ending(self.path) == ".parquet" or _ending(self.path) in _LINES or not names:
+            return self
+        return replace(self, types={**self.types, **dict.fromkeys(names, pyarrow.string())})
+
+    def _check_quotes(self) -> None:
+        kind = _ending(self.path)
+        if kind != ".parquet" and kind not in _LINES:
+            with said(self.path):
+                check_quotes(self.path, _header(self.path, kind)[1])
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[Columns]:
         """The columns, at most so many rows at a time, in order; what they hold is settled before. A column
@@ -82,7 +99,7 @@ class ColumnFile:
         if kind == ".parquet":
             whole = self._of_parquet(rows)
         elif kind in _LINES:
-            table = _jsonl(self.path)
+            table = read_jsonl(self.path)
             whole = iter([table.select(list(filter(self.takes, table.column_names)))])
         else:
             whole = self._of_csv(kind)
@@ -115,7 +132,9 @@ class ColumnFile:
         _check_names(self.path, names)
         missing = {shape(word) for word in NO_VALUE for shape in (str, str.upper, str.capitalize)} | {"NaN"}
         settings: dict[str, Any] = {
-            "read_options": csv.ReadOptions(use_threads=False, block_size=self.block),
+            "read_options": csv.ReadOptions(
+                use_threads=False, block_size=self.block, column_names=names, skip_rows_after_names=1
+            ),
             "parse_options": csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             "convert_options": csv.ConvertOptions(
                 null_values=sorted(missing),
@@ -217,14 +236,22 @@ def names_in(path: Path) -> tuple[str, ...]:
             with said(path):
                 found = json.loads(header_line(path) or "{}")
         except UserError as error:
-            raise _broken_line(path) or error from None
+            raise broken_line(path) or error from None
         if not isinstance(found, dict):
             raise UserError(f'\'{path}\' must hold an object a line, such as {{"text": ..., "label": ...}}')
         return tuple(found)
     import csv
+    import io
 
-    line = header_line(path)
-    return tuple(next(csv.reader([line], delimiter=delimiter_of(line, kind)), ()))
+    text = quoted_header(path)
+    found = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, kind))
+    return tuple(name if name.strip() else nameless(place) for place, name in enumerate(next(found, ())))
+
+
+def nameless(place: int) -> str:
+    """What a column is called whose name in the header is empty, as that of the index that pandas writes.
+    place: from 0."""
+    return f"column_{place + 1}"
 
 
 def _ending(path: Path) -> str:
@@ -245,8 +272,8 @@ def delimiter_of(line: str, kind: str) -> str:
 
 def _header(path: Path, kind: str) -> tuple[Sequence[str], str]:
     """(the names of the columns, what stands between them) of a CSV or TSV file"""
-    line = header_line(path)
-    if not line.strip():
+    text = quoted_header(path)
+    if not text.splitlines()[:1] or not text.splitlines()[0].strip():
         raise UserError(f"'{path}' has no header: its first line is empty, and should hold names of columns")
     names = names_in(path)
     if names and all(reads_as_number(name) for name in names):
@@ -254,57 +281,9 @@ def _header(path: Path, kind: str) -> tuple[Sequence[str], str]:
             f"'{path}' has no header: its first line holds numbers ({name_some(names, 4)}), and should hold "
             "the names of the columns"
         )
-    return names, delimiter_of(line, kind)
+    return names, delimiter_of(text, kind)
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"'{path}' has two columns that are called '{twice[0]}': rename one")
-
-
-def _jsonl(path: Path) -> pyarrow.Table:
-    from pyarrow import json
-
-    size = min(max(path.stat().st_size, 1 << 20), 1 << 28)
-    try:
-        with said(path):
-            table = json.read_json(path, read_options=json.ReadOptions(block_size=size))
-    except UserError as error:
-        raise _broken_line(path) or error from None
-    try:
-        table.validate(full=True)  # the reader lets bytes pass that are not UTF-8
-    except ValueError:
-        raise not_utf8(path) from None
-    return table
-
-
-def _broken_line(path: Path) -> UserError | None:
-    """The first line that is no object, or in which a column holds another kind of thing than before: Arrow
-    names no line. None: there is none.
-    """
-    import json
-
-    kinds: dict[str, tuple[type, int]] = {}
-    with said(path), open_file(path) as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                found = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError:
-                return not_utf8(path)
-            except ValueError as error:
-                return UserError(
-                    f"line {number:,} of '{path}' is no JSON object: {error}; write an object a line"
-                )
-            if not isinstance(found, dict):
-                return UserError(f"line {number:,} of '{path}' is no JSON object: write an object a line")
-            for name, value in found.items():
-                kind: type = float if type(value) is int else type(value)
-                before, where = kinds.setdefault(name, (kind, number)) if value is not None else (kind, 0)
-                if before is not kind:
-                    return UserError(
-                        f"line {number:,} of '{path}' has {_JSON_KINDS[kind]} in '{name}', and line "
-                        f"{where:,} {_JSON_KINDS[before]}: a column holds one kind of value"
-                    )
-    return None

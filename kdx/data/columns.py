@@ -4,6 +4,7 @@ missing whatever they are called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,10 @@ class Column:
         return values.cast(pyarrow.float64(), safe=False).to_numpy().astype(np.float64)
 
     def words(self) -> list[str | None]:
-        """Each value as a word, None where it is missing: 3 and 3.0 are "3", true is "true". For classes and
-        categories.
+        """Each value as a word, None where it is missing: 3 and 3.0 are "3", true and TRUE are "true", in
+        columns of words too. For classes and categories.
         """
-        return [None if word is None or word.strip().lower() in NO_VALUE else word for word in self.text()]
+        return [None if word is None else plain_word(word) for word in self.text()]
 
     def text(self) -> list[str | None]:
         """Each value as it stands, with all its spaces, None only where there is none at all."""
@@ -125,8 +126,28 @@ def reads_as_number(word: str) -> bool:
     return True
 
 
+_DECIMAL = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]\d+)?\s*", re.IGNORECASE | re.ASCII)
+
+
+def plain_word(word: str) -> str | None:
+    """A word as classes and categories have it, None where it stands for a missing value: a number and a flag
+    are written alike whether the column has other words beside them or not (3, 3.0 and 03 are "3").
+    """
+    small = word.strip().lower()
+    if small in NO_VALUE:
+        return None
+    if small in ("true", "false"):
+        return small
+    if not _DECIMAL.fullmatch(word):
+        return word
+    whole = small.lstrip("+-").isdigit()
+    return str(int(small)) if whole else plain_number(float(small))
+
+
 def plain_number(value: Any) -> str:
     """3 and 3.0 are "3"."""
+    if isinstance(value, int):
+        return str(value)
     return str(int(value)) if value == value // 1 and abs(value) < 2**53 else repr(float(value))
 
 
@@ -141,7 +162,8 @@ def _kind(values: pyarrow.ChunkedArray) -> str:
         return FLAG
     if types.is_integer(inner) or types.is_floating(inner) or types.is_decimal(inner):
         return NUMBER
-    if types.is_string(inner) or types.is_large_string(inner):
+    views = getattr(types, "is_string_view", None)  # newer than the oldest pyarrow that kdx takes
+    if types.is_string(inner) or types.is_large_string(inner) or (views and views(inner)):
         return WORD
     return TIME if types.is_temporal(inner) else OTHER
 

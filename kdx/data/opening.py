@@ -41,6 +41,17 @@ def header_line(path: Path) -> str:
         return file.readline(1 << 20).decode("utf-8-sig").rstrip("\r\n")
 
 
+def quoted_header(path: Path) -> str:
+    """`header_line` of a CSV or TSV file: names in quotes may hold ends of lines."""
+    text = ""
+    with said(path), open_file(path) as file:
+        while len(text) < 1 << 20 and (line := file.readline(1 << 20)):
+            text += line.decode("utf-8" if text else "utf-8-sig")
+            if text.count('"') % 2 == 0:
+                return text
+    return text if text.count("\n") < 2 else header_line(path)  # a quote inside of a name, as of 5"
+
+
 def not_utf8(path: Path) -> UserError:
     """What is said of a file that is not UTF-8: the first line that is not."""
     with open_file(path) as file:

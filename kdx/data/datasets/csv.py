@@ -91,6 +91,12 @@ class Csv:
             raise UserError(
                 f"dataset.target must name the column to be predicted; '{train}' has {name_some(known)}"
             )
+        if twice := sorted({name for name in self._targets if self._targets.count(name) > 1}):
+            raise UserError(f"dataset.target names '{twice[0]}' twice: name each column once")
+        if both := [name for name in self._targets if name in self._ignore]:
+            raise UserError(
+                f"dataset.ignore leaves out '{both[0]}', which dataset.target names: take it out of one"
+            )
         for name in self._ignore:
             need_column(train, known, name, "dataset.ignore")
 

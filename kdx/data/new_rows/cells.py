@@ -4,7 +4,6 @@ holds by all of its values, for readers who know what it must hold."""
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import itertools
 import json
@@ -16,11 +15,10 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.data.column_files import ColumnFile, delimiter_of, ending, names_in
-from kdx.data.columns import NO_VALUE, name_some, plain_number
-from kdx.data.opening import header_line, open_file, said
+from kdx.data.columns import NO_VALUE, name_some, plain_number, plain_word
+from kdx.data.opening import open_file, quoted_header, said
+from kdx.data.quotes import rows_of_cells
 
-LONGEST_CELL = 1 << 27
-"""Characters of a cell of a CSV file at most."""
 _LOOKED_AT = 1000
 """JSON lines whose keys are looked at before any row is read."""
 
@@ -55,7 +53,7 @@ def read_cells(path: Path, wanted: Sequence[str], size: int) -> Iterator[CellBlo
 def cell_word(cell: Any) -> str | None:
     """As kdx.data.columns.Column.words has it: None where the value is missing."""
     text = cell_text(cell)
-    return None if text is None or text.strip().lower() in NO_VALUE else text
+    return None if text is None else plain_word(text)
 
 
 def cell_text(cell: Any) -> str | None:
@@ -85,13 +83,9 @@ def _lines(path: Path) -> Iterator[Any]:
         if kind in (".jsonl", ".ndjson"):
             yield from (line for line in file if line.strip())
             return
-        csv.field_size_limit(LONGEST_CELL)
-        rows = csv.reader(file, delimiter=delimiter_of(header_line(path), kind))
-        try:
-            next(rows, None)
-            yield from (row for row in rows if row)
-        except csv.Error as error:
-            raise ValueError(f"line {rows.line_num}: {error}") from error
+        rows = rows_of_cells(path, file, delimiter_of(quoted_header(path), kind))
+        next(rows, None)
+        yield from (row for row in rows if row)
 
 
 def _text(path: Path, wanted: Sequence[str], size: int) -> Iterator[CellBlock]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.data.column_files import ENDINGS, ending
+from kdx.data.columns import plain_word
 from kdx.data.new_rows.cells import CellBlock, cell_number, cell_word, check_columns, read_cells, rows_in
 from kdx.data.new_rows.rows import ROW_COLUMN, NewRows, RowBlock, check_there
 from kdx.data.phrases import few
@@ -37,15 +38,18 @@ class NewTable(NewRows):
         further = check_columns(place, self._read, "the network")
         self._notes = [f"columns that the network does not read: {few(further)}"] if further else []
         self._codes = {
-            column["name"]: {word: code for code, word in enumerate(column["categories"])}
+            column["name"]: _codes_of(column["categories"])
             for column in columns
             if column.get("categories") is not None
         }
+        self._never = {column["name"]: _unseen(column) for column in columns}
+        self._none = {column["name"]: len(column.get("categories") or ()) for column in columns}
         self.count, self.unread = rows_in(place), []
         if not self.count:
             raise UserError(f"'{place}' has no rows")
         self._unknown: Counter[str] = Counter()
         self._filled: Counter[str] = Counter()
+        self._lacking: Counter[str] = Counter()
 
     def blocks(self, size: int) -> Iterator[RowBlock]:
         for cells in read_cells(self._path, self._read, size):
@@ -62,6 +66,7 @@ class NewTable(NewRows):
         for counts, what in (
             (self._unknown, "holds words that training has never seen"),
             (self._filled, "lacks values, and lacked none in training, so that the mean stands there"),
+            (self._lacking, "lacks values, and lacked none in training, so that no category stands there"),
         ):
             found += [f"{name} {what}: in {rows:,} of {self.count:,} rows" for name, rows in counts.items()]
         return found
@@ -81,10 +86,9 @@ class NewTable(NewRows):
     def _code(self, name: str, cell: Any) -> int:
         codes, word = self._codes[name], cell_word(cell)
         code = codes.get(MISSING_WORD if word is None else word)
-        if code is None:
-            self._unknown[name] += 1
-            return len(codes)
-        return code
+        if code is None or code in self._never[name]:
+            (self._lacking if word is None else self._unknown)[name] += 1
+        return self._none[name] if code is None else code
 
     def _numbers(self, values: np.ndarray, place: int, cells: CellBlock, why: dict[int, str]) -> None:
         """Fills a column of numbers, and that which flags its missing ones."""
@@ -105,3 +109,18 @@ class NewTable(NewRows):
                 why.setdefault(number, f"{column['name']} is {value:g}, and rows hold up to {_LARGEST:.1e}")
             else:
                 values[row, place] = value
+
+
+def _codes_of(categories: Sequence[str]) -> dict[str, int]:
+    """Word -> its code, written as `cell_word` has it: older runs have words as they stood in the file."""
+    found: dict[str, int] = {}
+    for code, word in enumerate(categories):
+        found.setdefault(plain_word(word) or word, code)
+    return found
+
+
+def _unseen(column: Mapping[str, Any]) -> set[int]:
+    """Codes of words of the test file alone. Where words share a place they count as one of these."""
+    if "codes" not in column or column.get("others"):
+        return set()
+    return set(range(len(column["categories"]))) - set(column["codes"])

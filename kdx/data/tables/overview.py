@@ -172,7 +172,7 @@ class Looked:
             if column.kind == NUMBER and self.numbers.whole and identifies(self.name):
                 self.different = self.different or DifferentValues()
                 self.different.add(numbers[~np.isnan(numbers)].view(np.int64))
-        if column.kind == WORD or self.target:
+        if column.kind in (WORD, EMPTY) or self.target:
             self.words.add(column.words(), rows)
 
     @property

@@ -17,7 +17,7 @@ from kdx.data.phrases import few
 from kdx.data.raw import Description, Note, RowNames
 from kdx.data.stored import Writer, Writers
 from kdx.data.tables import rows
-from kdx.data.tables.kinds import MISSING_WORD, ColumnPlan, add_column
+from kdx.data.tables.kinds import MISSING_WORD, ColumnPlan, add_column, alike
 from kdx.data.tables.overview import Overview, without_target
 from kdx.data.tables.rows import Table
 from kdx.data.tables.target import Target, read_target
@@ -164,6 +164,8 @@ def plan_table(parts: Mapping[str, Overview], targets: Sequence[str], kind: str)
     for name in targets:
         need_column(train.path, train.names, name, "dataset.target")
     _check_columns(parts, targets)
+    _check_targets_there(parts, targets)
+    parts = alike(parts)
     for name in train.names:
         if name not in targets:
             add_column(found, name, parts)
@@ -174,10 +176,13 @@ def plan_table(parts: Mapping[str, Overview], targets: Sequence[str], kind: str)
     if not found.columns:
         raise UserError(
             f"no column of '{train.path}' is left to tell the target by: "
-            + "; ".join(f"{name}: {why}" for name, why in list(found.dropped.items())[:3])
+            + (
+                "; ".join(f"{name}: {why}" for name, why in list(found.dropped.items())[:3])
+                or "it has no other"
+            )
         )
     target = read_target(parts, targets, kind, found.notes)
-    _check_parts(parts, targets, found.notes)
+    _note_unknown(parts, found.notes)
     return Plan(parts, target, tuple(found.columns), found.dropped, tuple(found.notes))
 
 
@@ -192,12 +197,16 @@ def _check_columns(parts: Mapping[str, Overview], targets: Sequence[str]) -> Non
             )
 
 
-def _check_parts(parts: Mapping[str, Overview], targets: Sequence[str], notes: list[Note]) -> None:
+def _check_targets_there(parts: Mapping[str, Overview], targets: Sequence[str]) -> None:
+    for part, held in parts.items():
+        if part != "unlabelled" and held.unknown == held.rows and set(targets) <= set(held.names):
+            raise UserError(f"no row of '{held.path}' has a target ({', '.join(targets)})")
+
+
+def _note_unknown(parts: Mapping[str, Overview], notes: list[Note]) -> None:
     for part, held in parts.items():
         if part == "unlabelled" or not held.unknown:
             continue
-        if held.unknown == held.rows:
-            raise UserError(f"no row of '{held.path}' has a target ({', '.join(targets)})")
         then = "join the pool" if part == "train" else "are left out"
         notes.append(
             (f"{held.unknown:,} of {held.rows:,} rows of {held.path.name} have no target, and {then}", "info")

@@ -74,7 +74,7 @@ def _classes(with_truth: Mapping[str, Overview], name: str) -> Target:
     train = with_truth["train"]
     looked = train.columns[name]
     _check_few(train, looked)
-    words = {part: _counted(held, name) for part, held in with_truth.items()}
+    words = {part: _counted(held, name, looked.kind) for part, held in with_truth.items()}
     classes = _sorted(set(words["train"]))
     if len(classes) < 2:
         raise UserError(
@@ -106,8 +106,10 @@ def _check_few(train: Overview, looked: Looked) -> None:
         )
 
 
-def _counted(held: Overview, name: str) -> Counter[str]:
-    counts = held.columns[name].words.counts
+def _counted(held: Overview, name: str, kind: str) -> Counter[str]:
+    """kind: of the column in the file to train with: what is words there is read as words everywhere."""
+    looked = held.columns[name]
+    counts = looked.words.counts if looked.kind == kind else None
     return count_words(held.file, name) if counts is None else counts
 
 
@@ -141,7 +143,7 @@ def _check_numbers(held: Overview, name: str, part: str) -> None:
     column = held.columns[name]
     called = f"the target '{name}' of '{held.path}'"
     if column.kind not in (NUMBER, FLAG, EMPTY):
-        stray = stray_of(column)
+        stray = stray_words(column) if part != "train" and column.words.strays else stray_of(column)
         holds = "words" if column.kind == WORD else "no numbers"
         raise UserError(
             f"{called} holds {holds}{f' ({stray})' if stray else ''}: set "
@@ -185,6 +187,12 @@ def stray_of(column: Looked) -> str:
         return ""
     if not words.strays:
         return "they are in quotes"
+    return stray_words(column)
+
+
+def stray_words(column: Looked) -> str:
+    """ "row 8 has 'unknown' (and 2 more)": the first of its words that is no number."""
+    words = column.words
     return f"row {words.first + 1:,} has '{words.stray}'{_more(words.strays)}"
 
 

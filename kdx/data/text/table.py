@@ -12,7 +12,7 @@ import numpy as np
 from kdx.core import snapshot
 from kdx.core.errors import UserError, nearest
 from kdx.data.column_files import ColumnFile, changed_meanwhile, names_in
-from kdx.data.columns import EMPTY, NUMBER, TIME, WORD, Columns, kind_of
+from kdx.data.columns import EMPTY, FLAG, NUMBER, TIME, WORD, Columns, kind_of
 from kdx.data.phrases import few
 from kdx.data.raw import Note, RowNames
 from kdx.data.text.rows import Part
@@ -22,7 +22,7 @@ PLAIN_TEXT = (
 )
 PLAIN_LABEL = "label labels class classes category target sentiment topic label_text y".split()
 """Names of columns that are plain enough to be taken without being asked for, the plainest first."""
-_HOLDS = {NUMBER: "numbers", TIME: "days or times"}
+_HOLDS = {NUMBER: "numbers", FLAG: "true and false", TIME: "days or times"}
 
 
 @dataclass
@@ -84,8 +84,8 @@ def read_text_table(path: Path, text: str | None, label: str | None, labelled: b
     if (kind := kind_of(found.kinds)) not in (WORD, EMPTY):
         example = f" ({found.example[:40]}, say)" if found.example else ""
         raise UserError(
-            f"the column '{wanted}' of '{path}' holds {_HOLDS.get(kind, 'no text')}{example}, and not text: "
-            f"name another with dataset.text=COLUMN; there are {_list(known)}"
+            f"the column '{wanted}' of '{path}' holds {_HOLDS.get(kind, 'lists, bytes or the like')}"
+            f"{example}, and no text: name another with dataset.text=COLUMN; there are {_list(known)}"
         )
     return found
 

@@ -232,8 +232,16 @@ def gate(
     """
     mode, old = experiment.pseudo_label["gate"], experiment.pseudo_label["near_chance"]
     best: dict[str, Any] = {"which": "best"} if experiment.headline == "best" else {}
+    how = _how_it_learns(experiment.teachers)
+    learns: dict[str, Any] = {} if how == "steps" else {"learns": how}
     found = store.run(
-        GATE, data=data, answers=answers, alone=trained, class_weights=experiment.class_weights, **best
+        GATE,
+        data=data,
+        answers=answers,
+        alone=trained,
+        class_weights=experiment.class_weights,
+        **best,
+        **learns,
     ).json("gate.json")
     if old:
         store.listener.note(
@@ -247,3 +255,10 @@ def gate(
         if mode == "error":
             raise UserError(f"{found['text']}. To go on all the same: pseudo_label.gate=warn")
         store.listener.note("gate", found["text"], "warning")
+
+
+def _how_it_learns(teachers: Sequence[TeacherSetup]) -> str:
+    """ "steps" where any of them is trained by steps, else "fitted" where any is, else "taken"."""
+    if any(teacher.training is not None and not teacher.fitted for teacher in teachers):
+        return "steps"
+    return "fitted" if any(teacher.fitted for teacher in teachers) else "taken"

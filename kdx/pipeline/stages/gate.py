@@ -23,6 +23,15 @@ from kdx.training.runtime import Runtime
 BY_ROW = {"last": "validation.by_row.npy", "best": "validation.best_by_row.npy"}
 """What a training leaves for it."""
 
+REMEDIES = {
+    "steps": "train it longer (teacher_pretrain.steps), give it more labels (dataset.labelled), or choose "
+    "another (teacher=)",
+    "fitted": "give it more labels (dataset.labelled) or other settings (teacher.KEY=), or choose another "
+    "(teacher=)",
+    "taken": "choose another (teacher=), or train it further (teacher_pretrain.steps)",
+}
+"""What to do, by how a teacher came to be: trained by steps, fitted at once, or taken as it is."""
+
 
 def run(
     work: Work,
@@ -33,10 +42,12 @@ def run(
     alone: Artifact | None,
     class_weights: str,
     which: str = "last",
+    learns: str = "steps",
 ) -> None:
     """answers: of the teacher. alone: the student alone, None where it is not trained: then who knows
     nothing, and gives every row the best same answer. class_weights: none, or balanced, as in every training
-    of the run. which: of the student alone the weights that are compared, last or best.
+    of the run. which: of the student alone the weights that are compared, last or best. learns: how the
+    teacher came to be, see `REMEDIES`.
 
     Files: gate.json, see `hold_against`.
     """
@@ -63,7 +74,7 @@ def run(
     metric, weights = (
         task.balanced_rows(tree(np.asarray, truth)) if class_weights == "balanced" else (task.paired, None)
     )
-    work.write_json("gate.json", hold_against(taught, other, against, metric, weights))
+    work.write_json("gate.json", hold_against(taught, other, against, metric, weights, learns))
 
 
 def _not_answered(answers: Artifact, rows: int) -> str:
@@ -76,13 +87,18 @@ def _not_answered(answers: Artifact, rows: int) -> str:
 
 
 def hold_against(
-    taught: np.ndarray, other: np.ndarray, against: str, metric: Metric, weights: np.ndarray | None = None
+    taught: np.ndarray,
+    other: np.ndarray,
+    against: str,
+    metric: Metric,
+    weights: np.ndarray | None = None,
+    learns: str = "steps",
 ) -> dict[str, Any]:
     """(N,), (N,): `Task.by_row` of the teacher and of the other -> {"gain": whether the teacher is better by
     two standard errors of the paired difference, "metric": its name, "teacher", "alone": of both, "against":
     whose the other is, "difference" (above 0 where the teacher is better), "standard_error", "n", "text"}.
 
-    weights: (N,) of `Task.balanced_rows`, None: all rows weigh alike.
+    weights: (N,) of `Task.balanced_rows`, None: all rows weigh alike. learns: see `REMEDIES`.
     """
     n = len(taught)
     apart = (1 if metric.more else -1) * (taught.astype(float) - other)
@@ -96,10 +112,7 @@ def hold_against(
         f"{metric.text(there)}, a lead of {metric.difference(difference)}{unit}, "
         f"where two standard errors of the paired difference are {doubt}"
     )
-    remedy = (
-        "train it longer where it is trained by steps (teacher_pretrain.steps), give it more labels "
-        "(dataset.labelled), or choose another (teacher=)"
-    )
+    remedy = REMEDIES[learns]
     if difference > 0:
         remedy += "; only more validation rows could show so small a lead to be real (dataset.validation)"
     text = (

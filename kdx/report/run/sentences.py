@@ -16,6 +16,7 @@ from kdx.report.run.verdict import (
     settle,
     standard_error,
     summary,
+    unseen_share,
 )
 from kdx.tasks import chance
 from kdx.tasks.shown import counting_metric
@@ -171,6 +172,11 @@ def _caution(results: Mapping, used: str, counts: Metric) -> list[str]:
         return [f"Caution: {n} test rows, and {several}"]
     values = [score(results, role, used) for role in ("baseline", "student")]
     error = max(standard_error(value, n) for value in values if value is not None)
+    if not error:  # the binomial error of all or none is 0, and says nothing
+        return [
+            f"Caution: {n} test rows, all or none of them right, so each {counts.title} is good to about "
+            f"{counts.counted(unseen_share(n), 1)} (95%, rule of three); {several}"
+        ]
     return [
         f"Caution: {n} test rows, so each {counts.title} is good to about {counts.counted(error, 1)} (one "
         f"binomial standard error); {several}"

@@ -33,6 +33,10 @@ where that has no end, of what it is better there than who knows nothing.
 """
 
 
+FEWEST = 30
+"""On fewer validation rows no gap in such a metric says that a teacher overfits."""
+
+
 def present(results: Mapping) -> list[str]:
     """The roles that were run, in the order of the table."""
     return list(roles_of(results))
@@ -160,14 +164,30 @@ def result_warnings(results: Mapping, headline: str) -> list[str]:
         found.append(
             f"The teacher overfits: {counts.counted(abs(overfit_gap(results, used) or 0))} "
             f"{'more' if counts.more else 'less'} on its training rows than on validation; "
-            "try teacher_pretrain.augment, weight decay, teacher_pretrain.patience or more labels"
+            f"{_against_overfitting(results['teacher'])}"
         )
-    if used != headline:
+    if used != headline and not all(map(_single, (results[role] for role in test))):
         found.append(
             "headline=best needs a validation split for every model (dataset.validation=0.1); the last "
             "weights are shown"
         )
     return found
+
+
+def _against_overfitting(teacher: Mapping) -> str:
+    """What helps a teacher that was trained by steps, was fitted at once, or neither."""
+    if teacher.get("fitted"):
+        return (
+            "try settings with which it fits less closely (teacher.KEY=), another (teacher=) or more labels"
+        )
+    if teacher.get("steps") == 0:
+        return "no step of it was made here: another teacher may be better (teacher=)"
+    return "try teacher_pretrain.augment, weight decay, teacher_pretrain.patience or more labels"
+
+
+def _single(role: Mapping) -> bool:
+    """Whether there is but one set of its weights, as no step was made."""
+    return role.get("steps") == 0 and not role.get("best")
 
 
 def _warnings_of(results: Mapping, role: str, used: str) -> list[str]:
@@ -212,9 +232,11 @@ def overfit_gap(results: Mapping, headline: str) -> float | None:
 
 
 def overfits(results: Mapping, headline: str) -> bool:
-    """Whether that gap is too large: see `OVERFIT`. Unknown, it is not."""
+    """Whether that gap is too large, see `OVERFIT`, and more than the noise of so few validation rows, see
+    `_noise`. Unknown, it is not.
+    """
     gap, counts = overfit_gap(results, headline), counting_metric(results)
-    if gap is None:
+    if gap is None or gap <= _noise(results, headline):
         return False
     if counts.low is not None and counts.high is not None:
         return gap > OVERFIT * (counts.high - counts.low)
@@ -223,9 +245,34 @@ def overfits(results: Mapping, headline: str) -> bool:
     return floor is not None and train is not None and gap > OVERFIT * counts.gain(train, floor.value) > 0
 
 
+def _noise(results: Mapping, headline: str) -> float:
+    """How large a gap chance alone makes: two standard errors of the teacher's value on validation, where
+    they are known: of a share, and of an RMSE, whose errors are taken for normal (value / sqrt(2 n)). Of
+    another metric any gap where the rows are fewer than `FEWEST`; 0 where nobody knows how many they are.
+    """
+    counts = counting_metric(results)
+    value, n = (metric(results, "teacher", headline, "validation", name) for name in (counts.name, "n"))
+    if value is None or not n:
+        return 0.0
+    if counts.share:
+        return chance.ERRORS * standard_error(value, int(n))
+    if counts.name == "rmse":
+        return float(chance.ERRORS * value / math.sqrt(2 * n))
+    return 0.0 if n >= FEWEST else math.inf
+
+
 def standard_error(accuracy: float, n: int) -> float:
-    """Binomial standard error of an accuracy measured on n rows."""
+    """Binomial standard error of an accuracy measured on n rows; 0 where all or none of them are right, which
+    is no error of 0: see `unseen_share`.
+    """
     return math.sqrt(max(accuracy * (1 - accuracy), 0.0) / n)
+
+
+def unseen_share(n: int) -> float:
+    """The largest share, at 95%, of what none of n rows shows: 3 / n, the rule of three (Hanley and
+    Lippman-Hand 1983).
+    """
+    return min(1.0, 3 / n)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
