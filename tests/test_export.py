@@ -247,6 +247,24 @@ def test_other_roles_and_weights(place, tmp_path):
     assert "no teacher" in (folder / "card.md").read_text()
 
 
+def test_without_which_the_weights_of_the_runs_table_are_taken(place, capsys):
+    run = document()
+    run["results"]["headline"] = "best"
+    (RUN / "run.json").write_text(json.dumps(run))
+    student = read_run(RUN).role("student")
+    for words, which, said in (
+        ([], "best", "best (on validation), which the table of its run shows"),
+        (["which=last"], "last", "last (at the end of training), not those of the table of its run"),
+    ):
+        assert main(["export", str(RUN), "format=state_dict", *words]) == 0
+        assert f"{which} weights, in " in capsys.readouterr().out
+        kept, about = load_file(student.file(f"{which}.safetensors")), read_card()
+        assert all(torch.equal(value, kept[name]) for name, value in kdx.load(OUT).state_dict().items())
+        assert (about["which"], about["of_table"]) == (which, which == "best")
+        assert about["metrics"]["student"][which]["test"]["accuracy"] is not None
+        assert f"Weights: {said}." in (OUT / "card.md").read_text()
+
+
 def test_a_model_of_ones_own_package_is_built_where_it_is_allowed(place, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n\n\ndef flat(*, shape, classes, **rest):\n    return "
