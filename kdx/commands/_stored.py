@@ -12,10 +12,15 @@ from kdx.core.errors import UserError, nearest
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import Run
+from kdx.store.artifact import MANIFEST
 
 
 def is_run(target: Path) -> bool:
-    return target.is_dir() and ((target / "run.json").exists() or not (target / "model.json").exists())
+    """A folder that is neither an export nor a stage in the store; whether it is one, `read_run` tells."""
+    others = ("model.json", MANIFEST)
+    return target.is_dir() and (
+        (target / "run.json").exists() or not any((target / name).exists() for name in others)
+    )
 
 
 def chooses(words: Words, group: str) -> bool:

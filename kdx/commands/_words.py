@@ -5,7 +5,7 @@ nearest match.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +61,14 @@ def asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def parse_words(
-    command: str, argv: Sequence[str], options: Sequence[Option], groups: Sequence[str] = ()
+    command: str,
+    argv: Sequence[str],
+    options: Sequence[Option],
+    groups: Sequence[str] = (),
+    without: Mapping[str, str] = {},  # noqa: B006 (never changed)
 ) -> Words:
     """groups: keys that are Hydra's to check, such as `dataset` in `dataset=mnist5k dataset.root=data`.
+    without: keys that other commands have -> why this one has none, or what to type instead.
     Raises UserErrors, all reported together.
 
     A word with `=` is a setting, unless its key is none and a file or folder of that name exists.
@@ -101,7 +106,9 @@ def parse_words(
                 listed = value.startswith("[") and value.endswith("]")  # as Hydra writes a list
                 words.lists[name] += [part.strip() for part in value[1:-1].split(",")] if listed else [value]
         elif is_setting and not Path(word).expanduser().exists():
-            errors.append(f"'{name}' is no key of kdx {command}{nearest(name, {*known, *groups})}")
+            why = without.get(name.split(".")[0])
+            instead = f": {why}" if why else nearest(name, {*known, *groups})
+            errors.append(f"'{name}' is no key of kdx {command}{instead}")
         else:
             words.names.append(word)
     if errors:

@@ -31,6 +31,7 @@ OPTIONS = (
     Option("store", None, "where the run's artifacts are, if they cannot be found through the run"),
     Option("allow", None, "a package of your own that the model comes from", many=True),
 )
+_WITHOUT = {"device": "an export is made and compared on the CPU, so leave it out"}
 HELP = help_text("kdx export RUN [key=value ...]", OPTIONS, "onnx needs an extra: pip install 'kdx[onnx]'")
 
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse_words("export", argv, OPTIONS)
+    words = parse_words("export", argv, OPTIONS, without=_WITHOUT)
     formats = _chosen(words)
     run = read_run(only_name("export", words, "run folder"), words["store"])
     to = Path(words["to"]).expanduser() if words["to"] else _inside(run.path) / words["role"]

@@ -179,8 +179,9 @@ def _of_checkpoint(target: Path, words: Words) -> _Opened:
 def _answered(asked: Any, where: Any, opened: _Opened) -> dict[str, Any]:
     """where: a split, a path, or what makes the rows."""
     from kdx.report.run.progress import Progress
-    from kdx.runs.predictions import answer_rows, rows_to_answer
+    from kdx.runs.predictions import answer_rows, check_columns, rows_to_answer
 
+    check_columns(asked, opened.weights)
     rows = (
         rows_to_answer(asked, where, opened.weights, opened.data, opened.runtime)
         if isinstance(where, str)
