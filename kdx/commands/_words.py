@@ -16,7 +16,7 @@ from kdx.core.errors import UserError, UserErrors, nearest
 @dataclass(frozen=True)
 class Option:
     """key=value. default None: nothing given. choices: all that is allowed, empty: anything. many: may be
-    given several times.
+    given several times. called: what other tools call it, with spaces between.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Option:
     text: str
     choices: tuple[str, ...] = ()
     many: bool = False
+    called: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,11 @@ def parse_words(
         [], {o.name: o.default for o in options}, {o.name: [] for o in options if o.many}, set(), []
     )
     errors: list[str] = []
-    for word in argv:
+    called = {other: option.name for option in options for other in option.called.split()}
+    passed = -1  # the place of a word that was taken for the value of a flag
+    for place, word in enumerate(argv):
+        if place == passed:
+            continue
         name, is_setting, value = word.partition("=")
         if (
             given := value if is_setting else word
@@ -90,6 +95,9 @@ def parse_words(
                 continue
         if word.startswith("-"):
             key = name.lstrip("-").replace("-", "_")
+            key, after = called.get(key, key), argv[place + 1 : place + 2]
+            if not value and after and not after[0].startswith("-") and "=" not in after[0]:
+                value, passed = after[0], place + 1
             meant = f"{key}={value or 'VALUE'}" if key in {*known, *groups} else f"kdx {command} --help"
             errors.append(f"kdx {command} has no flag {word}; settings are written key=value: {meant}")
         elif is_setting and name.lstrip("+").split(".")[0] in groups:
@@ -108,6 +116,8 @@ def parse_words(
         elif is_setting and not Path(word).expanduser().exists():
             why = without.get(name.split(".")[0])
             instead = f": {why}" if why else nearest(name, {*known, *groups})
+            if meant := called.get(name.lower().replace("-", "_")):
+                instead = f"; did you mean {meant}={value}?"
             errors.append(f"'{name}' is no key of kdx {command}{instead}")
         else:
             words.names.append(word)

@@ -101,7 +101,7 @@ def rows_to_answer(
     return open_new_rows(kind_of_old(weights.about), how, place, runtime.workers, asked.text)
 
 
-def check_columns(asked: Wanted, weights: Weights) -> None:
+def check_answer_columns(asked: Wanted, weights: Weights) -> None:
     """Raises UserError where answers do not have the columns that are asked for, before any row is read."""
     task = build_task(weights.about)
     task.columns(task.made_up(1), asked.columns)

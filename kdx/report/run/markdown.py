@@ -80,10 +80,10 @@ def outcome(run: Mapping) -> list[str]:
 def data(run: Mapping) -> list[str]:
     """The data set, as it was reported when it was prepared."""
     lines = [f"- {escape(line)}" for line in run.get("data") or []]
-    return ["## Data", *(["\n".join(lines)] if lines else []), *unread(run)] if lines or unread(run) else []
+    return ["## Data", *(["\n".join(lines)] if lines else []), *_unread(run)] if lines or _unread(run) else []
 
 
-def unread(run: Mapping) -> list[str]:
+def _unread(run: Mapping) -> list[str]:
     """The files that could not be read and were skipped, by name; of many the first, and where the others
     are."""
     found = run.get("unread") or {}
