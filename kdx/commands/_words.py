@@ -90,8 +90,8 @@ def parse_words(
         ).strip():  # whatever it is, a path is the longest that it can be
             with gather(unfit := []):
                 path(name if is_setting and name in known else f"a word of kdx {command}", given)
+            errors += unfit
             if unfit:
-                errors += unfit
                 continue
         if word.startswith("-"):
             key = name.lstrip("-").replace("-", "_")
@@ -114,10 +114,9 @@ def parse_words(
                 listed = value.startswith("[") and value.endswith("]")  # as Hydra writes a list
                 words.lists[name] += [part.strip() for part in value[1:-1].split(",")] if listed else [value]
         elif is_setting and not Path(word).expanduser().exists():
-            why = without.get(name.split(".")[0])
+            meant, why = called.get(name.lower().replace("-", "_")), without.get(name.split(".")[0])
             instead = f": {why}" if why else nearest(name, {*known, *groups})
-            if meant := called.get(name.lower().replace("-", "_")):
-                instead = f"; did you mean {meant}={value}?"
+            instead = f"; did you mean {meant}={value}?" if meant else instead
             errors.append(f"'{name}' is no key of kdx {command}{instead}")
         else:
             words.names.append(word)
