@@ -219,7 +219,7 @@ def test_numbers_that_pillow_does_not_read_are_named(tmp_path, dtype, says):
     with pytest.raises(UserError) as error:
         folder(lay(tmp_path, x_tif=tiff(big(np.arange(4).reshape(2, 2)).astype(dtype)))).load()
     assert str(error.value).startswith(
-        f"the picture '{tmp_path}/a/x.tif' (and 1 more) does not decode: {says}"
+        f"the picture '{tmp_path}/a/x.tif' (and at least 1 more) does not decode: {says}"
     )
 
 
@@ -712,8 +712,8 @@ def test_pictures_above_the_limit_are_named_with_their_size(tmp_path, recwarn):
         with pytest.raises(UserError) as caught:
             folder(tmp_path, max_pixels=limit).describe()
         assert str(caught.value) == (
-            f"the picture '{tmp_path / 'a' / 'x.png'}' (and 1 more) is too large: it has 30 x 20 = 600 "
-            f"pixels, and dataset.max_pixels allows {limit}; raise that, make it smaller, or set "
+            f"the picture '{tmp_path / 'a' / 'x.png'}' (and at least 1 more) is too large: it has 30 x 20 = "
+            f"600 pixels, and dataset.max_pixels allows {limit}; raise that, make it smaller, or set "
             "dataset.on_error=skip"
         )
     before = Image.MAX_IMAGE_PIXELS

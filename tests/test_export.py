@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,6 +24,8 @@ import kdx
 from kdx import models
 from kdx.cli import main
 from kdx.core.errors import UserError
+from kdx.data.pictures.deep import Span
+from kdx.data.pictures.square import Square
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.pipeline.stages.files import open_network
 from kdx.runs.export import card, formats, parity
@@ -245,6 +248,24 @@ def test_other_roles_and_weights(place, tmp_path):
     assert all(torch.equal(value, best[name]) for name, value in kdx.load(folder).state_dict().items())
     assert read_card(folder)["lineage"]["labels"] is None and read_card(folder)["lineage"]["teachers"] == []
     assert "no teacher" in (folder / "card.md").read_text()
+
+
+def test_without_which_the_weights_of_the_runs_table_are_taken(place, capsys):
+    run = document()
+    run["results"]["headline"] = "best"
+    (RUN / "run.json").write_text(json.dumps(run))
+    student = read_run(RUN).role("student")
+    for words, which, said in (
+        ([], "best", "best (on validation), which the table of its run shows"),
+        (["which=last"], "last", "last (at the end of training), not those of the table of its run"),
+    ):
+        assert main(["export", str(RUN), "format=state_dict", *words]) == 0
+        assert f"{which} weights, in " in capsys.readouterr().out
+        kept, about = load_file(student.file(f"{which}.safetensors")), read_card()
+        assert all(torch.equal(value, kept[name]) for name, value in kdx.load(OUT).state_dict().items())
+        assert (about["which"], about["of_table"]) == (which, which == "best")
+        assert about["metrics"]["student"][which]["test"]["accuracy"] is not None
+        assert f"Weights: {said}." in (OUT / "card.md").read_text()
 
 
 def test_a_model_of_ones_own_package_is_built_where_it_is_allowed(place, tmp_path, monkeypatch, capsys):
@@ -490,9 +511,17 @@ def test_the_card_says_how_a_new_row_is_prepared(exported):
         'on `"white"`',
         "mode RGB",
         "64x64 pixels: the long side",
-        "of 16-bit pictures `0` is black (0) and `4095` white",
+        "of 16-bit pictures `0` is black (0) and `4095` white (255)",
+        "`draft(None, (128, 128))`",
     ):
         assert says in text, text
+    whole, _, deep = text.partition("A picture of more than eight bits")
+    for part, steps in (
+        (whole, ["EXIF", "lay it on", "mode RGB", "`round()`", "divide bytes"]),
+        (deep, ["EXIF", "float32 from 0 to 255", "lay each", "three times", "`round()`", "bytes)", "divide"]),
+    ):
+        places = [part.index(step) for step in steps]
+        assert places == sorted(places), part
     columns = [
         {"name": "age", "mean": 3.0, "std": 1.0, "missing": 2},
         {"name": "kind", "categories": ["a", "b"], "codes": [1, 0]},
@@ -504,3 +533,23 @@ def test_the_card_says_how_a_new_row_is_prepared(exported):
     text = card_of({"reads": "texts", "example": {"": [[128], "int32"]}}, {})
     assert "`tokenizer.json`" in text and "128 of them" in text
     assert card_of({"reads": "numbers"}, {}) == "" and preparing({}) == []
+
+
+def test_a_deep_picture_made_as_the_card_says_is_what_the_network_saw(tmp_path):
+    """An odd size, of which the longer side is no whole number once it is resized."""
+    values = np.random.default_rng(0).integers(0, 5000, (33, 50)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    made, beyond, odd = Square(image_size=8, fit="crop", background="white").of_values(
+        tmp_path / "a.png", True, Span(0, 4095)
+    )
+    levels = np.clip(values.astype(np.float32) * np.float32(255 / 4095), 0, 255)
+    wide = round(50 * (8 / 33))
+    resized = Image.fromarray(levels).resize((wide, 8), Image.Resampling.BILINEAR)
+    left = (wide - 8) // 2
+    by_card = np.rint(np.asarray(resized.crop((left, 0, left + 8, 8)))).astype(np.uint8)
+    assert np.array_equal(made[0], by_card) and beyond and not odd
+
+
+def test_an_export_says_why_it_takes_no_device(place, capsys):
+    says = "'device.threads' is no key of kdx export: an export is made and compared on the CPU"
+    assert says in reported(["export", str(RUN), "device.threads=1"], capsys)

@@ -281,7 +281,7 @@ def test_a_picture_that_does_not_decode_is_named(tmp_path):
     (tmp_path / "dog" / "0.png").write_text("no picture at all")
     (tmp_path / "dog" / "1.png").write_bytes(b"")
     for method in (folder(tmp_path).describe, folder(tmp_path).load):
-        with pytest.raises(UserError, match=r"'.*dog.0.png' \(and 1 more\) does not decode"):
+        with pytest.raises(UserError, match=r"'.*dog.0.png' \(and at least 1 more\) does not decode"):
             method()
 
 
@@ -391,7 +391,8 @@ def test_files_that_are_no_pictures_change_no_key(tmp_path):
         (tmp_path / "train" / "cat" / name).write_text("words")
     assert key(tmp_path, on_error="skip") == before["skip"]
     with pytest.raises(
-        UserError, match="LICENSE' .and 5 more. does not decode: it is no picture of a kind that Pillow knows"
+        UserError,
+        match="LICENSE' .and at least 5 more. does not decode: it is no picture of a kind that Pillow knows",
     ):
         folder(tmp_path).load()
     loader = folder(tmp_path, on_error="skip")

@@ -6,6 +6,7 @@ import pytest
 
 from kdx.cli import main
 from kdx.config.compose import composed
+from kdx.config.libraries import words_for
 from kdx.config.meant import ALIASES, _keys
 from kdx.config.options import groups
 
@@ -50,6 +51,41 @@ WORDS = [
     ("--amp", "student_train.precision=bf16 or"),
     ("--seed 3", "settings are written key=value: seed=3"),
     ("--teacher=cnn", "settings are written key=value: teacher=cnn"),
+    (
+        "teacher.pretrained=true",
+        "did you mean teacher.weights=DEFAULT, with a network that has such, teacher=res",
+    ),
+    ("student=resnet18 student.pretrained=1", "did you mean student.weights=DEFAULT"),
+    ("weights=x.pt", "did you mean teacher.checkpoint=x.pt or student.checkpoint=x.pt?"),
+    ("weights=DEFAULT", "did you mean teacher.weights=DEFAULT, with a network"),
+    ("weights=debiased", "'weights' is the group of a slot: write loss.weights=OPTION"),
+    ("teacher.weights=x.pt", "did you mean teacher.checkpoint=x.pt?"),
+    ("--gpus 1", "settings are written key=value: device=cuda\n"),
+    ("--gpus 0", "settings are written key=value: device=cpu\n"),
+    ("--gpu 1", "settings are written key=value: device=cuda device.device=cuda:1"),
+    ("devices=2", "did you mean device=cuda?"),
+    ("student=convnext_tiny", "write student=torchvision student.name=convnext_tiny\n"),
+    ("teacher=swin_t", "write teacher=torchvision teacher.name=swin_t\n"),
+    (
+        "arch=convnext_tiny",
+        "student=torchvision student.name=convnext_tiny or teacher=torchvision teacher.name",
+    ),
+    ("student=resnt18", "did you mean 'resnet18'?"),
+    ("teacher_lr=1", "did you mean teacher_pretrain.lr=1?"),
+    ("student_epochs=1", "did you mean student_train.epochs=1?"),
+    ("dataset=x.svg", ".parquet: 'x.svg' is none"),
+    ("data=texts/good/one.txt", "'texts/good/one.txt' is none"),
+    ("dataset=rows.ndjson", "write dataset=csv dataset.file=rows.ndjson"),
+    ("loss=KD", "loss has no option 'KD'; did you mean 'kd'?"),
+    ("dataset=CIFAR10", "did you mean 'cifar10'?"),
+    ("temprature=3", "'temprature' is no key; did you mean loss.temperature=3?"),
+    ("loss.temprature=3", "did you mean 'loss.temperature'?"),
+    ("T=4", "did you mean loss.temperature=4?"),
+    ("bacth_size=3", BOTH.format("batch_size=3")),
+    ("sed=3", "'sed' is no key; did you mean 'seed'?"),
+    ("augment=hflip", "write augment=[flip_crop]"),
+    ("augment=[hflip,cutout]", "write augment=[flip_crop]"),
+    ("loss=qqqq", "weighted; your own are found by --config-dir FOLDER"),
 ]
 
 
@@ -69,3 +105,30 @@ def test_what_is_answered_is_there():
     known = composed(["dataset=folder"])
     gone = [key for key in set(ALIASES.values()) if key not in groups() and not _keys(known, key)]
     assert gone == []
+
+
+def test_a_name_with_the_weights_of_timm_is_one_of_timm():
+    pytest.importorskip("timm")
+    assert words_for("student", "resnet18.a1_in1k") == "student=timm student.name=resnet18.a1_in1k"
+    assert words_for("student", "convnext_atto") == "student=timm student.name=convnext_atto"
+    assert words_for("student", "no_such.net") == words_for("student", "x.pt") == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("infer R", "unknown command 'infer': write kdx predict RUN"),
+        ("predict R source=odd to=a.csv", "'source' is no key of kdx predict; did you mean data=odd?"),
+        (
+            "predict R input=odd output=a.csv",
+            "did you mean data=odd?\n'output' is no key of kdx predict; did you",
+        ),
+        ("predict R --data odd to=a.csv", "has no flag --data; settings are written key=value: data=odd\n"),
+        ("predict R --source=odd to=a.csv", "settings are written key=value: data=odd\n"),
+        ("predict R odd to=a.csv", "kdx predict takes what to answer as data=odd"),
+        ("evaluate R --split test", "settings are written key=value: split=test\n"),
+    ],
+)
+def test_the_words_of_other_commands(line, says, capsys):
+    assert main(line.split()) == 2
+    assert says in capsys.readouterr().err

@@ -152,15 +152,18 @@ def test_pictures_that_do_not_decode_are_listed(at_pictures, capsys):
     Path("new/readme.txt").write_text("no picture")
     rows = predict("run", "data=new", "json=said.json")
     assert [row["file"] for row in rows] == ["deep/er/fine, too.png"]
-    unread = list(csv.DictReader(Path("out.unread.csv").open(newline="")))
+    unread = list(csv.DictReader(Path("out.csv.unread.csv").open(newline="")))
     assert [row["name"] for row in unread] == ["broken.png", "sixteen.png"]
     assert "16-bit picture, and the network learned from none" in unread[1]["why"]
     found = json.loads(Path("said.json").read_text())
     assert [one["name"] for one in found["unread"]] == ["broken.png", "sixteen.png"]
     assert any("readme.txt" in note for note in found["notes"])
-    assert "Not read: 2, all listed in out.unread.csv; the first, broken.png" in capsys.readouterr().out
+    assert "Not read: 2, all listed in out.csv.unread.csv; the first, broken.png" in capsys.readouterr().out
     assert [row["file"] for row in predict("run", "data=new/deep/er/fine, too.png")] == ["fine, too.png"]
-    assert not Path("out.unread.csv").exists()  # of the earlier one
+    assert not Path("out.csv.unread.csv").exists()  # of the earlier one
+    for name in ("other.csv", "other.parquet", "other.jsonl"):  # each has a list of its own
+        assert main(["predict", "run", "data=new", f"to={name}", *CPU]) == 0
+        assert Path(f"{name}.unread.csv").is_file()
     shutil.rmtree("new/deep")
     Path("out.csv").unlink()
     assert "not one of 2 pictures could be read; the first is 'broken.png'" in said(
@@ -191,6 +194,25 @@ def test_a_block_is_read_when_it_is_asked_for(tmp_path, kind):
         last.write_bytes(b"\xff")
     assert sum(len(block.inputs) for block in blocks) == rows.count - 3
     assert len(rows.unread) == 1
+
+
+def test_pictures_that_cropping_nearly_drops_are_named(tmp_path):
+    for name, size in (("thin", (90, 9)), ("tall", (9, 19)), ("fine", (18, 9))):
+        Image.new("RGB", size, "red").save(tmp_path / f"{name}.png")
+    (tmp_path / "drawing.svg").write_text("<svg/>")
+    for fit, noted in (("crop", True), ("pad", False), ("squeeze", False)):
+        rows = NewPictures(tmp_path, (3, 8, 8), {"fit": fit}, 0)
+        (block,) = rows.blocks(9)
+        notes = "\n".join(rows.notes())
+        assert len(block.inputs) == 3 and "no pictures were left out: 1, the first" in notes
+        assert (
+            "of each of 2 of 3 pictures, more than twice as long as wide (tall.png, thin.png)" in notes
+        ) is noted
+
+
+def test_what_a_file_cannot_hold_is_said_before_the_work_begins(trained_here, capsys):
+    assert main(["predict", RUN, "data=test", "to=out.csv", "top=11", *CPU]) == 2
+    assert capsys.readouterr().err == "top=11, and there are 10 classes: from 1 to these\n"
 
 
 def test_a_name_that_is_no_utf_8_is_shown_by_its_bytes(tmp_path):
@@ -409,7 +431,7 @@ def test_texts(tmp_path, monkeypatch):
     Path("new/empty.txt").write_bytes(b"")
     assert len(predict("run", "data=new", "json=said.json")) == len(own) + 1
     found = json.loads(Path("said.json").read_text())
-    assert found["unread"] == [{"name": "bad.txt", "why": "it is not utf-8-sig: see its byte 3"}]
+    assert found["unread"] == [{"name": "bad.txt", "why": "it is not UTF-8: see its byte 3"}]
     assert found["notes"] == ["1 of 21 texts is empty: such an answer tells nothing"]
 
 
@@ -425,6 +447,15 @@ def test_texts_that_cannot_be_found(tmp_path):
         NewTexts(file, tokenizer, 4, {}, "c")
     (block,) = NewTexts(file, tokenizer, 4, {"text": "b"}, "a").blocks(3)
     assert block.known_by == {"row": [1]} and (block.inputs != 0).sum() == 2
+    with pytest.raises(
+        UserError, match="lacks the column 'c', which held the texts .* text=COLUMN; it has a, b"
+    ):
+        NewTexts(file, tokenizer, 4, {"text": "c"}, None)
+    file.write_text("text,comment\none two,three\n")  # one of them has a plain name, and was not asked for
+    with pytest.raises(UserError, match="lacks the column 'post'"):
+        NewTexts(file, tokenizer, 4, {"text": "post"}, None)
+    (block,) = NewTexts(file, tokenizer, 4, {}, None).blocks(3)
+    assert (block.inputs != 0).sum() == 2
     with pytest.raises(UserError, match="holds no .txt file"):
         NewTexts(tmp_path, tokenizer, 4, {}, None)
     with pytest.raises(UserError, match="must be a folder of .txt files"):
@@ -597,13 +628,28 @@ RUN = "outputs/runs/a=b"
         ([RUN, "data=there.csv", "to=there.csv", "overwrite=true"], "is the file that data= names"),
         (
             [RUN, "data=test", "to=seen.csv"],
-            "'seen.unread.csv', where what cannot be read is listed, is there",
+            "'seen.csv.unread.csv', where what cannot be read is listed, is there already: set "
+            "overwrite=true, or name another to=",
         ),
         ([RUN, "data=tset", "to=out.csv"], "data='tset' does not exist"),
         ([RUN, "data=empty", "to=out.csv"], "'empty' holds no picture"),
         ([RUN, "data=test", "to=out.csv", "role=pupil"], "has no role 'pupil'"),
         ([RUN, "data=test", "to=out.csv", "role=ceiling"], "has no ceiling: it made"),
         ([RUN, "data=test", "to=out.csv", "top=11"], "top=11, and there are 10 classes"),
+        (
+            [RUN, "data=https://a.org/x.zip", "to=out.csv"],
+            "data=https://a.org/x.zip is an address, and kdx reads what lies here: download it first",
+        ),
+        (
+            [f"{RUN}/artifacts/student-train", "data=there.csv", "to=out.csv"],
+            f"is a stage of a run, and no export: name the run, or the weights, "
+            f"'{RUN}/artifacts/student-train/last.safetensors' or "
+            f"'{RUN}/artifacts/student-train/best.safetensors'",
+        ),
+        (
+            [f"{RUN}/artifacts/pseudo-label", "data=there.csv", "to=out.csv"],
+            "name the run, or a stage that has weights",
+        ),
         ([RUN, "data=test", "to=out.csv", "top=no"], "top must be a whole number of at least 1"),
         ([RUN, "data=test", "to=out.csv", "soft=all"], "soft has no option 'all'"),
         ([RUN, "data=test", "to=out.csv", "text=a"], "text= names the column of texts in a file"),
@@ -623,7 +669,7 @@ RUN = "outputs/runs/a=b"
 def test_what_is_refused(trained, monkeypatch, tmp_path, capsys, words, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").symlink_to(trained / "outputs")
-    for name in ("there.csv", "seen.unread.csv", "student.onnx", "bare.pt"):
+    for name in ("there.csv", "seen.csv.unread.csv", "student.onnx", "bare.pt"):
         (tmp_path / name).write_text("a\n")
     (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.iterdir())

@@ -285,6 +285,36 @@ def test_the_wrong_answers_of_the_teacher_have_names(pictures):
     assert found["worst"][0]["file"].replace("|", "\\|") in report
 
 
+def test_all_files_that_were_skipped_are_listed_in_the_run_folder(tmp_path, monkeypatch, capsys):
+    """Some known by their headers, some only once they are decoded; and gone where the next run reads all."""
+    rng = np.random.default_rng(0)
+    for k in range(120):
+        spot = tmp_path / "pics" / ("cat", "dog")[k % 2] / f"{k}.png"
+        spot.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(spot)
+        if k >= 66:  # the header is whole, the pixels are not, or nothing is
+            spot.write_bytes(spot.read_bytes()[:60] if k % 3 else b"nothing")
+    monkeypatch.chdir(tmp_path)
+    bad = sorted(f"{('cat', 'dog')[k % 2]}/{k}.png" for k in range(66, 120))
+    words = ["dataset=folder", "dataset.root=pics", "dataset.image_size=8", "teacher_pretrain.steps=1"]
+    words += ["student_train.steps=1", "dataset.labelled=20", "baseline=false", "hydra.run.dir=run", *CPU]
+    assert main(["train", *words, "dataset.test=10", "dataset.validation=10", "dataset.on_error=skip"]) == 0
+    printed = capsys.readouterr()
+    assert "could not be read and were skipped: 54, the first" in " ".join(
+        (printed.out + printed.err).split()
+    )
+    assert [row["name"] for row in read("run/unread.csv")] == bad
+    run, report = json.loads(Path("run/run.json").read_text()), Path("run/report.md").read_text()
+    assert run["unread"] == {"file": "unread.csv", "count": 54, "first": bad[:50]}
+    assert f"- `{bad[0]}`" in report and f"- `{bad[49]}`" in report and bad[50] not in report
+    assert "the first 50 of 54 (as a table: [unread.csv](unread.csv))" in report
+    for name in bad:
+        Path("pics", name).unlink()
+    assert main(["train", *words, "dataset.test=10", "dataset.validation=10"]) == 0
+    assert not Path("run/unread.csv").exists()
+    assert "could not be read" not in Path("run/report.md").read_text()
+
+
 def test_numbers_have_their_worst_rows_in_the_report(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["dataset=friedman1", "student_train.steps=20", "hydra.run.dir=run", "baseline=false"]

@@ -21,6 +21,7 @@ from kdx.report.run import document
 from kdx.runs.claims import COUNTS, ClaimFigure
 from kdx.runs.row_predictions import write_predictions
 from kdx.runs.run import environment, perform, protocol, trace
+from kdx.runs.unread import write_unread
 from kdx.store.artifact import Artifact
 from kdx.store.work import Listener
 from kdx.tasks.shown import shown_metrics
@@ -73,6 +74,8 @@ def try_train(
             results = found.json("results.json")
             trace(folder.run, results, artifacts)
             folder.run["predictions"], _ = write_predictions(found, folder.path, results, order.headline)
+            if unread := write_unread(artifacts["prepare"], folder.path):
+                folder.run["unread"] = unread
             folder.finish(results, None, order.headline)
         except KeyboardInterrupt:
             with signals.held():

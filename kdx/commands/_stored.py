@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,17 @@ from typing import Any
 from kdx.commands._words import Words
 from kdx.core.errors import UserError, nearest
 from kdx.core.roles import ROLES, known_roles
-from kdx.report.run.verdict import which_of
+from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import Run
+from kdx.store.artifact import MANIFEST
 
 
 def is_run(target: Path) -> bool:
-    return target.is_dir() and ((target / "run.json").exists() or not (target / "model.json").exists())
+    """A folder that is neither an export nor a stage in the store; whether it is one, `read_run` tells."""
+    others = ("model.json", MANIFEST)
+    return target.is_dir() and (
+        (target / "run.json").exists() or not any((target / name).exists() for name in others)
+    )
 
 
 def chooses(words: Words, group: str) -> bool:
@@ -72,17 +77,10 @@ def weights_of(run: Run, role: str | None, which: str | None, allow: Sequence[st
         role = "student" if "student" in there or not there else there[-1]
     if role not in there and role not in ROLES:
         raise UserError(f"the run '{run.path}' has no role '{role}'{nearest(role, there)}")
-    which = which_of(role, which or _headline(run))
+    which = which_of(role, which or of_table(run.document))
     if role == "teacher" and run.members():
         weights, _ = stored.of_members(run, which, allow)["teacher"]
     else:
         weights, _ = stored.of_role(run, role, which, allow)
     known = known_roles(run.document.get("results"))
     return role, which, replace(weights, called=f"the {known[role].words if role in known else role}")
-
-
-def _headline(run: Run) -> str:
-    """The weights that the run's table shows."""
-    results = run.document.get("results")
-    shown = results.get("headline") if isinstance(results, Mapping) else None
-    return shown if shown in ("last", "best") else "last"

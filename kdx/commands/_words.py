@@ -5,7 +5,7 @@ nearest match.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from kdx.core.errors import UserError, UserErrors, nearest
 @dataclass(frozen=True)
 class Option:
     """key=value. default None: nothing given. choices: all that is allowed, empty: anything. many: may be
-    given several times.
+    given several times. called: what other tools call it, with spaces between.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Option:
     text: str
     choices: tuple[str, ...] = ()
     many: bool = False
+    called: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,14 @@ def asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def parse_words(
-    command: str, argv: Sequence[str], options: Sequence[Option], groups: Sequence[str] = ()
+    command: str,
+    argv: Sequence[str],
+    options: Sequence[Option],
+    groups: Sequence[str] = (),
+    without: Mapping[str, str] = {},  # noqa: B006 (never changed)
 ) -> Words:
     """groups: keys that are Hydra's to check, such as `dataset` in `dataset=mnist5k dataset.root=data`.
+    without: keys that other commands have -> why this one has none, or what to type instead.
     Raises UserErrors, all reported together.
 
     A word with `=` is a setting, unless its key is none and a file or folder of that name exists.
@@ -73,18 +79,25 @@ def parse_words(
         [], {o.name: o.default for o in options}, {o.name: [] for o in options if o.many}, set(), []
     )
     errors: list[str] = []
-    for word in argv:
+    called = {other: option.name for option in options for other in option.called.split()}
+    passed = -1  # the place of a word that was taken for the value of a flag
+    for place, word in enumerate(argv):
+        if place == passed:
+            continue
         name, is_setting, value = word.partition("=")
         if (
             given := value if is_setting else word
         ).strip():  # whatever it is, a path is the longest that it can be
             with gather(unfit := []):
                 path(name if is_setting and name in known else f"a word of kdx {command}", given)
+            errors += unfit
             if unfit:
-                errors += unfit
                 continue
         if word.startswith("-"):
             key = name.lstrip("-").replace("-", "_")
+            key, after = called.get(key, key), argv[place + 1 : place + 2]
+            if not value and after and not after[0].startswith("-") and "=" not in after[0]:
+                value, passed = after[0], place + 1
             meant = f"{key}={value or 'VALUE'}" if key in {*known, *groups} else f"kdx {command} --help"
             errors.append(f"kdx {command} has no flag {word}; settings are written key=value: {meant}")
         elif is_setting and name.lstrip("+").split(".")[0] in groups:
@@ -101,7 +114,10 @@ def parse_words(
                 listed = value.startswith("[") and value.endswith("]")  # as Hydra writes a list
                 words.lists[name] += [part.strip() for part in value[1:-1].split(",")] if listed else [value]
         elif is_setting and not Path(word).expanduser().exists():
-            errors.append(f"'{name}' is no key of kdx {command}{nearest(name, {*known, *groups})}")
+            meant, why = called.get(name.lower().replace("-", "_")), without.get(name.split(".")[0])
+            instead = f": {why}" if why else nearest(name, {*known, *groups})
+            instead = f"; did you mean {meant}={value}?" if meant else instead
+            errors.append(f"'{name}' is no key of kdx {command}{instead}")
         else:
             words.names.append(word)
     if errors:

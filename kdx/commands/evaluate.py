@@ -16,7 +16,7 @@ from kdx.core.files import write_output
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.metric import cell, finer
-from kdx.report.run.verdict import settle, which_of
+from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import as_written, read_run
 from kdx.tasks.shown import shown_metrics
 
@@ -102,7 +102,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
                 "the student of role=validation_labels learned from the validation rows, so they tell "
                 "nothing of it: use split=test"
             )
-    allow, which = order.config["allow"], words["which"] or _of_table(run.document)
+    allow, which = order.config["allow"], words["which"] or of_table(run.document)
     opened = stored.of_members(run, which, allow) if together else {}
     opened |= {role: stored.of_role(run, role, which_of(role, which), allow) for role in roles}
     opened = {
@@ -124,15 +124,6 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     controls = (results.get("roles") if isinstance(results, Mapping) else None) or {}
     named = {role: about for role, about in controls.items() if role in opened}
     return {**found, "notes": found["notes"] + left, **({"roles": named} if named else {})}
-
-
-def _of_table(document: Mapping[str, Any]) -> str:
-    """The weights that the table of a run shows; of one that was not evaluated the last."""
-    results = document.get("results")
-    if not isinstance(results, Mapping):
-        return "last"
-    asked = results.get("headline")
-    return settle(results, asked if asked in ("last", "best") else "last")
 
 
 def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:

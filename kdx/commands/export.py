@@ -12,20 +12,26 @@ from kdx.core import output
 from kdx.core.errors import UserError, nearest
 from kdx.report.run.plain import plain
 from kdx.report.run.table import bytes_in_words
-from kdx.report.run.verdict import percent
+from kdx.report.run.verdict import of_table, percent, which_of
 from kdx.runs.reading import as_written, read_run
 
 _FORMATS = ("state_dict", "torch_export", "onnx")
 OPTIONS = (
     Option("to", None, "the folder to write; default: RUN/export/ROLE"),
     Option("role", "student", "whose weights", ("student", "baseline", "teacher")),
-    Option("which", "last", "the weights at the end, or those best on validation", ("last", "best")),
+    Option(
+        "which",
+        None,
+        "the weights at the end, or those best on validation; default: those that the run's table shows",
+        ("last", "best"),
+    ),
     Option(
         "format", "state_dict,torch_export", f"one or several of {', '.join(_FORMATS)}, with commas between"
     ),
     Option("store", None, "where the run's artifacts are, if they cannot be found through the run"),
     Option("allow", None, "a package of your own that the model comes from", many=True),
 )
+_WITHOUT = {"device": "an export is made and compared on the CPU, so leave it out"}
 HELP = help_text("kdx export RUN [key=value ...]", OPTIONS, "onnx needs an extra: pip install 'kdx[onnx]'")
 
 
@@ -34,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse_words("export", argv, OPTIONS)
+    words = parse_words("export", argv, OPTIONS, without=_WITHOUT)
     formats = _chosen(words)
     run = read_run(only_name("export", words, "run folder"), words["store"])
     to = Path(words["to"]).expanduser() if words["to"] else _inside(run.path) / words["role"]
@@ -46,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             card = export(
                 run,
                 role=words["role"],
-                which=words["which"],
+                which=words["which"] or which_of(words["role"], of_table(run.document)),
                 formats=formats,
                 to=to,
                 allow=words.lists["allow"],

@@ -21,8 +21,14 @@ OPTIONS = (
         "data",
         None,
         "a folder, a file, or of a run one of its splits: pool, labelled, validation or test",
+        called="source input inputs images image path file folder dir split dataset_root data_dir x",
     ),
-    Option("to", None, "the file to write: .csv, .tsv, .jsonl or .parquet"),
+    Option(
+        "to",
+        None,
+        "the file to write: .csv, .tsv, .jsonl or .parquet",
+        called="output out save dest destination outfile output_file",
+    ),
     Option("role", "student", "of a run: whose weights"),
     Option(
         "which",
@@ -76,6 +82,8 @@ def main(argv: Sequence[str], given: Any = None) -> int:
         print(HELP)
         return 0
     words = parse_words("predict", argv, OPTIONS, (*_GROUPS, "model"))
+    if len(words.names) == 2 and "data" not in words.given:
+        raise UserError(f"kdx predict takes what to answer as data={words.names[1]}")
     target = Path(only_name("predict", words, "run folder, export or checkpoint")).expanduser()
     where, to = _places(words, given is not None)
     file = checks.output("json", words["json"]) if words["json"] else None
@@ -179,8 +187,9 @@ def _of_checkpoint(target: Path, words: Words) -> _Opened:
 def _answered(asked: Any, where: Any, opened: _Opened) -> dict[str, Any]:
     """where: a split, a path, or what makes the rows."""
     from kdx.report.run.progress import Progress
-    from kdx.runs.predictions import answer_rows, rows_to_answer
+    from kdx.runs.predictions import answer_rows, check_answer_columns, rows_to_answer
 
+    check_answer_columns(asked, opened.weights)
     rows = (
         rows_to_answer(asked, where, opened.weights, opened.data, opened.runtime)
         if isinstance(where, str)

@@ -30,6 +30,7 @@ from kdx.report.run import document
 from kdx.runs import sweep
 from kdx.runs.row_predictions import write_predictions
 from kdx.runs.run import environment, load_examples, perform, protocol, trace
+from kdx.runs.unread import write_unread
 from kdx.store.work import Listener
 
 ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info")
@@ -231,6 +232,7 @@ def finish(
         ]
     folder.run["predictions"], worst = write_predictions(found, folder.path, results, order.headline)
     results |= {"worst": worst} if worst else {}
+    folder.run |= {"unread": unread} if (unread := write_unread(artifacts["prepare"], folder.path)) else {}
     audit = artifacts["audit"].json("audit.json") if "audit" in artifacts else None
     return folder.finish(results, load_examples(found), order.headline, audit), order.headline, audit
 

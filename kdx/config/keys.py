@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from kdx.config.meant import either, said_of, words_meant
+from kdx.config.meant import close_key, either, said_of, words_meant
 from kdx.config.options import QUICK_YAML, groups, options_of, own
 from kdx.core.checks import shown
 from kdx.core.errors import in_short, nearest
@@ -101,7 +101,7 @@ def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list
 def meant_clause(known: Mapping[str, Any], asked: str, value: Any) -> str:
     """A clause with the words that a key which is not there may have meant: those of the run, or an option
     that has it; empty where there are none."""
-    if said := said_of(asked):
+    if said := said_of(asked, value):
         return f": {said}"
     if found := words_meant(known, asked, value):
         return f"; did you mean {either(found)}?"
@@ -116,10 +116,24 @@ def meant_clause(known: Mapping[str, Any], asked: str, value: Any) -> str:
         if name in keys_of(g, option)
     ]
     if not having or not name:
-        return ""
+        return _misspelled(known, asked, value)
     group = having[0][0]
     options = sorted(f"{group}={option}" for g, option in having if g == group)
     return f"; {group}.{name} is a key of {either(options)}"
+
+
+def _misspelled(known: Mapping[str, Any], asked: str, value: Any) -> str:
+    """The clause of a key that is spelled like one which lies elsewhere; empty where one beside it is closer,
+    which the caller names."""
+    node: Any = known
+    for part in asked.split(".")[:-1]:
+        node = node.get(part) if isinstance(node, Mapping) else None
+    beside = [*(node if isinstance(node, Mapping) else ()), *([] if "." in asked else groups())]
+    if "did you mean" in nearest(asked.rpartition(".")[2], map(str, beside)):
+        return ""
+    close = close_key(known, asked)
+    found = words_meant(known, ".".join([*asked.split(".")[:-1], close]), value) if close else []
+    return f"; did you mean {either(found)}?" if found else ""
 
 
 def keys_of(group: str, option: str) -> set[str]:

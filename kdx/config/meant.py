@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kdx.config.libraries import words_for
 from kdx.core.checks import shown
 
 _CALLED = {
@@ -25,7 +26,7 @@ _CALLED = {
     "patience": "early_stopping early_stop early_stopping_patience",
     "precision": "amp fp16 bf16 mixed_precision dtype half",
     "evaluate_every": "eval_steps eval_every val_check_interval eval_interval",
-    "loss.temperature": "temp tau kd_temperature kd_t distill_temperature distillation_temperature",
+    "loss.temperature": "t temp tau kd_temperature kd_t distill_temperature distillation_temperature",
     "loss.alpha": "kd_alpha distill_alpha distillation_alpha kd_weight",
     "device.workers": "num_workers n_workers dataloader_num_workers",
     "device.threads": "num_threads n_threads cpu_threads",
@@ -54,7 +55,9 @@ _VALUES |= {
 }
 _FOLDERS = "output output_dir outdir out save_dir logdir log_dir logging_dir project run_dir exp_dir".split()
 _NAMES = "name run_name exp_name experiment_name".split()
-_GPUS = "gpu gpus gpu_id gpu_ids cuda use_cuda accelerator devices".split()
+_GPUS = "gpu gpus gpu_id gpu_ids cuda use_cuda accelerator devices num_gpus n_gpus".split()
+_COUNTS = ("gpus", "devices", "num_gpus", "n_gpus")
+"""Those that say how many, in Lightning and others, and not which."""
 _DATA = "data data_dir data_path data_root datadir dataset_path dataset_dir train_dir root".split()
 _NETWORKS = ("model", "arch", "architecture", "backbone", "net", "network", "model_name")
 _SAID = dict.fromkeys(
@@ -74,6 +77,16 @@ _LOSSES = {
     "noisy_student": "noisystudent",
     "mean_teacher": "meanteacher ema",
 }
+_AUGMENTS = {
+    "flip_crop": "flip crop hflip fliplr horizontal_flip random_flip randomhorizontalflip "
+    "randomcrop random_crop",
+    "random_resized_crop": "randomresizedcrop rrc",
+    "rotate": "rotation randomrotation random_rotation degrees",
+    "colour_jitter": "color_jitter colorjitter jitter",
+    "noise": "gaussian_noise gauss_noise",
+    "cutout": "random_erasing randomerasing erasing cut_out",
+    "randaugment": "rand_augment autoaugment auto_augment trivialaugment",
+}
 _OPTIONS = {
     "loss": {other: f"loss={name}" for name, others in _LOSSES.items() for other in others.split()}
     | dict.fromkeys(
@@ -82,11 +95,7 @@ _OPTIONS = {
     | dict.fromkeys(("fitnet", "fitnets", "hint"), "loss=soft loss.features=fitnet"),
     "device": {"gpu": "device=cuda", "nvidia": "device=cuda", "metal": "device=mps", "apple": "device=mps"},
     "select": {"random": "select=uniform", "least_confidence": "select=margin", "coreset": "select=k_center"},
-    "augment": {
-        "flip": "augment=[flip_crop]",
-        "crop": "augment=[flip_crop]",
-        "color_jitter": "augment=[colour_jitter]",
-    },
+    "augment": {other: f"augment=[{name}]" for name, others in _AUGMENTS.items() for other in others.split()},
     "dataset": {
         "mnist": "dataset=mnist5k",
         "fashionmnist": "dataset=fashion_mnist",
@@ -94,7 +103,13 @@ _OPTIONS = {
     },
 }
 _WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt", ".bin", ".pkl")
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_NO_DATA = re.compile(
+    r"\.(svg|png|jpe?g|gif|webp|bmp|tiff?|pdf|txt|md|html?|xml|json|ya?ml|xlsx?|ods|docx?|np[yz]|h5|hdf5|mat|pkl|"
+    r"zip|tar|t?gz|7z|rar|py|ipynb|db|sqlite)$",
+    re.IGNORECASE,
+)
+"""Endings of files that hold no rows for kdx, though a folder may hold such."""
 _MOST_NAMED = 5
 _MOST_LOOKED_AT = 200
 """Files of a folder that are looked at to say what it holds."""
@@ -107,9 +122,12 @@ def option_meant(group: str, value: Any) -> str:
         return found
     if group == "device":
         return _device(text)
-    if group in ("teacher", "student") and (text.lower().endswith(_WEIGHTS) or os.path.isfile(text)):
-        return f"{group}.checkpoint={text}, with {group}=NAME for the network that it is of"
-    if group == "dataset" and ("/" in text or os.path.exists(text) or text.lower().endswith(_TABLES)):
+    if group in ("teacher", "student"):
+        if text.lower().endswith(_WEIGHTS) or os.path.isfile(text):
+            return f"{group}.checkpoint={text}, with {group}=NAME for the network that it is of"
+        return words_for(group, text)
+    looks = "/" in text or text.lower().endswith(_TABLES) or _NO_DATA.search(text)
+    if group == "dataset" and (looks or os.path.exists(text)):
         return _data(text)
     return ""
 
@@ -125,6 +143,11 @@ def _data(path: str) -> str:
     if path.lower().endswith(_TABLES):
         table = f"dataset=csv dataset.file={path} dataset.target=COLUMN"
         return f"{table}, or of texts dataset=text dataset.root={path}"
+    if os.path.isfile(os.path.expanduser(path)) or (_NO_DATA.search(path) and not os.path.isdir(path)):
+        return (
+            f"dataset=folder dataset.root=FOLDER, of pictures or texts, or a file that ends with "
+            f"{', '.join(_TABLES)}: '{path}' is none"
+        )
     kind = "text" if _holds_texts(os.path.expanduser(path)) else "folder"
     return f"dataset={kind} dataset.root={path}"
 
@@ -145,9 +168,13 @@ def _holds_texts(folder: str) -> bool:
     return False
 
 
-def said_of(asked: str) -> str:
+def said_of(asked: str, value: Any = None) -> str:
     """A clause on what needs no key here; empty where there is nothing to say."""
-    return "" if "." in asked else _SAID.get(asked.lower().replace("-", "_"), "")
+    return (
+        ""
+        if "." in asked or str(value).lower().endswith(_WEIGHTS)
+        else _SAID.get(asked.lower().replace("-", "_"), "")
+    )
 
 
 def words_meant(known: Mapping[str, Any], asked: str, value: Any = None) -> list[str]:
@@ -161,14 +188,26 @@ def words_meant(known: Mapping[str, Any], asked: str, value: Any = None) -> list
         return [special]
     name = ALIASES.get(last, last)
     found = sorted(_keys(known, name), key=lambda key: (-_alike(key, asked), key))
+    role, _, rest = last.partition("_")
+    if not found and role in ("teacher", "student") and rest:
+        return [word for word in words_meant(known, f"{role}.{rest}", value) if word.startswith(role)]
     text = _VALUES.get(name, {}).get(text.lower(), text)
     return [f"{key}={text}" for key in found if key != asked]
 
 
 def _special(last: str, asked: str, text: str) -> str:
     """What no key of kdx is called like, and has words of its own."""
+    node = asked.partition(".")[0]
+    if node in ("teacher", "student") and last in ("pretrained", "weights") and "." in asked:
+        return _weights_meant(node, text)
+    if last in ("pretrained", "weights") and text.lower().endswith(_WEIGHTS):
+        return f"teacher.checkpoint={text} or student.checkpoint={text}"
+    if last == "weights" and text.lower() in ("default", "imagenet", "imagenet1k_v1", "true"):
+        return _weights_meant("teacher", text)
     if "." in asked and last not in _GPUS:
         return ""
+    if last in _COUNTS and text.isdigit():
+        return "device=cuda" if int(text) else "device=cpu"
     if last in _GPUS:
         return "device=cpu" if text.lower() in ("cpu", "false", "-1") else _device(text) or "device=cuda"
     if last in _FOLDERS:
@@ -178,10 +217,18 @@ def _special(last: str, asked: str, text: str) -> str:
     if last in _DATA:
         return _data_meant(text)
     if last in _NETWORKS:
-        return (
-            f"student={'NAME' if text == 'VALUE' else text} or teacher={'NAME' if text == 'VALUE' else text}"
-        )
+        name = "NAME" if text == "VALUE" else text
+        return " or ".join(words_for(role, name) or f"{role}={name}" for role in ("student", "teacher"))
     return ""
+
+
+def _weights_meant(role: str, text: str) -> str:
+    """Of a network that has no such key, or of a key that kdx calls otherwise."""
+    if text.lower().endswith(_WEIGHTS):
+        return f"{role}.checkpoint={text}"
+    if text.lower() in ("false", "none", "value"):
+        return ""
+    return f"{role}.weights=DEFAULT, with a network that has such, {role}=resnet50 say"
 
 
 def _data_meant(text: str) -> str:
@@ -224,6 +271,15 @@ def _dotted(node: Mapping[str, Any], path: str = "") -> Iterator[str]:
             yield from _dotted(value, key)
         else:
             yield key
+
+
+def close_key(known: Mapping[str, Any], asked: str) -> str:
+    """The last part of a key, of kdx or of another tool, that one which is not there is spelled like; empty
+    where there is none."""
+    parts = {key.rpartition(".")[2] for key in _dotted(known)} | {n for n in ALIASES if len(n) > 3}
+    last = asked.rpartition(".")[2].lower().replace("-", "_")
+    close = difflib.get_close_matches(last, sorted(parts - {last}), n=1, cutoff=0.8)
+    return close[0] if close else ""
 
 
 def either(words: Sequence[str]) -> str:

@@ -121,4 +121,8 @@ def wrong_option(group: str, value: Any) -> list[str]:
 
 def _instead(group: str, value: Any, options: Sequence[str]) -> str:
     meant = option_meant(group, shown(value, bare=True))
-    return f": write {meant}" if meant else nearest(str(value), options)
+    if meant:
+        return f": write {meant}"
+    close = nearest(str(value), options)
+    # what lies in a folder of the user's own cannot be known without it
+    return close if own or "did you mean" in close else f"{close}; your own are found by --config-dir FOLDER"

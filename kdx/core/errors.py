@@ -123,6 +123,9 @@ def nearest(word: str, options: Iterable[str]) -> str:
     """A clause that names the closest option, or all of them when they are few: `; did you mean 'kd'?`"""
     options = sorted(str(o) for o in options)
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    small = {option.lower(): option for option in reversed(options)}
+    if not close or word.lower() in small:  # capitals are no other word
+        close = [small[name] for name in difflib.get_close_matches(word.lower(), small, n=1, cutoff=0.6)]
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; one of: {', '.join(options)}" if options and len(options) <= 40 else ""

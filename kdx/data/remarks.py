@@ -35,7 +35,7 @@ def remarks(raw: Raw, labels: Mapping[str, np.ndarray], lost: Sequence[str]) -> 
     if raw.skipped:
         yield (
             f"{noun}s that could not be read and were skipped: {len(raw.skipped)}, the first "
-            f"{raw.skipped[0]}",
+            f"{raw.skipped[0]}; unread.csv in the run folder lists them",
             "warning",
         )
     if not labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -90,12 +91,20 @@ def rows_to_answer(
                 f"text= names the column of texts in a file, and data={where} is a split of the run"
             )
         return OwnRows(data, where, runtime)
+    if re.match(r"[a-z][a-z0-9+.-]+://", where, re.IGNORECASE) and not kind_at(Path(where)):
+        raise UserError(f"data={where} is an address, and kdx reads what lies here: download it first")
     how = weights.about.get(PREPROCESSING)
     if how is None:
         how = {} if data is None else preprocessing(data)
     expect_shape(how, dict, weights.file.with_name("model.json"), PREPROCESSING)
     place = Path(where).expanduser()
     return open_new_rows(kind_of_old(weights.about), how, place, runtime.workers, asked.text)
+
+
+def check_answer_columns(asked: Wanted, weights: Weights) -> None:
+    """Raises UserError where answers do not have the columns that are asked for, before any row is read."""
+    task = build_task(weights.about)
+    task.columns(task.made_up(1), asked.columns)
 
 
 def answer_rows(
@@ -131,16 +140,17 @@ def answer_rows(
 
 
 def unread_file(to: Path) -> Path:
-    """Where those are listed that could not be read."""
-    return to.with_name(f"{to.stem}.unread.csv")
+    """Where those are listed that could not be read: each file of answers has one of its own."""
+    return to.with_name(f"{to.name}.unread.csv")
 
 
 def check_unread(to: Path, overwrite: bool) -> None:
     """Raises UserError where the list of an earlier command would be written over."""
     beside = unread_file(to)
     if (there := kind_at(beside)) and not (overwrite and there == "a file"):
+        replace = "set overwrite=true, or " if there == "a file" else ""
         raise UserError(
-            f"'{beside}', where what cannot be read is listed, is there already: name another to="
+            f"'{beside}', where what cannot be read is listed, is there already: {replace}name another to="
         )
 
 

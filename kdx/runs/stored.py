@@ -127,7 +127,15 @@ def in_file(file: Path) -> str:
 
 
 def in_export(folder: Path) -> Path:
-    """The file of weights in a folder made by `kdx export`."""
+    """The file of weights in a folder made by `kdx export`. Raises UserError of another folder; of one of the
+    store, which may hold several, with the files to choose from."""
+    if (folder / MANIFEST).is_file():
+        known = [f"{which}.safetensors" for which in ("last", "best")]
+        there = [f"'{folder / name}'" for name in known if (folder / name).is_file()]
+        raise UserError(
+            f"'{folder}' is a stage of a run, and no export: name the run, or "
+            + (f"the weights, {' or '.join(there)}" if there else "a stage that has weights")
+        )
     role = expect_shape(read_mapping(folder / "model.json").get("role"), str, folder / "model.json", "role")
     return folder / f"{Path(role).name}.safetensors"
 

@@ -224,6 +224,8 @@ def _not_ours(override: Override) -> list[str]:
     if SLOTS.get(override.package) == key:
         return []
     if key in SLOTS.values():
+        if meant := words_meant({}, key, override.value()):
+            return [f"'{key}' is the group of a slot; did you mean {either(meant)}?"]
         slot = next(slot for slot, group in SLOTS.items() if group == key)
         return [f"'{key}' is the group of a slot: write {slot}=OPTION"]
     if key in folders() and key not in groups():

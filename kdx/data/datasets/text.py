@@ -212,7 +212,7 @@ class Text:
         except UnicodeDecodeError as error:
             if self._skips:
                 return None
-            byte, called = error.object[error.start], self._encoding.upper().removesuffix("-SIG")
+            byte, called = error.object[error.start], encoding_called(self._encoding)
             raise UserError(
                 f"'{readable(path)}' is not {called}: its byte {error.start} is 0x{byte:02x}; save it as "
                 "UTF-8, set dataset.encoding=latin-1, say, or dataset.on_error=skip, which leaves such out"
@@ -241,6 +241,11 @@ def check_column(key: str, value: object) -> str | None:
     if value is not None and not (isinstance(value, str) and value):
         raise UserError(f"dataset.{key} must be the name of a column, or null; given: {checks.shown(value)}")
     return value
+
+
+def encoding_called(encoding: str) -> str:
+    """ "UTF-8", "LATIN-1" """
+    return encoding.upper().removesuffix("-SIG")
 
 
 def check_encoding(value: object) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.data.new_rows.rows import FILE_COLUMN, NewRows, RowBlock, check_there, path_in
-from kdx.data.phrases import are
+from kdx.data.phrases import are, few
 from kdx.data.pictures import deep
 from kdx.data.pictures.decode import in_words, limited
-from kdx.data.pictures.header import TooLarge, Unknown, decode_error, read_header
+from kdx.data.pictures.header import Header, TooLarge, Unknown, decode_error, read_header
 from kdx.data.pictures.square import Square
 from kdx.data.pictures.walk import Walk, readable
 
@@ -53,6 +53,7 @@ class NewPictures(NewRows):
             raise UserError(f"'{readable(place)}' holds no picture{left}")
         self.count, self.unread = len(self._paths), []
         self._coloured = self._beyond = self._odd = 0
+        self._long: list[str] = []
 
     def blocks(self, size: int) -> Iterator[RowBlock]:
         for start in range(0, len(self._paths), size):
@@ -88,36 +89,48 @@ class NewPictures(NewRows):
             )
         if self._odd:
             found.append(f"{self._odd:,} of {read:,} pictures hold values that are no numbers, read as black")
+        if self._long:
+            found.append(
+                f"cropping throws away more than half of each of {len(self._long):,} of {read:,} pictures, "
+                f"more than twice as long as wide ({few(self._long)}): of a network that learned with "
+                "dataset.fit=pad or dataset.fit=squeeze all of them is seen"
+            )
         return found
 
     def _decoded(self, paths: list[Path]) -> list[np.ndarray | Exception]:
         threads = ThreadPoolExecutor(self._workers) if self._workers > 0 else nullcontext()
         with limited(self._most), threads as pool:
             made = list(pool.map(self._one, paths) if pool else map(self._one, paths))
-        return [self._counted(*found) if isinstance(found, tuple) else found for found in made]
+        return [
+            self._counted(path, *found) if isinstance(found, tuple) else found
+            for path, found in zip(paths, made, strict=True)
+        ]
 
-    def _counted(self, image: np.ndarray, coloured: bool, beyond: bool, odd: bool) -> np.ndarray:
+    def _counted(self, path: Path, image: np.ndarray, header: Header, beyond: bool, odd: bool) -> np.ndarray:
+        if self._square.fit == "crop" and header.is_long:
+            self._long.append(path_in(path, self._folder))
+        coloured = not header.grey
         self._coloured += coloured and self._grey
         self._beyond += beyond
         self._odd += odd
         return image
 
-    def _one(self, path: Path) -> tuple[np.ndarray, bool, bool, bool] | Exception:
-        """(the square, whether it has colours, values beyond black and white, values that are no numbers), or
-        why it cannot be read. Called inside `limited`."""
+    def _one(self, path: Path) -> tuple[np.ndarray, Header, bool, bool] | Exception:
+        """(the square, its header, whether it has values beyond black and white, and such that are no
+        numbers), or why it cannot be read. Called inside `limited`."""
         header = read_header(path)
         if isinstance(header, Exception):
             return header
         try:
             if header.depth == deep.EIGHT:
-                return self._square.of_bytes(path, self._grey), not header.grey, False, False
+                return self._square.of_bytes(path, self._grey), header, False, False
             if header.depth not in self._spans:
                 return Unknown(
                     f"it is a {header.depth} picture, and the network learned from none, so that nobody "
                     "knows what is black and white in it"
                 )
             found = self._square.of_values(path, self._grey, self._spans[header.depth])
-            return found[0], not header.grey, found[1], found[2]
+            return found[0], header, found[1], found[2]
         except Exception as error:  # Pillow raises many kinds for a damaged file
             return decode_error(error, path)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.data.column_files import ENDINGS, ending
-from kdx.data.datasets.text import PLAIN_ENCODING, check_encoding
+from kdx.data.columns import name_some
+from kdx.data.datasets.text import PLAIN_ENCODING, check_encoding, encoding_called
 from kdx.data.new_rows.cells import cell_text, check_columns, column_names, read_cells, rows_in
 from kdx.data.new_rows.rows import FILE_COLUMN, ROW_COLUMN, NewRows, RowBlock, check_there, path_in
 from kdx.data.phrases import are
@@ -45,7 +46,13 @@ class NewTexts(NewRows):
             self._files, self.count = [place], 1
         elif ending(place):
             known = column_names(place)
-            named = column or (how["text"] if how.get("text") in known else None)
+            named = column or how.get("text")
+            if column is None and named is not None and named not in known:
+                raise UserError(
+                    f"'{place}' lacks the column '{named}', which held the texts that the network learned "
+                    "from: name the one that holds them with text=COLUMN; it has "
+                    f"{name_some(known) or 'none'}"
+                )
             self._column = chosen(place, known, named, PLAIN_TEXT, "text")
             check_columns(place, [self._column], "the network")
             self._notes.append(f"texts are in the column '{self._column}'")
@@ -84,7 +91,9 @@ class NewTexts(NewRows):
                     texts.append(path.read_bytes().decode(self._encoding))
                     names.append(name)
                 except UnicodeDecodeError as error:
-                    self.unread.append((name, f"it is not {self._encoding}: see its byte {error.start}"))
+                    self.unread.append(
+                        (name, f"it is not {encoding_called(self._encoding)}: see its byte {error.start}")
+                    )
                 except OSError as error:
                     self.unread.append((name, error.strerror or str(error)))
             yield FILE_COLUMN, names, texts

@@ -207,7 +207,8 @@ class Decoder:
         why = self._too_many(path) if large else in_words(error)
         if self._skip:
             raise UserError(f"not one of {len(bad)} pictures decodes; the first is '{readable(path)}': {why}")
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        # a floor: these are of one part, and before a run begins of headers alone
+        more = f" (and at least {len(bad) - 1:,} more)" if len(bad) > 1 else ""
         what, instead = (
             ("is too large", "raise that, make it smaller,")
             if large

@@ -49,7 +49,7 @@ def of_files(
             ),
             "info",
         )
-    long = [name(header.path) for header in reading.headers if min(header.size) * 2 < max(header.size)]
+    long = [name(header.path) for header in reading.headers if header.is_long]
     if long and decoder.square.fit == "crop":
         level = "warning" if len(long) >= RARE * len(reading.headers) else "info"
         yield (

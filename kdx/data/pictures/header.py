@@ -57,6 +57,11 @@ class Header:
     frames: bool
     transparent: bool
 
+    @property
+    def is_long(self) -> bool:
+        """Whether more than half of it lies beyond its middle square."""
+        return min(self.size) * 2 < max(self.size)
+
 
 def are_grey(headers: Sequence[Header]) -> bool:
     """Whether every picture is, so that one channel is enough."""

@@ -79,7 +79,23 @@ def outcome(run: Mapping) -> list[str]:
 
 def data(run: Mapping) -> list[str]:
     """The data set, as it was reported when it was prepared."""
-    return ["## Data", "\n".join(f"- {escape(line)}" for line in run["data"])] if run.get("data") else []
+    lines = [f"- {escape(line)}" for line in run.get("data") or []]
+    return ["## Data", *(["\n".join(lines)] if lines else []), *_unread(run)] if lines or _unread(run) else []
+
+
+def _unread(run: Mapping) -> list[str]:
+    """The files that could not be read and were skipped, by name; of many the first, and where the others
+    are."""
+    found = run.get("unread") or {}
+    names, count = found.get("first") or [], found.get("count") or 0
+    if not names:
+        return []
+    file = str(found.get("file"))
+    which = f"all {count:,}" if len(names) >= count else f"the first {len(names):,} of {count:,}"
+    return [
+        f"Files that could not be read and were skipped, {which} (as a table: [{escape(file)}]({file})):",
+        "\n".join(f"- {code(name)}" for name in names),
+    ]
 
 
 def _protocol(run: Mapping) -> list[str]:

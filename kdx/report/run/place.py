@@ -14,13 +14,15 @@ from kdx.report.run.plain import writing
 _WHO = "the run"
 PREDICTIONS = "predictions.csv"
 """What each network answered to each row: kdx.runs.row_predictions writes it."""
+UNREAD = "unread.csv"
+"""Files of the data set that could not be read: kdx.runs.unread writes it."""
 
 
 def check_place(folder: Path) -> None:
     """Raises UserError where a link, a pipe or the like is in the place of something that is written: the
     folder may have come from somebody else.
     """
-    for name in ("run.json", "report.md", PREDICTIONS):
+    for name in ("run.json", "report.md", PREDICTIONS, UNREAD):
         own_file(folder / name, _WHO)
     for name in ("metrics.jsonl", "train.log"):
         appendable(folder / name, _WHO)
@@ -44,6 +46,7 @@ def clear_place(folder: Path) -> None:
         *links,
         folder / "report.md",
         folder / PREDICTIONS,
+        folder / UNREAD,
     ]:
         old.unlink(missing_ok=True)
 

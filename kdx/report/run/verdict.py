@@ -61,6 +61,16 @@ def settle(results: Mapping, headline: str) -> str:
     )
 
 
+def of_table(document: Mapping) -> str:
+    """The weights that the table of a run shows, "last" or "best"; of one that was not evaluated the last.
+    document: its run.json."""
+    results = document.get("results")
+    if not isinstance(results, Mapping):
+        return "last"
+    asked = results.get("headline")
+    return settle(results, asked if asked in ("last", "best") else "last")
+
+
 def metric(results: Mapping, role: str, headline: str, split: str, name: str) -> float | None:
     """One number, or None where there is none (an absent role or split, a metric that was not finite)."""
     value = (((results.get(role) or {}).get(which_of(role, headline)) or {}).get(split) or {}).get(name)

@@ -16,10 +16,12 @@ from kdx.report.run.markdown import moment
 from kdx.report.run.markup import code, escape, fenced, markdown_table
 from kdx.report.run.sentences import gained
 from kdx.report.run.units import bytes_in_words, whole_number
-from kdx.report.run.verdict import percent
+from kdx.report.run.verdict import percent, which_of
 from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
+
+_WHICH = {"last": "last (at the end of training)", "best": "best (on validation)"}
 
 
 def markdown(card: Mapping[str, Any]) -> str:
@@ -44,7 +46,9 @@ def role_words(card: Mapping[str, Any]) -> str:
 
 def opening(card: Mapping[str, Any]) -> str:
     counted = "" if card["parameters"] is None else f"{card['parameters']:,} parameters, "
-    text = f"{counted}{bytes_in_words(card['bytes'])}. Weights: {card['which']}."
+    of_table = {True: ", which the table of its run shows", False: ", not those of the table of its run"}
+    which = _WHICH.get(card["which"], escape(card["which"])) + of_table.get(card.get("of_table"), "")
+    text = f"{counted}{bytes_in_words(card['bytes'])}. Weights: {which}."
     text += f" Exported {escape(card['exported'])} by kdx {escape(card['kdx'])}."
     return text + f"\n\nKey: {code(card['artifact'])}"
 
@@ -98,7 +102,7 @@ def _results(card: Mapping[str, Any]) -> list[str]:
     counts = counting_metric(results)
     beside = [m for m in shown_metrics(results).values() if m.column != "none" and m.name != counts.name]
     for role, about in roles_of(results).items():
-        numbers = results[role].get(which) or {}
+        numbers = results[role].get(which_of(role, which)) or {}
         test, validation = numbers.get("test") or {}, numbers.get("validation") or {}
         rows.append(
             [

@@ -29,7 +29,7 @@ from kdx.core.types import Inputs
 from kdx.models import size
 from kdx.pipeline.stages.files import MODEL_KEYS, build_adapter
 from kdx.report.run.plain import dump
-from kdx.report.run.verdict import ROLE_WORDS, summary
+from kdx.report.run.verdict import ROLE_WORDS, of_table, summary, which_of
 from kdx.runs import lineage
 from kdx.runs.export import card
 from kdx.runs.export.formats import FORMATS, Exported, check_onnx, contract, names_inside
@@ -146,6 +146,7 @@ def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artif
         "model": weights.model,
         "role": role,
         "which": which,
+        "of_table": which == which_of(role, of_table(run.document)),
         "artifact": f"{artifact.stage}/{artifact.key}",
         "component": weights.about["component"],
         "parameters": size.parameters(network),

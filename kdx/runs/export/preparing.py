@@ -9,8 +9,11 @@ from typing import Any
 from kdx.report.run.markup import code, escape, markdown_table
 
 _FITS = {
-    "crop": "the short side is resized to that (bilinear), and the centre is cut out",
-    "pad": "the long side is resized to that (bilinear), and the rest is background",
+    "crop": "the short side is resized to that (bilinear) and the other by the same factor, rounded as "
+    "Python's `round()` does, and the centre is cut out, from half the rest on, rounded down",
+    "pad": "the long side is resized to that (bilinear) and the other by the same factor, rounded as "
+    "Python's `round()` does; it lies in the middle, from half the rest on, rounded down, and the rest is "
+    "background",
     "squeeze": "both sides are resized to that (bilinear)",
 }
 _SHOWN = 40
@@ -43,6 +46,10 @@ def _picture(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     channels, height, width = card["input"]["shape"]
     lines = []
     if "fit" in about:
+        lines.append(
+            f"of a JPEG call PIL's `draft(None, ({2 * width}, {2 * height}))` before it is decoded: a large "
+            "one is decoded at a half, a quarter or an eighth"
+        )
         lines.append("turn it as its EXIF says")
     if "background" in about:
         lines.append(f"lay it on {code(json.dumps(about['background']))} where it is transparent")
@@ -50,12 +57,36 @@ def _picture(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     fit = _FITS.get(str(about.get("fit")))
     size = f"{width}x{height} pixels"
     lines.append(f"make it {size}: {fit}" if fit else f"it must have {size}, made as the data set makes them")
-    for depth, ends in (about.get("black_to_white") or {}).items():
-        if isinstance(ends, list | tuple) and len(ends) == 2:
-            low, high = ends
-            lines.append(f"of {escape(depth)} pictures {code(low)} is black (0) and {code(high)} white (1)")
-    lines.append("divide bytes by 255; no mean, no deviation: the network has them built in")
-    return [_numbered(lines)]
+    last = "divide bytes by 255; no mean, no deviation: the network has them built in"
+    return [_numbered([*lines, last]), *_deep(about, channels, fit or "as the data set does", size, last)]
+
+
+def _deep(about: Mapping[str, Any], channels: int, fit: str, size: str, last: str) -> list[str]:
+    """The same of pictures of more than eight bits, whose values become bytes last, not first (`of_values` in
+    kdx/data/pictures/square.py)."""
+    spans = {
+        depth: ends
+        for depth, ends in (about.get("black_to_white") or {}).items()
+        if isinstance(ends, list | tuple) and len(ends) == 2
+    }
+    if not spans:
+        return []
+    ends = "; ".join(
+        f"of {escape(depth)} pictures {code(low)} is black (0) and {code(high)} white (255)"
+        for depth, (low, high) in spans.items()
+    )
+    lines = ["turn it as its EXIF says, and take its values as they are, all bits of them"]
+    lines.append(
+        f"make them float32 from 0 to 255: {ends}; what lies beyond is cut off, what is no number is black, "
+        "and where the file says that its least value is white, black and white change places"
+    )
+    if "background" in about:
+        lines.append(f"lay each channel on {code(json.dumps(about['background']))} where it is transparent")
+    if channels == 3:
+        lines.append("a picture of one channel has it three times: red, green, blue")
+    lines.append(f"make each channel {size}, in float32 (PIL mode F): {fit}")
+    lines += ["round to whole numbers (bytes)", last]
+    return ["A picture of more than eight bits a channel is made ready in another order:", _numbered(lines)]
 
 
 def _table(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
