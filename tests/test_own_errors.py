@@ -73,6 +73,7 @@ BROKEN = {
         "counts": (("len(labels), per", "len(labels) + 5, per"), "the train part has 1005"),
         "labels": (("0, len(CLASSES)", "0, 1 + len(CLASSES)"), "counts the rows of 3 classes, and names 2"),
         "chance": (("default_rng(0)", "default_rng()"), "says something else when it is asked again"),
+        "load chance": (("default_rng(1)", "default_rng()"), "load gives other rows of the train part when"),
         "signature": (("self, *, workers", "self"), "unexpected keyword argument 'workers'"),
         "load": (("rng, labels = ", "1 / 0; rng, labels = "), "ZeroDivisionError"),
         "shape": (("[:, None]  #", "  #"), "describe() says rows (1, 16, 16) and load() gives (16, 16)"),
@@ -153,7 +154,7 @@ BROKEN = {
     },
 }
 """kind -> what is wrong -> ((before, after), what is said); of a model also what a last layer returns."""
-QUICK = {"base", "chance"}
+QUICK = {"base", "chance", "load chance"}
 """Of every kind these are tried each time, and the others with the slow tests."""
 CASES = [
     pytest.param(kind, *broken, id=f"{kind}-{what}", marks=[] if what in QUICK else pytest.mark.slow)
