@@ -108,11 +108,31 @@ BROKEN = {
             ("return x.", "return x * torch.rand(1); x."),
             "gives other numbers when it is asked again",
         ),
+        "range": (
+            ("return x.", "return x * 3 - 1; x."),
+            "gives pixels from -1 to 2, and pictures are in [0, 1]",
+        ),
+        "rare": (("return x.", "return x + (x.amin((1, 2, 3), True) >= 1); x."), "gives pixels from 2 to 2"),
         "batch": (("return x.", "return x - x.mean(0); x."), "other numbers beside other rows"),
     },
     "transform": {
         "none": (("v2.RandomErasing(p=p)", "None"), "needs a transform that can be called"),
-        "super": (("super().__init__(v2.RandomErasing(p=p))", "pass"), "has no attribute"),
+        "super": (
+            ("super().__init__(v2.RandomErasing(p=p))", "pass"),
+            "Erased.__init__ must call super().__init__(transform)",
+        ),
+        "normalised": (
+            ("v2.RandomErasing(p=p)", "v2.Normalize([0.5], [0.5])"),
+            "holds torchvision's Normalize, which leaves [0, 1]: the network normalises itself: leave it out",
+        ),
+        "normalised inside": (
+            (
+                "v2.RandomErasing(p=p)",
+                "v2.Compose([v2.RandomApply([__import__('torchvision').transforms.Normalize(0.5, 0.5)])])",
+            ),
+            "holds torchvision's Normalize",
+        ),
+        "range": (("v2.RandomErasing(p=p)", "lambda x: x * 2 - 1"), "gives pixels from -1 to 1, and"),
         "name": (("v2.RandomErasing", "v2.RandomErazing"), "has no attribute 'RandomErazing'"),
         "given": (("p=p)", "p=p), given='pil'"), "given has no option 'pil'"),
         "size": (("v2.RandomErasing(p=p)", "v2.Resize(8)"), "must give rows like those"),
@@ -154,7 +174,7 @@ BROKEN = {
     },
 }
 """kind -> what is wrong -> ((before, after), what is said); of a model also what a last layer returns."""
-QUICK = {"base", "chance", "load chance"}
+QUICK = {"base", "chance", "load chance", "range", "normalised inside"}
 """Of every kind these are tried each time, and the others with the slow tests."""
 CASES = [
     pytest.param(kind, *broken, id=f"{kind}-{what}", marks=[] if what in QUICK else pytest.mark.slow)
