@@ -82,7 +82,23 @@ BROKEN = {
     },
     "torch_dataset": {
         "base": (("(TorchDataset)", ""), "object.__init__()"),
-        "super": (("super().__init__", "dict"), "has no attribute"),
+        "super": (("super().__init__", "dict"), "Dots.__init__ must call super().__init__(image_size="),
+        "target_transform": (
+            ("1.6, self.targets[row]", "1.6, 1 - self.targets[row]"),
+            "the train part, row 0, gives the label 1, and its `targets` or `labels` hold 0",
+        ),
+        "late label": (
+            ("1.6, self.targets[row]", "1.6, 0 if row == 901 else self.targets[row]"),
+            "the train part, row 901, gives the label 0, and its `targets` or `labels` hold 1",
+        ),
+        "no label": (
+            ("1.6, self.targets[row]", "1.6"),
+            "row 0, gives a Tensor: it must give (picture,",
+        ),
+        "third": (
+            ("1.6, self.targets[row]", "1.6, self.targets[row], row"),
+            "row 0, gives 3 things: it",
+        ),
         "rows": (("return _Dots(self.rows) if", "return iter([]) if"), "must be a Dataset with __len__"),
         "none": (("return _Dots(self.rows) if", "return None if"), "must give the Dataset to train with"),
         "row": (("noise = torch", "1 / 0; noise = torch"), "ZeroDivisionError"),
@@ -174,7 +190,7 @@ BROKEN = {
     },
 }
 """kind -> what is wrong -> ((before, after), what is said); of a model also what a last layer returns."""
-QUICK = {"base", "chance", "load chance", "range", "normalised inside"}
+QUICK = {"base", "chance", "load chance", "range", "normalised inside", "target_transform"}
 """Of every kind these are tried each time, and the others with the slow tests."""
 CASES = [
     pytest.param(kind, *broken, id=f"{kind}-{what}", marks=[] if what in QUICK else pytest.mark.slow)
