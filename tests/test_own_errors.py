@@ -273,3 +273,82 @@ def test_a_package_that_is_not_allowed_or_not_here(here, capsys):
     for library in ("timm", "torchvision"):
         assert main(["train", f"teacher._target_={library}.models.resnet18", "device=cpu"]) == 2
         assert f"teacher={library} teacher.name=NAME" in capsys.readouterr().err
+
+
+ODD_FILES = {
+    "flow list": (
+        "loss/both",
+        "# a\n_target_: my_parts.both.Both\nweight: [2.0\n",
+        "line 4: expected ',' or ']'",
+    ),
+    "indent": (
+        "loss/both",
+        "# a\n_target_: my_parts.both.Both\n  weight: 2\n",
+        "line 3: mapping values are not",
+    ),
+    "tab": (
+        "dataset/stripes",
+        "_target_: my_parts.stripes.Stripes\nrows:\n\t- 1\n",
+        "line 3: found character",
+    ),
+    "bytes": ("loss/both", b"# caf\xe9\n_target_: my_parts.both.Both\n", "cannot be read"),
+    "deeper": (
+        "model/flat_net",
+        "_target_: a.b\n units: 24\n",
+        "line 2: mapping values are not allowed here",
+    ),
+    "no target": (
+        "loss/both",
+        "# a\nweight: 2.0\n",
+        "no _target_, the address of its code: _target_: my_parts.both",
+    ),
+    "no data": (
+        "dataset/stripes",
+        "# a\nrows: 2\n",
+        "no _target_, the address of its code: _target_: my_parts.str",
+    ),
+    "nothing": (
+        "select/surest",
+        "",
+        "has no _target_, the address of its code: _target_: my_parts.surest.Surest",
+    ),
+    "a list": ("loss/both", "- 1\n", "has no _target_"),
+    "model": (
+        "model/flat_net",
+        "units: 24\n",
+        "no _target_, the address of its code: _target_: my_parts.flat_net.fl",
+    ),
+    "package": (
+        "student/flat_net",
+        "defaults:\n  - /model@student: flat_net\n",
+        "the line '# @package _global_'",
+    ),
+    "step": (
+        "augment/band",
+        "_target_: my_parts.band.Band\nshare: 0.2\n",
+        "band: {_target_: my_parts.band.Band, ...}",
+    ),
+    "sizes": (
+        "dataset/stripes",
+        "_target_: my_parts.stripes.Stripes\nrows: 9\n",
+        "leaves out 'dataset.labelled'",
+    ),
+}
+"""What an option file of one's own may lack: (file, what it holds, what is said)."""
+CHOSEN = {"loss": "both", "dataset": "stripes", "select": "surest", "model": "flat_net", "augment": "band"}
+
+
+@pytest.mark.parametrize("what", ODD_FILES)
+def test_an_option_file_that_is_broken_or_lacks_its_code_is_named(what, here, capsys):
+    option, text, says = ODD_FILES[what]
+    kind = option.partition("/")[0].replace("student", "model")
+    for file, content in skeletons.part_files(kind, CHOSEN[kind], "my_parts").items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(content)
+    odd = Path(f"my_parts/conf/{option}.yaml")
+    odd.write_bytes(text if isinstance(text, bytes) else text.encode())
+    words = shlex.split(skeletons.trying_command(kind, CHOSEN[kind], "my_parts"))[1:]
+    assert main([*words, "device=cpu"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert says in said and str(odd.absolute()) in said and "Traceback" not in said, said
+    assert len(said.splitlines()) <= 3 or what == "sizes", said

@@ -40,6 +40,8 @@ class TorchDataset(ABC):
     """
 
     streams = True
+    _read: list[Path] | None = None
+    """None until `__init__` is called, which who derives from it may forget."""
 
     def __init__(
         self,
@@ -61,14 +63,14 @@ class TorchDataset(ABC):
         labels are not looked at."""
 
     def files(self) -> list[Path]:
-        if not hasattr(self, "_read"):
+        if self._read is None:
             raise WrongPart(
                 f"{type(self).__name__}.__init__ must call super().__init__(image_size=..., read=...)"
             )
         return self._read
 
     def fetch(self) -> None:
-        for path in self._read:
+        for path in self.files():
             if not path.exists():
                 raise WrongPart(f"{type(self).__name__} reads '{path}', which is not there")
 

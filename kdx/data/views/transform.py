@@ -50,6 +50,9 @@ class Transformed(Step):
     on the CPU: the steps of kdx are ten to a hundred times as fast.
     """
 
+    _transform: Callable[..., Any] | None = None
+    """None until `__init__` is called, which who derives from it may forget."""
+
     def __init__(self, transform: Callable[..., Any], *, given: str | None = None):
         self._albumentations = type(transform).__module__.partition(".")[0] == "albumentations"
         usual = "array" if self._albumentations else "tensor"
@@ -72,7 +75,7 @@ class Transformed(Step):
 
     def uncut(self, x: Tensor, draws: Draws, op: str) -> Tensor:
         """(B, C, H, W) float32 as the transform gives it, which may leave [0, 1]."""
-        if not hasattr(self, "_transform"):
+        if self._transform is None:
             raise WrongPart(f"{type(self).__name__}.__init__ must call super().__init__(transform)")
         seeds = draws.integers(op, 2**31, 1)[:, 0].tolist()
         rows = [self._one(row, seed) for row, seed in zip(x.cpu(), seeds, strict=True)]
