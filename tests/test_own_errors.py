@@ -57,6 +57,11 @@ BROKEN = {
             ("(units, classes)", "(units, classes + 1)"),
             "gives answers of (11,) a row",
         ),
+        "softmax": (
+            ("(units, classes),", "(units, classes), nn.Softmax(1),"),
+            "the student answers with probabilities, as each row adds up to 1, and logits are read: leave",
+        ),
+        "keys": (("*, shape, classes, units", "*, shape, classes, unit"), "takes no units: let it take that"),
         "float64": (("(units, classes)", "(units, classes).double()"), "must have the same dtype"),
         "int64": ("x.long()", "answers with torch.int64 numbers"),
         "tuple": ("(x, x)", "answers with a tuple"),
@@ -190,7 +195,7 @@ BROKEN = {
     },
 }
 """kind -> what is wrong -> ((before, after), what is said); of a model also what a last layer returns."""
-QUICK = {"base", "chance", "load chance", "range", "normalised inside", "target_transform"}
+QUICK = {"base", "chance", "load chance", "range", "normalised inside", "target_transform", "softmax"}
 """Of every kind these are tried each time, and the others with the slow tests."""
 CASES = [
     pytest.param(kind, *broken, id=f"{kind}-{what}", marks=[] if what in QUICK else pytest.mark.slow)
@@ -352,3 +357,18 @@ def test_an_option_file_that_is_broken_or_lacks_its_code_is_named(what, here, ca
     said = capsys.readouterr().err.strip()
     assert says in said and str(odd.absolute()) in said and "Traceback" not in said, said
     assert len(said.splitlines()) <= 3 or what == "sizes", said
+
+
+def test_a_run_with_a_model_that_is_not_allowed_is_named_as_it_was_typed(here, capsys):
+    for file, text in skeletons.part_files("model", "flat_net", "my_parts").items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(text)
+    words = [*SHORT, "student=flat_net", "dataset.unlabelled=40", "student_train.steps=1"]
+    words += ["teacher_pretrain.steps=1", "allow=[my_parts]", "--config-dir", "my_parts/conf"]
+    assert main(["train", *words]) == 0
+    capsys.readouterr()
+    for command in (["predict", "run", "data=test", "to=a.csv"], ["evaluate", "run"]):
+        assert main([*command, "device=cpu"]) == 2
+        said = capsys.readouterr().err
+        assert "of 'run' names 'my_parts.flat_net.flat_net', which is no model of kdx" in said
+        assert "name it with allow=[my_parts]" in said and "store/" not in said
