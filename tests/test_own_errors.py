@@ -57,6 +57,11 @@ BROKEN = {
             ("(units, classes)", "(units, classes + 1)"),
             "gives answers of (11,) a row",
         ),
+        "softmax": (
+            ("(units, classes),", "(units, classes), nn.Softmax(1),"),
+            "the student answers with probabilities, as each row adds up to 1, and logits are read: leave",
+        ),
+        "keys": (("*, shape, classes, units", "*, shape, classes, unit"), "takes no units: let it take that"),
         "float64": (("(units, classes)", "(units, classes).double()"), "must have the same dtype"),
         "int64": ("x.long()", "answers with torch.int64 numbers"),
         "tuple": ("(x, x)", "answers with a tuple"),
@@ -73,6 +78,7 @@ BROKEN = {
         "counts": (("len(labels), per", "len(labels) + 5, per"), "the train part has 1005"),
         "labels": (("0, len(CLASSES)", "0, 1 + len(CLASSES)"), "counts the rows of 3 classes, and names 2"),
         "chance": (("default_rng(0)", "default_rng()"), "says something else when it is asked again"),
+        "load chance": (("default_rng(1)", "default_rng()"), "load gives other rows of the train part when"),
         "signature": (("self, *, workers", "self"), "unexpected keyword argument 'workers'"),
         "load": (("rng, labels = ", "1 / 0; rng, labels = "), "ZeroDivisionError"),
         "shape": (("[:, None]  #", "  #"), "describe() says rows (1, 16, 16) and load() gives (16, 16)"),
@@ -81,7 +87,23 @@ BROKEN = {
     },
     "torch_dataset": {
         "base": (("(TorchDataset)", ""), "object.__init__()"),
-        "super": (("super().__init__", "dict"), "has no attribute"),
+        "super": (("super().__init__", "dict"), "Dots.__init__ must call super().__init__(image_size="),
+        "target_transform": (
+            ("1.6, self.targets[row]", "1.6, 1 - self.targets[row]"),
+            "the train part, row 0, gives the label 1, and its `targets` or `labels` hold 0",
+        ),
+        "late label": (
+            ("1.6, self.targets[row]", "1.6, 0 if row == 901 else self.targets[row]"),
+            "the train part, row 901, gives the label 0, and its `targets` or `labels` hold 1",
+        ),
+        "no label": (
+            ("1.6, self.targets[row]", "1.6"),
+            "row 0, gives a Tensor: it must give (picture,",
+        ),
+        "third": (
+            ("1.6, self.targets[row]", "1.6, self.targets[row], row"),
+            "row 0, gives 3 things: it",
+        ),
         "rows": (("return _Dots(self.rows) if", "return iter([]) if"), "must be a Dataset with __len__"),
         "none": (("return _Dots(self.rows) if", "return None if"), "must give the Dataset to train with"),
         "row": (("noise = torch", "1 / 0; noise = torch"), "ZeroDivisionError"),
@@ -107,11 +129,31 @@ BROKEN = {
             ("return x.", "return x * torch.rand(1); x."),
             "gives other numbers when it is asked again",
         ),
+        "range": (
+            ("return x.", "return x * 3 - 1; x."),
+            "gives pixels from -1 to 2, and pictures are in [0, 1]",
+        ),
+        "rare": (("return x.", "return x + (x.amin((1, 2, 3), True) >= 1); x."), "gives pixels from 2 to 2"),
         "batch": (("return x.", "return x - x.mean(0); x."), "other numbers beside other rows"),
     },
     "transform": {
         "none": (("v2.RandomErasing(p=p)", "None"), "needs a transform that can be called"),
-        "super": (("super().__init__(v2.RandomErasing(p=p))", "pass"), "has no attribute"),
+        "super": (
+            ("super().__init__(v2.RandomErasing(p=p))", "pass"),
+            "Erased.__init__ must call super().__init__(transform)",
+        ),
+        "normalised": (
+            ("v2.RandomErasing(p=p)", "v2.Normalize([0.5], [0.5])"),
+            "holds torchvision's Normalize, which leaves [0, 1]: the network normalises itself: leave it out",
+        ),
+        "normalised inside": (
+            (
+                "v2.RandomErasing(p=p)",
+                "v2.Compose([v2.RandomApply([__import__('torchvision').transforms.Normalize(0.5, 0.5)])])",
+            ),
+            "holds torchvision's Normalize",
+        ),
+        "range": (("v2.RandomErasing(p=p)", "lambda x: x * 2 - 1"), "gives pixels from -1 to 1, and"),
         "name": (("v2.RandomErasing", "v2.RandomErazing"), "has no attribute 'RandomErazing'"),
         "given": (("p=p)", "p=p), given='pil'"), "given has no option 'pil'"),
         "size": (("v2.RandomErasing(p=p)", "v2.Resize(8)"), "must give rows like those"),
@@ -153,7 +195,7 @@ BROKEN = {
     },
 }
 """kind -> what is wrong -> ((before, after), what is said); of a model also what a last layer returns."""
-QUICK = {"base", "chance"}
+QUICK = {"base", "chance", "load chance", "range", "normalised inside", "target_transform", "softmax"}
 """Of every kind these are tried each time, and the others with the slow tests."""
 CASES = [
     pytest.param(kind, *broken, id=f"{kind}-{what}", marks=[] if what in QUICK else pytest.mark.slow)
@@ -236,3 +278,97 @@ def test_a_package_that_is_not_allowed_or_not_here(here, capsys):
     for library in ("timm", "torchvision"):
         assert main(["train", f"teacher._target_={library}.models.resnet18", "device=cpu"]) == 2
         assert f"teacher={library} teacher.name=NAME" in capsys.readouterr().err
+
+
+ODD_FILES = {
+    "flow list": (
+        "loss/both",
+        "# a\n_target_: my_parts.both.Both\nweight: [2.0\n",
+        "line 4: expected ',' or ']'",
+    ),
+    "indent": (
+        "loss/both",
+        "# a\n_target_: my_parts.both.Both\n  weight: 2\n",
+        "line 3: mapping values are not",
+    ),
+    "tab": (
+        "dataset/stripes",
+        "_target_: my_parts.stripes.Stripes\nrows:\n\t- 1\n",
+        "line 3: found character",
+    ),
+    "bytes": ("loss/both", b"# caf\xe9\n_target_: my_parts.both.Both\n", "cannot be read"),
+    "deeper": (
+        "model/flat_net",
+        "_target_: a.b\n units: 24\n",
+        "line 2: mapping values are not allowed here",
+    ),
+    "no target": (
+        "loss/both",
+        "# a\nweight: 2.0\n",
+        "no _target_, the address of its code: _target_: my_parts.both",
+    ),
+    "no data": (
+        "dataset/stripes",
+        "# a\nrows: 2\n",
+        "no _target_, the address of its code: _target_: my_parts.str",
+    ),
+    "nothing": (
+        "select/surest",
+        "",
+        "has no _target_, the address of its code: _target_: my_parts.surest.Surest",
+    ),
+    "a list": ("loss/both", "- 1\n", "has no _target_"),
+    "model": (
+        "model/flat_net",
+        "units: 24\n",
+        "no _target_, the address of its code: _target_: my_parts.flat_net.fl",
+    ),
+    "package": (
+        "student/flat_net",
+        "defaults:\n  - /model@student: flat_net\n",
+        "the line '# @package _global_'",
+    ),
+    "step": (
+        "augment/band",
+        "_target_: my_parts.band.Band\nshare: 0.2\n",
+        "band: {_target_: my_parts.band.Band, ...}",
+    ),
+    "sizes": (
+        "dataset/stripes",
+        "_target_: my_parts.stripes.Stripes\nrows: 9\n",
+        "leaves out 'dataset.labelled'",
+    ),
+}
+"""What an option file of one's own may lack: (file, what it holds, what is said)."""
+CHOSEN = {"loss": "both", "dataset": "stripes", "select": "surest", "model": "flat_net", "augment": "band"}
+
+
+@pytest.mark.parametrize("what", ODD_FILES)
+def test_an_option_file_that_is_broken_or_lacks_its_code_is_named(what, here, capsys):
+    option, text, says = ODD_FILES[what]
+    kind = option.partition("/")[0].replace("student", "model")
+    for file, content in skeletons.part_files(kind, CHOSEN[kind], "my_parts").items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(content)
+    odd = Path(f"my_parts/conf/{option}.yaml")
+    odd.write_bytes(text if isinstance(text, bytes) else text.encode())
+    words = shlex.split(skeletons.trying_command(kind, CHOSEN[kind], "my_parts"))[1:]
+    assert main([*words, "device=cpu"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert says in said and str(odd.absolute()) in said and "Traceback" not in said, said
+    assert len(said.splitlines()) <= 3 or what == "sizes", said
+
+
+def test_a_run_with_a_model_that_is_not_allowed_is_named_as_it_was_typed(here, capsys):
+    for file, text in skeletons.part_files("model", "flat_net", "my_parts").items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(text)
+    words = [*SHORT, "student=flat_net", "dataset.unlabelled=40", "student_train.steps=1"]
+    words += ["teacher_pretrain.steps=1", "allow=[my_parts]", "--config-dir", "my_parts/conf"]
+    assert main(["train", *words]) == 0
+    capsys.readouterr()
+    for command in (["predict", "run", "data=test", "to=a.csv"], ["evaluate", "run"]):
+        assert main([*command, "device=cpu"]) == 2
+        said = capsys.readouterr().err
+        assert "of 'run' names 'my_parts.flat_net.flat_net', which is no model of kdx" in said
+        assert "name it with allow=[my_parts]" in said and "store/" not in said

@@ -184,7 +184,7 @@ BROKEN = {  # name of the preset: (its text, what is said)
     "null_data": ("dataset: null", "sets 'dataset' to null, and it holds keys of its own"),
     "numbered": ("student: {1: 2}", "student has a key that is no name: 1"),
     "list": ("- x", "do not go together: In 'experiment/list': Cannot merge DictConfig with ListConfig"),
-    "torn": ("a: [", "do not go together: while parsing a flow node"),
+    "torn": ("a: [", "torn.yaml' cannot be read, line 2: expected the node content"),
     "round": ("seed: ${seed}", "do not go together: Recursive interpolation detected"),
     "python": ("seed: !!python/object/apply:os.system [touch canary]", "could not determine a constructor"),
     "huge": ("seed: 1" + "0" * 40, "seed must be a number of 64 bits"),

@@ -106,6 +106,8 @@ def test_nothing_is_replaced_and_names_are_checked(here, capsys):
     assert kept.read_text() == "x = 1\n"
     assert "kdx has a loss 'kd' of its own" in refused("loss", "kd")
     assert "kdx has a model 'mlp' of its own" in refused("model", "mlp")
+    for kind, name in (("loss", "torch"), ("model", "json"), ("metric", "sum"), ("dataset", "numpy")):
+        assert f"Python or an installed package has '{name}' already" in refused(kind, name)
     assert "results keep something else as 'accuracy'" in refused("metric", "accuracy")
     assert "imports something called Objective" in refused("loss", "objective")
     assert "did you mean 'loss'?" in refused("los", "x")

@@ -17,7 +17,7 @@ from kdx.config.tried_networks import check_answers_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, WrongPart
 from kdx.core.task import Task
 from kdx.core.trees import leaves
 from kdx.core.types import Batch, Frozen, lacks_answer
@@ -158,7 +158,7 @@ def _in_keys(role: str, named: str, model: Component, experiment: Experiment) ->
             ) from error
         noised = role == "student" and key[1] in ("dropout", "stochastic_depth")
         more = f"loss={loss} noises the student by it; let it take that, or choose another loss"
-        raise UserError(
+        raise WrongPart(
             f"{named} takes no {key[1]}: " + (more if noised else "let it take that, or leave the key out")
         ) from error
 
@@ -170,7 +170,8 @@ def check_answers(experiment: Experiment, made: MadeUp, built: dict[str, Any], e
     """
     wanted = {name: tuple(leaf.shape[1:]) for name, leaf in leaves(made.task.made_up(_TRIED)).items()}
     taught = [(role, teacher.model) for role, teacher in _teachers(experiment).items()]
-    for role, model in (*taught, ("student", experiment.student)):
+    between = [(f"assistant {number}", model) for number, model in enumerate(experiment.assistants, 1)]
+    for role, model in (*taught, *between, ("student", experiment.student)):
         if role not in built or model.target.startswith("kdx.") or is_estimator(model):
             continue
         before = len(errors)

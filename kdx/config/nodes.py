@@ -13,6 +13,7 @@ import yaml
 
 from kdx.config.described import component
 from kdx.config.options import own
+from kdx.config.yaml_files import unreadable
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
@@ -137,7 +138,7 @@ def _option(file: Path) -> Any:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"the option file '{file}' cannot be read: {' '.join(str(error).split())}") from error
+        raise unreadable(file, error) from error
 
 
 def read_controls(

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from kdx.config.meant import option_meant
+from kdx.config.yaml_files import unreadable
 from kdx.core import snapshot
 from kdx.core.checks import shown
 from kdx.core.errors import UserError, in_short, nearest
@@ -99,7 +100,10 @@ def target_of(group: str, name: str) -> str | None:
     for folder in (conf_dir(), *own):
         file = folder / group / f"{name}.yaml"
         if file.is_file():
-            found = yaml.load(file.read_text(encoding="utf-8"), QUICK_YAML)
+            try:
+                found = yaml.load(file.read_text(encoding="utf-8"), QUICK_YAML)
+            except (OSError, ValueError, yaml.YAMLError) as error:
+                raise unreadable(file, error) from error
             return found.get("_target_") if isinstance(found, dict) else None
     return None
 

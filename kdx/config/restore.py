@@ -19,6 +19,7 @@ from kdx.config.compose.members import NODE, TEACHERS, TRAINING
 from kdx.config.compose.parsing import OWN_PARTS
 from kdx.config.keys import wrong_key
 from kdx.config.options import SEVERAL, SLOTS, groups, options_of, own, wrong_option
+from kdx.config.yaml_files import unreadable
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.store.component import targets
@@ -183,7 +184,10 @@ def _files(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for folder in (conf_dir(), *own):
         for option in options_of(group):
             file = Path(folder, group, f"{option}.yaml")
-            content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+            try:
+                content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+            except (OSError, ValueError, yaml.YAMLError) as error:
+                raise unreadable(file, error) from error
             if isinstance(content, dict):
                 yield option, content
 

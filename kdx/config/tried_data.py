@@ -14,8 +14,9 @@ from kdx.config.trying import ON_MADE_UP, trying
 from kdx.config.wire import Order, known
 from kdx.core import checks, snapshot
 from kdx.core.errors import UserError, WrongPart, type_name
+from kdx.core.trees import leaves
 from kdx.data import contract
-from kdx.data.raw import Description
+from kdx.data.raw import PARTS, Description, Raw
 from kdx.data.remarks import check_parts
 from kdx.data.stored import InMemory
 from kdx.pipeline.recipes.experiment import Experiment
@@ -26,6 +27,7 @@ from kdx.store.resolve import from_own_package
 from kdx.store.store import Miss, Store
 from kdx.store.work import Listener
 
+_SEEDED = "draw from a generator with a seed of its own, such as numpy.random.default_rng(0)"
 _LOADED = 1 << 24
 """Bytes of rows up to which a data set of the user's own is loaded before any work."""
 
@@ -41,7 +43,7 @@ def describe_data(experiment: Experiment, errors: list[str]) -> Description | No
 
 def try_loader(order: Order, about: Description, errors: list[str]) -> None:
     """Loads a small data set of the user's own, which the store does not have yet: what `load` gives is held
-    to what it must be.
+    to what it must be, and to what it gives when it is asked again.
     """
     dataset = order.experiment.dataset
     rows = about.train + (about.test or 0) + (about.validation or 0) + about.pool
@@ -109,10 +111,7 @@ def _check_described(loader: Any, described: Description) -> None:
             f"{described.train}"
         )
     if loader.describe() != described:
-        raise WrongPart(
-            f"{name}.describe says something else when it is asked again: draw from a generator with a seed "
-            "of its own, such as numpy.random.default_rng(0)"
-        )
+        raise WrongPart(f"{name}.describe says something else when it is asked again: {_SEEDED}")
 
 
 def _loaded(order: Order, about: Description) -> list[str]:
@@ -126,15 +125,41 @@ def _loaded(order: Order, about: Description) -> list[str]:
             return []
         except Miss:
             pass
-        loader = dataset.build()
         streams = {"write": InMemory} if declared(dataset.target, "streams", False) else {}
         try:
-            raw = loader.load(workers=0, **streams)
+            raw = dataset.build().load(workers=0, **streams)
             contract.check(raw, about)
             check_parts(raw)
         except UserError as error:
             raise WrongPart(str(error)) from error
+        # built anew, as the next run of the same key would
+        if part := _differing_part(raw, dataset.build().load(workers=0, **streams)):
+            raise WrongPart(
+                f"{dataset.target.rpartition('.')[2]}.load gives other rows of the {part} part when it is "
+                f"asked again: {_SEEDED}"
+            )
     return _less(errors)
+
+
+def _differing_part(one: Raw, other: Raw) -> str | None:
+    """The first part whose rows, truth or groups are not the same in both; None: they hold the same."""
+    for part in PARTS:
+        pairs = [*zip(one.part(part), other.part(part), strict=True)]
+        if part == "train":
+            pairs.append((one.strata(part), other.strata(part)))
+        if not all(_equal(a, b) for a, b in pairs):
+            return part
+    return None
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether arrays, alone or by name, hold the same. NaN, which may stand for no number, is one value."""
+    if one is None or other is None:
+        return one is other
+    mine, others = ({name: leaf[:] for name, leaf in leaves(value).items()} for value in (one, other))
+    return mine.keys() == others.keys() and all(
+        np.array_equal(leaf, others[name], equal_nan=leaf.dtype.kind == "f") for name, leaf in mine.items()
+    )
 
 
 def _less(errors: list[str]) -> list[str]:

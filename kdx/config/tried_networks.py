@@ -10,6 +10,7 @@ from kdx.config.kinds import TRIED_ROWS
 from kdx.config.trials import MadeUp
 from kdx.core.errors import WrongPart, type_name
 from kdx.core.examples import random_rows
+from kdx.core.task import Categorical
 from kdx.core.trees import leaves
 from kdx.models.modes import evaluating
 
@@ -41,10 +42,21 @@ def check_answers_of(
                 f"{who} gives the same rows other answers when it is asked again in evaluation: "
                 "chance belongs to training (self.training)"
             )
+    answer = found.get("")
+    if isinstance(made.task, Categorical) and answer is not None and _are_probabilities(answer):
+        raise WrongPart(
+            f"{who} answers with probabilities, as each row adds up to 1, and logits are read: leave the "
+            "softmax at its end out"
+        )
     was = network.training
     network.train()
     network(rows)
     network.train(was)
+
+
+def _are_probabilities(answers: torch.Tensor) -> bool:
+    """(B, K). Their logarithms are logits, and no such."""
+    return bool(answers.shape[1] > 1 and (answers >= 0).all() and (answers.sum(1) - 1).abs().max() < 1e-3)
 
 
 def _shapes(of: Mapping[str, tuple[int, ...]]) -> str:

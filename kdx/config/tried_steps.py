@@ -12,11 +12,18 @@ from kdx.config.trying import trying
 from kdx.core.errors import WrongPart, rows_called
 from kdx.core.examples import random_rows, stored_rows
 from kdx.core.trees import leaves, tree
+from kdx.data.pictures.rows import READS
 from kdx.data.raw import Description
 from kdx.data.views.chain import Mixer, Step
 from kdx.data.views.draws import Draws
+from kdx.data.views.transform import OVERSHOOT, Transformed
 from kdx.store.component import Component
 from kdx.store.resolve import from_own_package
+
+_ROUNDING = 1e-3
+"""How far beyond [0, 1] pixels may be."""
+_LOOKED_AT = 8
+"""Views of made-up pictures that are looked at for pixels beyond."""
 
 
 def try_shift(name: str, shift: Component, about: Description | None, errors: list[str]) -> None:
@@ -24,7 +31,7 @@ def try_shift(name: str, shift: Component, about: Description | None, errors: li
     tried on a picture if it reads any.
     """
     before = len(errors)
-    with trying(errors):
+    with trying(errors, own=shift.target):
         step = shift.build()
     if len(errors) == before and not isinstance(step, Step):
         errors.append(
@@ -80,8 +87,7 @@ def _check_step(name: str, step: Step | Mixer, about: Description) -> None:
     draws = Draws(0, "labelled", index, torch.ones_like(index))
     if isinstance(step, Mixer):
         rows = random_rows(about.example, TRIED_ROWS)
-        partner, share = step.pairs(draws, name, TRIED_ROWS)
-        made = step.blend(rows, tree(lambda leaf: leaf[partner], rows), share)
+        made = _mixed(name, step, rows, draws)
     else:
         rows = (stored_rows if step.moves_only else random_rows)(about.example, TRIED_ROWS)
         made = step(tree(torch.clone, rows), draws, name)
@@ -89,6 +95,35 @@ def _check_step(name: str, step: Step | Mixer, about: Description) -> None:
         raise WrongPart(f"must give rows like those that it is given, {wanted}; it gives {_form(made)}")
     if isinstance(step, Step):
         _check_pure(name, step, rows, made)
+    if about.reads == READS:
+        _check_range(name, step, about)
+
+
+def _mixed(name: str, step: Mixer, rows: Any, draws: Draws) -> Any:
+    partner, share = step.pairs(draws, name, min(map(len, leaves(rows).values())))
+    return step.blend(rows, tree(lambda leaf: leaf[partner], rows), share)
+
+
+def _check_range(name: str, step: Step | Mixer, about: Description) -> None:
+    """Whether pictures stay in [0, 1], as networks normalise what they read by the mean of such."""
+    index = torch.arange(_LOOKED_AT)
+    draws, most = Draws(0, "labelled", index, torch.ones_like(index)), _ROUNDING
+    for like in (torch.round, torch.zeros_like, torch.ones_like, torch.clone):
+        rows = tree(like, random_rows(about.example, _LOOKED_AT))
+        if isinstance(step, Mixer):
+            made = _mixed(name, step, rows, draws)
+        elif isinstance(step, Transformed):
+            made, most = step.uncut(rows, draws, name), OVERSHOOT
+        elif step.moves_only:
+            return
+        else:
+            made = step(rows, draws, name)
+        for leaf in leaves(made).values():
+            if leaf.is_floating_point() and (leaf.min() < -most or leaf.max() > 1 + most):
+                raise WrongPart(
+                    f"gives pixels from {leaf.min():.3g} to {leaf.max():.3g}, and pictures are in [0, 1]: "
+                    "leave normalisation out, as the network normalises itself, or end with .clamp(0, 1)"
+                )
 
 
 def _check_pure(name: str, step: Step, rows: Any, made: Any) -> None:

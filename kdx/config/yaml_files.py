@@ -69,10 +69,17 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], bytes]:
             raise UserError(f"'{path}' holds no keys: kdx config prints a file as --config takes it")
         return {str(key): _plain(value, 1) for key, value in found.items()}, content
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"'{path}' cannot be read{where}: {printable(first.strip())[:200]}") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: BaseException) -> UserError:
+    """What says that a file of YAML cannot be read, in which line, and why."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None)
+    said = str(problem or error).splitlines()
+    first = next((line for line in said if line.strip()), type(error).__name__)
+    where = f", line {mark.line + 1}" if mark else ""
+    return UserError(f"'{path}' cannot be read{where}: {printable(first.strip())[:200]}")
 
 
 def _plain(value: Any, depth: int) -> Any:

@@ -18,24 +18,24 @@ ARRAY_TYPES = ("uint8", "float16", "float32", "float64", "int16", "int32", "int6
 """Types that the arrays of rows have."""
 
 
-def read_model(file: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
+def read_model(file: Path, allow: Sequence[str] = (), called: str | None = None) -> dict[str, Any]:
     """A model.json, fit to build a network from: component, dataset, and what its rows and answers are; of
     older ones "shape", "classes", "mean" and "std" tell that.
 
     allow: packages of the user's own that the component may come from. Others than these and kdx.models are
-    refused.
+    refused. called: what the user knows it as, None: the file.
     """
-    about = read_mapping(file)
+    about, called = read_mapping(file), called or f"'{file}'"
     component = expect_shape(about.get("component"), dict, file, "component")
     expect_shape(component.get("_target_"), str, file, "component: _target_")
     for target in targets(component):
         if not any(str(target).startswith(f"{root}.") for root in ("kdx.models", *allow)):
             raise UserError(
-                f"'{file}' names {target!r}, which is no model of kdx; if it is your own package, name it "
-                "with allow=[package]"
+                f"{called} names {target!r}, which is no model of kdx; if it is your own package, name it "
+                f"with {_letting(target)}"
             )
     if "task" in about:
-        _check_kind(about, file, allow)
+        _check_kind(about, file, allow, called)
     if "shape" in about or "task" not in about:
         _check_shape(about, file)
     if "classes" in about or "task" not in about:
@@ -49,7 +49,13 @@ def read_model(file: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
     return about
 
 
-def _check_kind(about: Mapping[str, Any], file: Path, allow: Sequence[str]) -> None:
+def _letting(target: Any) -> str:
+    """What to type for code of one's own."""
+    top = str(target).partition(".")[0]
+    return f"allow=[{top if top.isidentifier() and top != 'kdx' else 'package'}]"
+
+
+def _check_kind(about: Mapping[str, Any], file: Path, allow: Sequence[str], called: str) -> None:
     """What rows and answers are: their code must be of kdx, or of a package that was allowed."""
     for key, root in (("task", "kdx.tasks"), ("adapter", "kdx.models")):
         spec = about.get(key)
@@ -60,8 +66,8 @@ def _check_kind(about: Mapping[str, Any], file: Path, allow: Sequence[str]) -> N
         for target in targets(spec):
             if not any(str(target).startswith(f"{name}.") for name in (root, *allow)):
                 raise UserError(
-                    f"'{file}' names {target!r} as its {key}, which is none of kdx; if it is your own "
-                    "package, name it with allow=[package]"
+                    f"{called} names {target!r} as its {key}, which is none of kdx; if it is your own "
+                    f"package, name it with {_letting(target)}"
                 )
         for name in ("mean", "std"):
             if name in spec:

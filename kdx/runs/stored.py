@@ -92,7 +92,7 @@ def _trained(run: Run, artifact: Artifact, role: str, which: str, allow: Sequenc
             f"the {role} of '{run.path}' has no {which} weights: it was not trained with a "
             "validation split; use which=last"
         )
-    about = read_model(artifact.file("model.json"), allow)
+    about = read_model(artifact.file("model.json"), allow, f"the {role} of '{run.path}'")
     return Weights(role, file, about, run.model(role) or function(about))
 
 

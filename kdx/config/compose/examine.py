@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 
 from kdx.config.compose.base import UNCOMPOSED, composed, composes, first_line, overlaid, whole_config
 from kdx.config.compose.members import dropped, with_members
+from kdx.config.compose.own_files import broken, chosen_files, incomplete
 from kdx.config.compose.parsing import BY_NUMBER, OWN_PARTS, PARAMS, parse_overrides
 from kdx.config.compose.trust import overreach
 from kdx.config.keys import misshapen, wrong_key
@@ -59,7 +60,7 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
         known = composed(options)
     except UNCOMPOSED as error:
         return None, [*errors, _uncomposed(error, chosen)], 0
-    if own and (odd := [*misshapen(known), *beyond("", known)]):
+    if own and (odd := _odd_files(known, chosen)):
         return None, [*errors, *odd], 0
     if own and (beyond_them := overreach(chosen, {o.key_or_group for o in sorted_out.values})):
         return None, [*errors, *beyond_them], 0  # nothing more is looked at: that could run what they name
@@ -87,6 +88,15 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
         whole, wrong = with_members(whole, lambda name: _with_teacher(name, chosen, kept))
         errors += wrong
     return whole, errors, len(chosen) + len(kept) if whole is not None else 0
+
+
+def _odd_files(known: Mapping[str, Any], chosen: Sequence[str]) -> list[str]:
+    """What is wrong with what option files of the user's own compose, with their names."""
+    files = chosen_files(known, chosen)
+    if found := incomplete(known, files):
+        return found
+    named = f" ({' or '.join(str(file) for _, file in files)})" if files else ""
+    return [*(f"{error}{named}" for error in misshapen(known)), *beyond("", known)]
 
 
 @dataclass
@@ -136,6 +146,8 @@ def _with_teacher(name: str, chosen: Sequence[str], values: Sequence[Override]) 
 
 def _uncomposed(error: BaseException, chosen: Sequence[str]) -> str:
     """Why options cannot be composed."""
+    if found := broken(error):
+        return found
     for slot, group in SLOTS.items():
         if f"'{group}@{slot}'" in str(error):
             return (

@@ -5,9 +5,11 @@ kept beside this one. Standard library only, but for what a metric may be called
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib.util
 import keyword
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
@@ -97,6 +99,8 @@ def _check_name(kind: str, name: str) -> None:
             f"a {kind} is called by small letters, digits and _, beginning with a letter, such as my_{kind}; "
             f"given: {name!r}"
         )
+    if name in dir(builtins) or name in sys.stdlib_module_names or _installed(name):
+        raise UserError(f"Python or an installed package has '{name}' already: choose another name")
     for file in PART_KINDS[kind].files.values():
         if file.startswith(_OPTIONS) and (conf_dir().parent / Template(file).substitute(name=name)).is_file():
             raise UserError(f"kdx has a {kind} '{name}' of its own: choose another name")
@@ -107,6 +111,12 @@ def _check_name(kind: str, name: str) -> None:
             raise UserError(f"results keep something else as '{name}': choose another name")
 
 
+def _installed(name: str) -> bool:
+    """Whether `import NAME` finds something, but for what lies in this folder."""
+    found, here = importlib.util.find_spec(name), PathFinder.find_spec(name, [""])
+    return found is not None and (here is None or found.origin != here.origin)
+
+
 def check_package(package: str) -> None:
     """Raises UserError where what is laid in that folder would not be found under that name."""
     if not _NAME.fullmatch(package) or keyword.iskeyword(package):
@@ -114,9 +124,7 @@ def check_package(package: str) -> None:
             "package= is one name of small letters, digits and _, the folder here that your code lies in; "
             f"given: {package!r}"
         )
-    found = importlib.util.find_spec(package)
-    here = PathFinder.find_spec(package, [""])
-    if found and (here is None or found.origin != here.origin):
+    if _installed(package):
         raise UserError(f"there is a package '{package}' already, elsewhere: choose another with package=")
     if package in options.folders():
         raise UserError(f"package={package} is called like a group of options: choose another")

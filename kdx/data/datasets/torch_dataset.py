@@ -12,6 +12,7 @@ from kdx.data.loading import check_path
 from kdx.data.pictures.given import (
     GivenPart,
     GivenPictures,
+    Labelled,
     as_picture,
     labels_of,
     named_classes,
@@ -29,7 +30,8 @@ class TorchDataset(ABC):
     A picture is a PIL image, a tensor (C, H, W) or (H, W), or an array (H, W, C) or (H, W), of uint8 or of
     floats in [0, 1]; all become squares of bytes of `image_size` pixels a side (fit, background: see
     kdx.data.pictures.square), of one channel where the first picture to train with has one. A label is a
-    whole number from 0. Where a Dataset has `targets` or `labels` no picture is read to count them, and its
+    whole number from 0. Where a Dataset has `targets` or `labels` few pictures are read to count them, each
+    row must have the label that stands there, and its
     `classes`, where it has some, are their names. One that draws at random is refused: that is
     for `augment=`.
 
@@ -38,6 +40,8 @@ class TorchDataset(ABC):
     """
 
     streams = True
+    _read: list[Path] | None = None
+    """None until `__init__` is called, which who derives from it may forget."""
 
     def __init__(
         self,
@@ -59,10 +63,14 @@ class TorchDataset(ABC):
         labels are not looked at."""
 
     def files(self) -> list[Path]:
+        if self._read is None:
+            raise WrongPart(
+                f"{type(self).__name__}.__init__ must call super().__init__(image_size=..., read=...)"
+            )
         return self._read
 
     def fetch(self) -> None:
-        for path in self._read:
+        for path in self.files():
             if not path.exists():
                 raise WrongPart(f"{type(self).__name__} reads '{path}', which is not there")
 
@@ -88,8 +96,12 @@ class TorchDataset(ABC):
                 if rows is None:
                     continue
                 size_of(rows, what)
-                labels = None if part == "unlabelled" else labels_of(rows, what)
-                parts[part] = GivenPart(rows, labels)
+                if part == "unlabelled":
+                    parts[part] = GivenPart(rows, None)
+                else:
+                    labelled = Labelled(rows, labels_of(rows, what), what)
+                    labelled.try_some()
+                    parts[part] = GivenPart(labelled, labelled.labels)
                 names = getattr(rows, "classes", None) if part == "train" else names
             if "train" not in parts:
                 raise WrongPart(f'{who}.dataset("train") gives None: it must give the Dataset to train with')

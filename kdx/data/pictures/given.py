@@ -19,6 +19,7 @@ from kdx.data.stored import Writers
 
 _BLOCK = 256
 """Pictures that are handed on together."""
+_ROWS_TRIED = 8
 _DEEPER = ("I", "F")
 """Modes of PIL with more than eight bits: their black and white are not known."""
 
@@ -162,11 +163,44 @@ def labels_of(rows: Any, what: str) -> np.ndarray:
             return _classes([_plain(label) for label in found], what)
     found = []
     for row in range(count):
-        pair = rows[row]
-        if not isinstance(pair, tuple | list) or len(pair) < 2:
-            raise WrongPart(f"{what}, row {row}, gives {type_name(pair)}: it must give (picture, label)")
-        found.append(_plain(pair[1]))
+        found.append(_plain(_pair(rows[row], row, what)[1]))
     return _classes(found, what)
+
+
+class Labelled:
+    """The rows of a Dataset, each held to the labels that are known of it: those of `targets` are read
+    alone, and a `target_transform` changes those of the rows alone. labels: (N,) int64. what: as above.
+    """
+
+    def __init__(self, rows: Any, labels: np.ndarray, what: str):
+        self.rows, self.labels, self.what = rows, labels, what
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[Any, Any]:
+        """(picture, label). Raises WrongPart."""
+        picture, label = _pair(self.rows[row], row, self.what)
+        if (label := _plain(label)) != self.labels[row]:
+            raise WrongPart(
+                f"{self.what}, row {row}, gives the label {label!r:.40}, and its `targets` or `labels` hold "
+                f"{self.labels[row]} (a target_transform changes the one alone): wrap it in a Dataset of "
+                "__len__ and __getitem__ only, whose rows are asked"
+            )
+        return picture, label
+
+    def try_some(self) -> None:
+        """Looks at the first row of a few classes, as rows of one class are often changed alike."""
+        first = np.unique(self.labels, return_index=True)[1]
+        for row in first[:: -(-len(first) // _ROWS_TRIED)].tolist():
+            self[row]
+
+
+def _pair(found: Any, row: int, what: str) -> tuple[Any, Any]:
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        given = f"{len(found)} things" if isinstance(found, tuple | list) else type_name(found)
+        raise WrongPart(f"{what}, row {row}, gives {given}: it must give (picture, label)")
+    return found[0], found[1]
 
 
 def size_of(rows: Any, what: str) -> int:

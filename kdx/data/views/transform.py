@@ -29,6 +29,9 @@ _DRAWING = (
     *(Tensor.log_normal_, Tensor.bernoulli, Tensor.multinomial),
 )
 _LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
+OVERSHOOT = 0.45
+"""How far beyond [0, 1] a transform may go: bicubic interpolation goes as far at an edge, and is cut off."""
+_LIBRARIES = ("torchvision", "albumentations", "kornia")
 _alone = threading.Lock()
 """Views are made by several threads, and these generators are one a process."""
 
@@ -39,12 +42,16 @@ class Transformed(Step):
 
     transform: a callable. Of albumentations it is called as it likes to be. given: what it takes, "tensor":
     (C, H, W) float32 in [0, 1]; "bytes": the same as uint8; "picture": a PIL image; "array": (H, W, C)
-    float32 in [0, 1], as albumentations does. It may give any of these back, of the same size.
+    float32 in [0, 1], as albumentations does. It may give any of these back, of the same size. What leaves
+    [0, 1] is cut off, and a `Normalize` is refused: the network normalises itself.
 
     Its draws are those of torch, numpy and `random`, seeded for each row; what draws from elsewhere is found
     out before any work, as the same row and view must give the same bits. Pictures go through it one by one
     on the CPU: the steps of kdx are ten to a hundred times as fast.
     """
+
+    _transform: Callable[..., Any] | None = None
+    """None until `__init__` is called, which who derives from it may forget."""
 
     def __init__(self, transform: Callable[..., Any], *, given: str | None = None):
         self._albumentations = type(transform).__module__.partition(".")[0] == "albumentations"
@@ -56,9 +63,20 @@ class Transformed(Step):
             raise WrongPart(
                 f"{type(self).__name__} needs a transform that can be called; given {type_name(transform)}"
             )
+        if found := _normalising(transform):
+            raise WrongPart(
+                f"{type(self).__name__} holds {found}, which leaves [0, 1]: the network normalises itself: "
+                "leave it out"
+            )
         self._transform = transform
 
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
+        return self.uncut(x, draws, op).clamp_(0, 1)
+
+    def uncut(self, x: Tensor, draws: Draws, op: str) -> Tensor:
+        """(B, C, H, W) float32 as the transform gives it, which may leave [0, 1]."""
+        if self._transform is None:
+            raise WrongPart(f"{type(self).__name__}.__init__ must call super().__init__(transform)")
         seeds = draws.integers(op, 2**31, 1)[:, 0].tolist()
         rows = [self._one(row, seed) for row, seed in zip(x.cpu(), seeds, strict=True)]
         return torch.stack(rows).to(x.device)
@@ -72,6 +90,24 @@ class Transformed(Step):
             else:
                 made = self._transform(_as(row, self._given))
         return _back(made, type(self).__name__)
+
+
+def _normalising(transform: Any) -> str | None:
+    """ "torchvision's Normalize", where a transform of a library, or any inside it, takes a mean off."""
+    todo, seen = [transform], set()
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        library = type(one).__module__.partition(".")[0]
+        stretches = str(getattr(one, "normalization", "")).startswith("min_max")  # stays in [0, 1]
+        if library in _LIBRARIES and type(one).__name__ == "Normalize" and not stretches:
+            return f"{library}'s Normalize"
+        inner = getattr(one, "transforms", None)
+        todo += inner if isinstance(inner, list | tuple) else []
+        todo += one.children() if isinstance(one, torch.nn.Module) else []
+    return None
 
 
 def _as(row: Tensor, form: str) -> Any:
@@ -91,7 +127,7 @@ def _as(row: Tensor, form: str) -> Any:
 
 
 def _back(made: Any, who: str) -> Tensor:
-    """-> (C, H, W) float32, clamped to [0, 1]"""
+    """-> (C, H, W) float32"""
     if isinstance(made, Tensor):
         found = torch.as_tensor(made)
     elif isinstance(made, np.ndarray) or type(made).__module__.startswith("PIL."):
@@ -102,7 +138,7 @@ def _back(made: Any, who: str) -> Tensor:
             f"the transform of {who} gives {type_name(made)}: it must give one picture, as a tensor, an "
             "array or a PIL image"
         )
-    return as_float(found).float().clamp(0, 1)
+    return as_float(found).float()
 
 
 class _Drawn(TorchFunctionMode):
