@@ -191,7 +191,7 @@ def test_it_is_measured_again_exported_and_loaded(place, runs, capsys):
         exec(pasted.replace("FOLDER", "out"), made)  # what the card shows works as it is
         assert made["answers"].shape == (2, 3)
     assert main(["export", "runs/0", "to=other"]) == 2, "its code is nobody's but the user's"
-    assert "allow=[package]" in capsys.readouterr().err
+    assert "allow=[points_guest]" in capsys.readouterr().err
 
 
 def test_its_answers_are_written_to_a_file(place, runs, capsys):

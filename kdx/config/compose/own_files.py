@@ -54,7 +54,7 @@ def incomplete(known: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> l
         named = isinstance(node, Mapping) and isinstance(node.get("_target_"), str)
         if group in SEVERAL:
             errors += _of_steps(file)
-        elif group in _TARGETED and not named:
+        elif group in _TARGETED and node is not None and not named:  # left out: said of the whole
             errors.append(f"'{file}' has no _target_, the address of its code: {_address(file)}")
         elif group in _NETWORKS and not named:
             errors += _of_network(group, file)
