@@ -4,8 +4,8 @@ run, on one machine.
 
     scripts/bench_growth.py COMMIT                        small sizes, some minutes
     scripts/bench_growth.py COMMIT --files 20000 --combinations 100 --runs 100 500 --classes 1000
-    scripts/bench_growth.py COMMIT --only start           of start, files, sweep, told, classes
-    scripts/bench_growth.py --only told --runs 500        this code alone
+    scripts/bench_growth.py COMMIT --only start           of start, files, sweep, reported, classes
+    scripts/bench_growth.py --only reported --runs 500        this code alone
 
 Every figure is the processor time (user and system) of a command in a process of its own, the least of
 --repeats, the two sides in turn; so other work on the machine counts little. What is looked up in a store is
@@ -143,11 +143,11 @@ def sweep(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measured]
     )
 
 
-def told(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measured]:
+def reported(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measured]:
     rates = ",".join(f"0.{number + 1:02}" for number in range(5))
     for runs in args.runs:
         words = ["-m", *SHORT, f"student_train.lr={rates}", f"seed=range({runs // 5})"]
-        known = {side.name: side.again(words, f"told-{runs}") for side in sides}
+        known = {side.name: side.again(words, f"reported-{runs}") for side in sides}
         found = least(sides, args.repeats, lambda side, known=known: side.run(known[side.name])[0])
         goal = {100: "2 s", 500: "6 s"}.get(runs, "")
         yield Measured(f"a sweep of {runs // 5 * 5} finished runs reported", " s", found, goal)
@@ -180,7 +180,7 @@ def pictures(folder: Path, count: int, classes: int) -> None:
             Image.fromarray(pixels).save(place / f"{row:06}.png")
 
 
-PARTS = {"start": start, "files": files, "sweep": sweep, "told": told, "classes": classes}
+PARTS = {"start": start, "files": files, "sweep": sweep, "reported": reported, "classes": classes}
 
 
 def main() -> None:
