@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kdx.data.laid import KeptWords, keep_words
 from kdx.data.new_rows.rows import FILE_COLUMN
+from kdx.data.words import keep_words, open_words
 
 
 class ColumnKeeper:
@@ -110,7 +110,7 @@ class KeptRows:
     and by name of weights what `keep_columns` gave of the answers. which: these weights."""
 
     def __init__(self, folder: Path, about: Mapping[str, Any], which: str):
-        self._names = KeptWords(folder, about["names"]) if "names" in about else None
+        self._names = open_words(folder, about["names"]) if "names" in about else None
         self._parts = [KeptColumns(folder, about[key]) for key in ("known", which) if key in about]
         self.count = int(about["rows"])
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from array import array as packed
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from kdx.core.trees import leaves
 from kdx.data.files import PLACES
 from kdx.data.raw import PARTS, Raw, example_of
 from kdx.data.stored import LazyRows, StoredRows, write_array
+from kdx.data.words import keep_words, open_words
 
 RAW_JSON, ROWS_JSON = "raw.json", "decoded.json"
 """What the data set says of itself; how many rows of what kind its parts have."""
@@ -29,40 +29,6 @@ OPENED_WHOLE = 1 << 26
 read as they are asked for."""
 _MANY = 1000
 """A list of more words lies in a file of its own."""
-
-
-class KeptWords(Sequence[str]):
-    """A list of words in two files, NAME.words.npy and NAME.ends.npy, read as they are asked for."""
-
-    def __init__(self, folder: Path, name: str):
-        self._text, self._ends = (
-            np.load(folder / f"{name}.{what}.npy", mmap_mode="r") for what in ("words", "ends")
-        )
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    @overload
-    def __getitem__(self, number: int) -> str: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[str]: ...
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return [self[i] for i in range(*number.indices(len(self)))]
-        place = range(len(self))[number]
-        start = int(self._ends[place - 1]) if place else 0
-        return bytes(self._text[start : int(self._ends[place])]).decode("utf-8", "surrogateescape")
-
-
-def keep_words(words: Iterable[str], folder: Path, name: str) -> None:
-    """What KeptWords reads. words: looked at once, and not held as such."""
-    letters, lengths = bytearray(), packed("q")
-    for word in words:
-        coded = word.encode("utf-8", "surrogateescape")
-        letters += coded
-        lengths.append(len(coded))
-    np.save(folder / f"{name}.ends.npy", np.cumsum(np.frombuffer(lengths, np.int64), dtype=np.int64))
-    np.save(folder / f"{name}.words.npy", np.frombuffer(letters, np.uint8))
 
 
 def _file(part: str, what: str, leaf: str = "") -> str:
@@ -164,7 +130,7 @@ class _Keeping:
             return {"map": {key: self.plain(inner, f"{name}.{key}") for key, inner in value.items()}}
         if dataclasses.is_dataclass(value):
             return {"record": self.record(value, name)}
-        if isinstance(value, KeptWords) or (isinstance(value, list | tuple) and _all_words(value)):
+        if isinstance(value, list | tuple) and _all_words(value):
             return self._words(value, name)
         for kind, called in ((tuple, "tuple"), (list, "list"), (frozenset, "set")):
             if isinstance(value, kind):
@@ -211,7 +177,7 @@ class _Opening:
         if kind == "array":
             return self.array(inner)
         if kind == "words":
-            return KeptWords(self.folder, inner)
+            return open_words(self.folder, inner)
         if kind == "map":
             return {key: self.value(part) for key, part in inner.items()}
         if kind == "record":

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self, overload
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from kdx.core.trees import leaves
 from kdx.data.stored import taken
+from kdx.data.words import WordsOnDemand
 
 PARTS = ("train", "validation", "test", "unlabelled")
 """What a data set may ship."""
@@ -152,7 +153,7 @@ def fewer_names(
 
 
 @dataclass(frozen=True, eq=False)
-class RowNames(Sequence[str]):
+class RowNames(WordsOnDemand):
     """What rows of files are called, "row 3 of a.csv", by their numbers alone. numbers: (N,) int64 from 0, of
     each file.
     """
@@ -168,19 +169,12 @@ class RowNames(Sequence[str]):
     def __len__(self) -> int:
         return sum(map(len, self.numbers))
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: Any) -> Any:
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
-        place = range(len(self))[row]
+    def at(self, place: int) -> str:
         for file, numbers in zip(self.files, self.numbers, strict=True):
             if place < len(numbers):
                 return f"row {int(numbers[place]) + 1} of {file}"
             place -= len(numbers)
-        raise IndexError(row)
+        raise IndexError(place)
 
 
 def joined_names(names: Sequence[Sequence[str]]) -> Sequence[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from abc import abstractmethod
+from array import array as packed
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -14,8 +17,29 @@ from kdx.data.stored import Writer
 _BUFFER = 1 << 20
 
 
+class WordsOnDemand(Sequence[str]):
+    """Words that are read, or made, as they are asked for."""
+
+    @abstractmethod
+    def at(self, place: int) -> str:
+        """place: from 0 to N - 1"""
+
+    def several(self, numbers: np.ndarray) -> list[str]:
+        """(n,) int64 -> these words"""
+        return [self.at(place) for place in numbers.tolist()]
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[str]: ...
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return self.several(np.arange(*number.indices(len(self))))
+        return self.at(range(len(self))[number])
+
+
 @dataclass(frozen=True, eq=False)
-class StoredTexts(Sequence[str]):
+class StoredTexts(WordsOnDemand):
     """letters: (B,) uint8, an array or StoredRows: the texts one after the other, in UTF-8. ends: (N,) int64,
     where each ends.
     """
@@ -26,14 +50,9 @@ class StoredTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.ends)
 
-    @overload
-    def __getitem__(self, number: int) -> str: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[str]: ...
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return self.several(np.arange(*number.indices(len(self))))
-        return self.several(np.array([range(len(self))[number]]))[0]
+    def at(self, place: int) -> str:
+        start = int(self.ends[place - 1]) if place else 0
+        return _text(self.letters[start : int(self.ends[place])])
 
     def several(self, numbers: np.ndarray) -> list[str]:
         """(n,) int64 -> these texts; what lies between them is read too where that is not much more."""
@@ -90,9 +109,28 @@ class DifferentTexts:
         self._buffer.clear()
 
 
+def keep_words(words: Iterable[str], folder: Path, name: str) -> None:
+    """Writes NAME.words.npy and NAME.ends.npy. words: looked at once, and not held as such."""
+    letters, lengths = bytearray(), packed("q")
+    for word in words:
+        coded = word.encode("utf-8", "surrogateescape")
+        letters += coded
+        lengths.append(len(coded))
+    np.save(folder / f"{name}.ends.npy", np.cumsum(np.frombuffer(lengths, np.int64), dtype=np.int64))
+    np.save(folder / f"{name}.words.npy", np.frombuffer(letters, np.uint8))
+
+
+def open_words(folder: Path, name: str) -> StoredTexts:
+    """What `keep_words` wrote, as memory maps."""
+    letters, ends = (np.load(folder / f"{name}.{what}.npy", mmap_mode="r") for what in ("words", "ends"))
+    return StoredTexts(letters, ends)
+
+
 def some_of(texts: Sequence[str], numbers: np.ndarray) -> list[str]:
     """(n,) int64 -> these texts"""
-    return texts.several(numbers) if isinstance(texts, StoredTexts) else [texts[i] for i in numbers.tolist()]
+    if isinstance(texts, WordsOnDemand):
+        return texts.several(numbers)
+    return [texts[i] for i in numbers.tolist()]
 
 
 def number_of_empty(texts: Sequence[str]) -> int | None:

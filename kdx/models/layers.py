@@ -98,6 +98,12 @@ def check_widths(model: str, widths: Sequence[int], count: int | None = None) ->
     return tuple(widths)
 
 
+def enlarged(shape: tuple[int, int, int], least: int) -> tuple[int, int]:
+    """(height, width) of pictures whose shorter side has that many pixels at least, in their own shape."""
+    grow = max(1.0, least / min(shape[1:]))
+    return round(shape[1] * grow), round(shape[2] * grow)
+
+
 def check_size(model: str, shape: tuple[int, int, int], least: int) -> None:
     """Pictures are at least `least` pixels a side."""
     if min(shape[1:]) < least:

@@ -11,7 +11,7 @@ from kdx.core import shortage
 from kdx.core.errors import UserError, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, InputFormat
-from kdx.models.layers import check_rates, check_size
+from kdx.models.layers import check_rates, check_size, enlarged
 
 _LEAST = 64
 """Pixels a side that smaller pictures are enlarged to: most of these networks halve their map five times."""
@@ -50,8 +50,7 @@ def by_name(
     size = tuple(seen.input_size[1:])
     if weights is None and not seen.fixed_input_size:
         check_size(name, shape, 8)
-        grow = max(1.0, _LEAST / min(shape[1:]))
-        size = (round(shape[1] * grow), round(shape[2] * grow))
+        size = enlarged(shape, _LEAST)
     asked = {
         "pretrained": weights is not None and pretrained.wanted(),
         "num_classes": classes,

@@ -12,7 +12,7 @@ from kdx.core.checks import shown
 from kdx.core.errors import UserError, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, InputFormat
-from kdx.models.layers import check_rates, check_size
+from kdx.models.layers import check_rates, check_size, enlarged
 from kdx.models.small import take_channels
 
 _LEAST = {"inception_v3": 75}
@@ -52,9 +52,7 @@ def torchvision_by_name(
         check_size(name, shape, 8)
         net = _create(name, classes, dropout, depth, stochastic_depth)
         _take_channels(net, shape[0])
-        grow = max(1.0, _LEAST.get(name, 64) / min(shape[1:]))
-        size = (round(shape[1] * grow), round(shape[2] * grow))
-        size = (side, side) if name.startswith(_ONE_SIZE) else size
+        size = (side, side) if name.startswith(_ONE_SIZE) else enlarged(shape, _LEAST.get(name, 64))
         return Fitted(net, InputFormat(channels=shape[0], size=size, mean=None, std=None))
     before = len(own.meta["categories"])
     net = _create(name, before, dropout, depth, stochastic_depth)

@@ -18,11 +18,11 @@ import numpy as np
 
 from kdx.core import shortage
 from kdx.core.errors import UserError
-from kdx.data.laid import KeptWords, keep_words
 from kdx.data.pictures import deep
 from kdx.data.pictures.square import Square
 from kdx.data.pictures.walk import readable
 from kdx.data.stored import ChosenWindow, LazyRows
+from kdx.data.words import keep_words, open_words
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class EncodedRows(LazyRows):
         )
         parts = [
             EncodedPart(
-                KeptWords(folder, f"{name}.files"), np.load(folder / f"{name}.deep.npy", mmap_mode="r")
+                open_words(folder, f"{name}.files"), np.load(folder / f"{name}.deep.npy", mmap_mode="r")
             )
             for name in names
         ]
