@@ -5,7 +5,7 @@ run, on one machine.
     scripts/bench_growth.py COMMIT                        small sizes, some minutes
     scripts/bench_growth.py COMMIT --files 20000 --combinations 100 --runs 100 500 --classes 1000
     scripts/bench_growth.py COMMIT --only start           of start, files, sweep, reported, classes
-    scripts/bench_growth.py --only reported --runs 500        this code alone
+    scripts/bench_growth.py --only reported --runs 500    this code alone
 
 Every figure is the processor time (user and system) of a command in a process of its own, the least of
 --repeats, the two sides in turn; so other work on the machine counts little. What is looked up in a store is
