@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdx.report.run.verdict import percent, present, settle, which_of
+from kdx.report.run.verdict import measured_on, percent, present, settle
 
 FEW_CLASSES, WORST = 20, 10
 """Of more classes than the first a document lists so many as the second, those with the least F1."""
@@ -88,8 +88,7 @@ def rows_by_role(results: Mapping[str, Any], headline: str) -> dict[str, list[Cl
     names, counts = results.get("classes") or [], (results.get("class_counts") or {}).get("test") or []
     used, found = settle(results, headline), {}
     for role in present(results):
-        test = (results[role].get(which_of(role, used)) or {}).get("test") or {}
-        if rows := class_rows(names, counts, test):
+        if rows := class_rows(names, counts, measured_on(results, role, used)):
             found[role] = rows
     return found
 

@@ -18,7 +18,7 @@ from kdx.report.run.classes import (
 )
 from kdx.report.run.gallery import answer_text, shorten
 from kdx.report.run.markup import code, escape, fenced, markdown_table, table_of_cells
-from kdx.report.run.verdict import called, metric, percent, present, settle, which_of
+from kdx.report.run.verdict import called, measured_on, metric, percent, present, settle
 
 _LONGEST = 60
 """Letters of a name in a table; of a longer one the end is shown."""
@@ -32,9 +32,7 @@ def class_section(run: Mapping) -> list[str]:
     numbers = run.get("results") or {}
     counts, used = (numbers.get("class_counts") or {}).get("test"), numbers.get("headline", "last")
     recalls = {
-        role: found
-        for role in present(numbers)
-        if (found := ((numbers[role].get(which_of(role, used)) or {}).get("test") or {}).get("recall"))
+        role: found for role in present(numbers) if (found := measured_on(numbers, role, used).get("recall"))
     }
     if not counts or not recalls:
         return []

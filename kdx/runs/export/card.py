@@ -16,7 +16,7 @@ from kdx.report.run.markdown import moment
 from kdx.report.run.markup import code, escape, fenced, markdown_table
 from kdx.report.run.sentences import gained
 from kdx.report.run.units import bytes_in_words, whole_number
-from kdx.report.run.verdict import percent, which_of
+from kdx.report.run.verdict import measured_on, percent
 from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
@@ -102,8 +102,7 @@ def _results(card: Mapping[str, Any]) -> list[str]:
     counts = counting_metric(results)
     beside = [m for m in shown_metrics(results).values() if m.column != "none" and m.name != counts.name]
     for role, about in roles_of(results).items():
-        numbers = results[role].get(which_of(role, which)) or {}
-        test, validation = numbers.get("test") or {}, numbers.get("validation") or {}
+        test, validation = (measured_on(results, role, which, split) for split in ("test", "validation"))
         rows.append(
             [
                 escape(about.words),
