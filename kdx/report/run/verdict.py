@@ -295,6 +295,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:z.{digits}f}%"
 
 
+def share(value: float | None) -> str:
+    """A share in a column of per cent."""
+    return percent(value).rstrip("%")
+
+
 def rounded(value: float | None, digits: int) -> str:
     """ "-" where there is none, as of a figure that was not finite."""
     return "-" if value is None else f"{value:z.{digits}f}"

@@ -13,7 +13,7 @@ from kdx.core.metric import Metric
 from kdx.core.roles import known_roles, roles_of
 from kdx.report.metric import with_unit
 from kdx.report.run.markdown import moment
-from kdx.report.run.markup import code, escape, fenced, markdown_table
+from kdx.report.run.markup import code, escape, fenced, folded, markdown_table
 from kdx.report.run.sentences import gained
 from kdx.report.run.units import bytes_in_words, whole_number
 from kdx.report.run.verdict import measured_on, percent
@@ -90,8 +90,7 @@ def _classes(card: Mapping[str, Any]) -> list[str]:
     rows = [[str(i), escape(name)] for i, name in enumerate(card.get("classes") or [])]
     if not rows:
         return []
-    names = markdown_table(["index", "class"], rows)
-    return [f"<details><summary>Classes</summary>\n\n{names}\n\n</details>"]
+    return [folded("Classes", markdown_table(["index", "class"], rows))]
 
 
 def _results(card: Mapping[str, Any]) -> list[str]:
@@ -246,7 +245,7 @@ def rest(card: Mapping[str, Any]) -> list[str]:
             f"Started {escape(moment(run['started']))}; a stage that came from the store may be older. "
             f"Command:\n\n{command}"
         ),
-        f"<details><summary>Environment</summary>\n\n{environment}\n\n</details>",
+        folded("Environment", environment),
         "card.json has all of this and every setting.",
     ]
 
