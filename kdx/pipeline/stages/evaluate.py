@@ -22,9 +22,9 @@ from kdx.pipeline.stages.measuring import (
     Measure,
     build_metric,
     describe_role,
-    keep_arrays,
     measure_given,
     measure_members,
+    measure_splits,
 )
 from kdx.pipeline.stages.row_answers import RowAnswers
 from kdx.store.artifact import Artifact
@@ -82,15 +82,7 @@ def run(
             if which == "last":
                 last[role], answers[role] = network, found
             teacher = answers.get("teacher") if role != "teacher" else None
-            results[role][which] = {
-                name: measure.metrics(found[name], splits[name], (teacher or {}).get(name))
-                | keep_arrays(
-                    work,
-                    measure.task.details(found[name], splits[name].known, name),
-                    f"{role}.{which}.{name}",
-                )
-                for name in found
-            }
+            results[role][which] = measure_splits(work, found, splits, measure, f"{role}.{which}", teacher)
             if broken := [name for name, one in found.items() if not all_finite(one)]:
                 results[role].setdefault("not_finite", {})[which] = broken
         if len(several) > 1:
