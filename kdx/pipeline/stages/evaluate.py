@@ -26,7 +26,8 @@ from kdx.pipeline.stages.measuring import (
     measure_members,
     measure_splits,
 )
-from kdx.pipeline.stages.row_answers import RowAnswers
+from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.row_answers import KEPT, RowAnswers
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
@@ -101,9 +102,10 @@ def run(
     }
     results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))
-    kept.write(work, data)
+    known = known_by(data, [name for name in KEPT if name in splits])
+    kept.write(work, known)
     test = {role: found["test"] for role, found in answers.items() if "test" in found}
-    write_examples(work, data, splits["test"], test, measure.task, build_adapter(about))
+    write_examples(work, known["test"], splits["test"], test, measure.task, build_adapter(about))
 
 
 def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:

@@ -14,9 +14,8 @@ from kdx.core.task import Task
 from kdx.core.trees import device_of, leaves, moved, picked, rows_of, tree
 from kdx.core.types import Answers, Split
 from kdx.models.adapt import Adapter
-from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.names import KnownBy
 from kdx.pipeline.stages.worst import worst_rows
-from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 
 EXAMPLES = 16
@@ -24,14 +23,14 @@ EXAMPLES = 16
 
 def write_examples(
     work: Work,
-    data: Artifact,
+    known: KnownBy,
     test: Split,
     answers: Mapping[str, Answers],
     task: Task,
     adapter: Adapter | None = None,
 ) -> None:
     """The rows of `example_rows` with what they are called, the truth and what each role answers. Levels are
-    kept as they are stored, to be drawn; what the adapter displays of rows as text.
+    kept as they are stored, to be drawn; what the adapter displays of rows as text. known: of the test rows.
     """
     rows = example_rows(test, answers, task)
     here = rows.to(device_of(test.inputs))
@@ -46,7 +45,7 @@ def write_examples(
         "examples.json",
         {
             "rows": rows.tolist(),
-            "names": known_by(data, ["test"])["test"].words(rows.numpy()),
+            "names": known.words(rows.numpy()),
             **({"texts": texts} if texts is not None else {}),
             "truth": task.displayed(picked(test.known, rows)),
             "predictions": {role: task.displayed(found) for role, found in some.items()},

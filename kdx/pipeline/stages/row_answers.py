@@ -14,9 +14,8 @@ from kdx.core.trees import part_of, rows_of
 from kdx.core.types import Answers, Split
 from kdx.data.kept_columns import ColumnKeeper, KeptRows, keep_columns, keep_known
 from kdx.data.writing import plain_cell
-from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.names import KnownBy
 from kdx.pipeline.stages.worst import worst_rows
-from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 
 PREDICTIONS_JSON = "predictions.json"
@@ -47,10 +46,12 @@ class RowAnswers:
             truth = self._splits["test"].known
             self._worst[role, which] = worst_rows(self._task, answers["test"], truth)[:NAMED_ROWS].tolist()
 
-    def write(self, work: Work, data: Artifact) -> None:
-        """Files: predictions.json, which tells of the others: rows.<split>.npy (numbers and truth),
+    def write(self, work: Work, known: Mapping[str, KnownBy]) -> None:
+        """known: split -> what its rows are known by.
+
+        Files: predictions.json, which tells of the others: rows.<split>.npy (numbers and truth),
         rows.<split>.<weights>.npy (answers), rows.<split>.words.npy and .ends.npy (names)."""
-        known, splits = known_by(data, list(self._splits)), dict[str, dict[str, Any]]()
+        splits: dict[str, dict[str, Any]] = {}
         weights = list(dict.fromkeys(which for _, which, _ in self._found))
         for name, split in self._splits.items():
             called = known[name].by, known[name].one_by_one(len(split))
