@@ -16,7 +16,7 @@ from kdx.data.views.chain import Chain, Views
 from kdx.models import size
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_task, open_split
-from kdx.pipeline.stages.examples import write_examples
+from kdx.pipeline.stages.examples import example_rows, write_examples
 from kdx.pipeline.stages.files import build_adapter, has_weights, open_network, open_together
 from kdx.pipeline.stages.measuring import (
     Measure,
@@ -105,7 +105,8 @@ def run(
     known = known_by(data, [name for name in KEPT if name in splits])
     kept.write(work, known)
     test = {role: found["test"] for role, found in answers.items() if "test" in found}
-    write_examples(work, known["test"], splits["test"], test, measure.task, build_adapter(about))
+    rows = example_rows(splits["test"], test, kept.worst("last"), measure.task)
+    write_examples(work, rows, known["test"], splits["test"], test, measure.task, build_adapter(about))
 
 
 def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:

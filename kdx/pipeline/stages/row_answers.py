@@ -12,13 +12,12 @@ import numpy as np
 from kdx.core.task import AnswerColumns, Task
 from kdx.core.trees import part_of, rows_of
 from kdx.core.types import Answers, Split
-from kdx.data.kept_columns import ColumnKeeper, KeptRows, keep_columns, keep_known
+from kdx.data.kept_columns import PREDICTIONS_JSON, ColumnKeeper, KeptRows, keep_columns, keep_known
 from kdx.data.writing import plain_cell
 from kdx.pipeline.stages.names import KnownBy
 from kdx.pipeline.stages.worst import worst_rows
 from kdx.store.work import Work
 
-PREDICTIONS_JSON = "predictions.json"
 KEPT = ("validation", "test")
 """Splits of which all rows are kept. Not the labelled ones, which all networks have learned by heart."""
 ROLE = "student"
@@ -48,6 +47,11 @@ class RowAnswers:
             truth = self._splits["test"].known
             self._worst[role, which] = worst_rows(self._task, answers["test"], truth)[:NAMED_ROWS].tolist()
 
+    def worst(self, which: str) -> dict[str, list[int]]:
+        """role -> the numbers of at most NAMED_ROWS test rows that these weights of it get most wrong, the
+        worst first."""
+        return {role: rows for (role, weights), rows in self._worst.items() if weights == which}
+
     def write(self, work: Work, known: Mapping[str, KnownBy]) -> None:
         """known: split -> what its rows are known by.
 
@@ -76,11 +80,11 @@ class RowAnswers:
 
     def _worst_of(self, work: Work, splits: Mapping[str, Any], which: str) -> dict[str, Any]:
         """The test rows that the student (else the last of the roles) gets most wrong."""
-        roles = [role for role, weights in self._worst if weights == which]
-        if not roles:
+        by_role = self.worst(which)
+        if not by_role:
             return {}
-        role = ROLE if ROLE in roles else roles[-1]
-        found = KeptRows(work.path, splits["test"], which).take(self._worst[role, which])
+        role = ROLE if ROLE in by_role else [*by_role][-1]
+        found = KeptRows(work.path, splits["test"], which).take(by_role[role])
         return {"role": role, "rows": rows_of_columns(found)}
 
 
