@@ -179,6 +179,12 @@ def test_the_surest_errors_come_first():
     assert worst_rows(Regression(names=["y"]), said, true).tolist() == [1, 2, 0]
 
 
+def examples_of(test: Split, answers, task) -> torch.Tensor:
+    """The rows that `evaluate` shows."""
+    worst = {role: worst_rows(task, found, test.known).tolist() for role, found in answers.items()}
+    return example_rows(test, answers, worst, task)
+
+
 def test_examples_are_the_surest_errors_of_the_student_then_every_class():
     """Ten classes of 40 rows. The student is wrong on ten rows of class 3, the surest last, and on none else;
     the teacher on row 0 of class 0."""
@@ -189,13 +195,13 @@ def test_examples_are_the_surest_errors_of_the_student_then_every_class():
     teacher = torch.nn.functional.one_hot(truth, 10).float()
     teacher[0] = teacher[0].roll(1) * 50
     test = Split("test", torch.zeros(400, 1), truth)
-    found = example_rows(test, {"teacher": teacher, "student": student}, classification(10)).tolist()
+    found = examples_of(test, {"teacher": teacher, "student": student}, classification(10)).tolist()
     assert len(found) == len(set(found)) == EXAMPLES
     assert found[:8] == [134, 133, 132, 131, 130, 129, 128, 127]
     rest = truth[found[8:]].tolist()
     assert len(set(rest)) == 8 and 3 not in rest and 0 not in found  # rows that all get right
     student[125:135] = student[0].roll(3)  # nothing is wrong any more
-    found = example_rows(test, {"teacher": teacher, "student": student}, classification(10)).tolist()
+    found = examples_of(test, {"teacher": teacher, "student": student}, classification(10)).tolist()
     assert found[0] == 0 and len(set(truth[found].tolist())) == 10  # what others get wrong comes next
 
 
@@ -203,12 +209,12 @@ def test_examples_of_numbers_and_of_few_rows():
     task, truth = Regression(names=["y"]), torch.zeros(40, 1)
     answers = torch.arange(40.0)[:, None]
     test = Split("test", torch.zeros(40, 2), truth)
-    found = example_rows(test, {"student": answers}, task).tolist()
+    found = examples_of(test, {"student": answers}, task).tolist()
     assert found[:8] == list(range(39, 31, -1)) and found[8] == 0 and len(set(found)) == 16
     for rows in (1, 3, 17):
         few = Split("test", torch.zeros(rows, 1), torch.arange(rows) % 3)
         logits = torch.nn.functional.one_hot(few.truth, 3).float()
-        found = example_rows(few, {"student": logits}, classification(3))
+        found = examples_of(few, {"student": logits}, classification(3))
         assert sorted(found.tolist()) == sorted(set(found.tolist())) and len(found) == min(rows, 16)
 
 

@@ -13,6 +13,9 @@ import numpy as np
 from kdx.data.new_rows.rows import FILE_COLUMN
 from kdx.data.words import keep_words, open_words
 
+PREDICTIONS_JSON = "predictions.json"
+"""The file that tells of the kept rows of a run, split by split: what `KeptRows` is opened with."""
+
 
 class ColumnKeeper:
     """Takes columns block by block, each block with the same headers; holds a code of one, two or four bytes

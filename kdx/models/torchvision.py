@@ -57,7 +57,7 @@ def resnet(
         last = "bn3" if isinstance(block, Bottleneck) else "bn2"
         setattr(block, last, DroppedNorm(getattr(block, last), rate))
     net.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Dropout(dropout))
-    return _finish(net, known, shape, classes, (net, "fc"))
+    return with_pretrained(net, known, classes, (net, "fc"))
 
 
 def mobilenet_v2(
@@ -78,7 +78,7 @@ def mobilenet_v2(
         [block.conv for block in net.features if isinstance(block, MobileBlock) and block.use_res_connect],
         stochastic_depth,
     )
-    return _finish(net, known, shape, classes, (net.classifier, "1"))
+    return with_pretrained(net, known, classes, (net.classifier, "1"))
 
 
 def mobilenet_v3(
@@ -103,7 +103,7 @@ def mobilenet_v3(
         [block.block for block in net.features if isinstance(block, MobileBlock3) and block.use_res_connect],
         stochastic_depth,
     )
-    return _finish(net, known, shape, classes, (net.classifier, "3"))
+    return with_pretrained(net, known, classes, (net.classifier, "3"))
 
 
 def shufflenet_v2(
@@ -136,7 +136,7 @@ def shufflenet_v2(
         )
     # Dropping whole maps before they are averaged is dropout on the averages.
     net.conv5.append(nn.Dropout2d(dropout))
-    return _finish(net, known, shape, classes, (net, "fc"))
+    return with_pretrained(net, known, classes, (net, "fc"))
 
 
 def efficientnet(
@@ -159,7 +159,7 @@ def efficientnet(
     if known is None:
         take_channels(net.features[0], "0", shape[0])
         halve_less(net, strided(net), shape)
-    return _finish(net, known, shape, classes, (net.classifier, "1"))
+    return with_pretrained(net, known, classes, (net.classifier, "1"))
 
 
 def vit(
@@ -212,7 +212,7 @@ def vit(
     for layer, rate in zip(layers, rising(stochastic_depth, len(layers)), strict=True):
         layer.dropout = nn.Sequential(layer.dropout, DropPath(rate))
         layer.mlp.append(DropPath(rate))
-    made = _finish(net, known, shape, classes, (net.heads, "head"))
+    made = with_pretrained(net, known, classes, (net.heads, "head"))
     if known is None and (size, size) != tuple(shape[1:]):
         return Fitted(net, InputFormat(channels=shape[0], size=(size, size), mean=None, std=None))
     return made
@@ -275,21 +275,23 @@ def _start(
     ), known
 
 
-def _finish(
-    net: nn.Module,
-    known: zoo.WeightsEnum | None,
-    shape: tuple[int, int, int],
-    classes: int,
-    last: tuple[nn.Module, str],
+def with_pretrained(
+    net: nn.Module, known: zoo.WeightsEnum | None, classes: int, last: tuple[nn.Module, str]
 ) -> nn.Module | Fitted:
-    """Loads the weights. `last`: where the last layer is, its parent and its name there."""
+    """The network with these weights, the size, three channels and normalisation that they need, and a new
+    last layer where the classes differ; from scratch (None) as it is. last: where the last layer is, its
+    parent and its name there; a linear one or a convolution with a kernel of one pixel.
+    """
     if known is None:
         return net
     pretrained.load_pretrained(net, known.url)
     parent, name = last
-    linear = parent.get_submodule(name)
-    if linear.out_features != classes:
-        setattr(parent, name, nn.Linear(linear.in_features, classes))
+    layer = parent.get_submodule(name)
+    if isinstance(layer, nn.Conv2d):
+        if layer.out_channels != classes:
+            setattr(parent, name, nn.Conv2d(layer.in_channels, classes, 1))
+    elif layer.out_features != classes:
+        setattr(parent, name, nn.Linear(layer.in_features, classes))
     seen = known.transforms()
     return Fitted(
         net,

@@ -14,6 +14,7 @@ from kdx.models import pretrained
 from kdx.models.adapt import Fitted, InputFormat
 from kdx.models.layers import check_rates, check_size, enlarged
 from kdx.models.small import take_channels
+from kdx.models.torchvision import with_pretrained
 
 _LEAST = {"inception_v3": 75}
 """Pixels a side that smaller pictures are enlarged to, where it is not 64."""
@@ -31,7 +32,7 @@ def torchvision_by_name(
     weights: str | None,
     dropout: float,
     stochastic_depth: float | str,
-) -> Fitted:
+) -> nn.Module | Fitted:
     """The classifier that torchvision calls `name`, such as regnet_y_400mf.
 
     weights: null, DEFAULT, or a name of torchvision's such as IMAGENET1K_V1. From scratch a network that is
@@ -46,29 +47,23 @@ def torchvision_by_name(
     if weights is not None and name in _TWO_HEADS:
         raise UserError(f"the weights of {name} are of a network with two heads: set weights=null")
     depth = check_rates(name, dropout=dropout, stochastic_depth=stochastic_depth)
-    seen = own.transforms()
-    side = seen.crop_size[0]
     if weights is None:
         check_size(name, shape, 8)
         net = _create(name, classes, dropout, depth, stochastic_depth)
         _take_channels(net, shape[0])
+        side = own.transforms().crop_size[0]
         size = (side, side) if name.startswith(_ONE_SIZE) else enlarged(shape, _LEAST.get(name, 64))
         return Fitted(net, InputFormat(channels=shape[0], size=size, mean=None, std=None))
     before = len(own.meta["categories"])
     net = _create(name, before, dropout, depth, stochastic_depth)
-    pretrained.load_pretrained(net, own.url)
-    if before != classes:
-        _end_in(net, before, classes)
-    inputs = InputFormat(channels=3, size=(side, side), mean=tuple(seen.mean), std=tuple(seen.std))
-    return Fitted(net, inputs)
+    return with_pretrained(net, own, classes, _last_layer(net, before))
 
 
 def _create(name: str, classes: int, dropout: float, depth: float, asked: float | str) -> nn.Module:
     """With those rates that the network knows. Raises UserError where one that it does not is not 0."""
     rates: dict[str, float] = {"dropout": dropout, "stochastic_depth_prob": depth}
-    more: Mapping[str, Any] = (
-        {"aux_logits": False, "init_weights": True} if name in _TWO_HEADS else {"num_classes": classes}
-    ) | {"num_classes": classes}
+    heads = {"aux_logits": False, "init_weights": True} if name in _TWO_HEADS else {}
+    more: Mapping[str, Any] = {"num_classes": classes} | heads
     for kept in (("dropout", "stochastic_depth_prob"), ("dropout",), ("stochastic_depth_prob",), ()):
         given = {key: rates[key] for key in kept}
         left = {key for key in rates.keys() - given.keys() if rates[key]}
@@ -90,19 +85,13 @@ def _take_channels(net: nn.Module, channels: int) -> None:
     take_channels(net.get_submodule(parent), last, channels)
 
 
-def _end_in(net: nn.Module, before: int, classes: int) -> None:
-    """A new last layer."""
-    ends = [
-        (path, part)
+def _last_layer(net: nn.Module, classes: int) -> tuple[nn.Module, str]:
+    """Of a network with so many classes: its parent and its name there."""
+    path = [
+        path
         for path, part in net.named_modules()
-        if (isinstance(part, nn.Linear) and part.out_features == before)
-        or (isinstance(part, nn.Conv2d) and part.out_channels == before and part.kernel_size == (1, 1))
-    ]
-    path, part = ends[-1]
+        if (isinstance(part, nn.Linear) and part.out_features == classes)
+        or (isinstance(part, nn.Conv2d) and part.out_channels == classes and part.kernel_size == (1, 1))
+    ][-1]
     parent, _, last = path.rpartition(".")
-    new: nn.Module = (
-        nn.Linear(part.in_features, classes)
-        if isinstance(part, nn.Linear)
-        else nn.Conv2d(part.in_channels, classes, 1)
-    )
-    setattr(net.get_submodule(parent), last, new)
+    return net.get_submodule(parent), last

@@ -15,6 +15,7 @@ import torch
 
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at
+from kdx.core.shapes import expect_shape
 from kdx.core.task import AnswerColumns
 from kdx.core.trees import all_finite, tree
 from kdx.core.types import Split
@@ -25,7 +26,7 @@ from kdx.pipeline.stages.arrays import build_task
 from kdx.runs.own_rows import SPLIT_WORDS, OwnRows
 from kdx.runs.preprocessing import PREPROCESSING, preprocessing
 from kdx.runs.stored import Weights
-from kdx.store.artifact import Artifact, expect_shape
+from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.data.kept_columns import KeptRows
+from kdx.data.kept_columns import PREDICTIONS_JSON, KeptRows
 from kdx.data.new_rows.rows import FILE_COLUMN, ROW_COLUMN
 from kdx.data.writing import whole_file
 from kdx.report.run.place import PREDICTIONS
@@ -17,7 +17,6 @@ from kdx.store.artifact import Artifact
 
 FILE_ROWS = 100_000
 """Of more rows none are written: the arrays of the artifact have them in a tenth of the room."""
-_ROWS_JSON = "predictions.json"
 _SPLIT = "split"
 _BLOCK = 8192
 
@@ -32,9 +31,9 @@ def write_predictions(
     columns; the rows that the student gets most wrong), both None where nothing was measured. Raises
     UserError where the file cannot be written.
     """
-    if not present(results) or not found.file(_ROWS_JSON).is_file():
+    if not present(results) or not found.file(PREDICTIONS_JSON).is_file():
         return None, None
-    about, weights = found.json(_ROWS_JSON), settle(results, headline)
+    about, weights = found.json(PREDICTIONS_JSON), settle(results, headline)
     splits = {name: KeptRows(found.path, split, weights) for name, split in about["splits"].items()}
     heads = dict.fromkeys(name for rows in splits.values() for name in rows.headers)
     known = [name for name in (FILE_COLUMN, ROW_COLUMN) if name in heads]

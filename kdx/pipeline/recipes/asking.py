@@ -22,14 +22,18 @@ from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
 @dataclass(frozen=True)
 class Asking:
-    """How a student asks its teachers. views: split -> stored views of each row, empty: none. live: it asks
-    the networks themselves. looked_at: see `rows_looked_at`.
+    """How a student asks its teachers. views: split -> stored views of each row, empty: none. looked_at: see
+    `rows_looked_at`.
     """
 
     experiment: Experiment
     views: Mapping[str, int]
-    live: bool
     looked_at: Mapping[str, int]
+
+    @property
+    def live(self) -> bool:
+        """Whether the student asks the networks themselves."""
+        return not self.views and bool(taught_splits(self.experiment))
 
     def answers(self, store: Store, data: Artifact, teachers: Sequence[Artifact], name: str) -> Artifact:
         if self.experiment.given:
@@ -53,8 +57,7 @@ class Asking:
 
 def how_to_ask(data: Artifact, experiment: Experiment) -> Asking:
     """What the data and the length of the student's training make of `pseudo_label`."""
-    views = views_to_answer(data, experiment)
-    return Asking(experiment, views, asks_live(experiment, views), rows_looked_at(data, experiment))
+    return Asking(experiment, views_to_answer(data, experiment), rows_looked_at(data, experiment))
 
 
 def check_answers_given(experiment: Experiment, answers: Artifact) -> None:
@@ -84,10 +87,6 @@ class ToAnswer:
     looked_at: Mapping[str, int] = field(default_factory=dict)
 
 
-EVERY_ROW = ToAnswer()
-"""Every row."""
-
-
 def ask_teacher(
     store: Store,
     data: Artifact,
@@ -96,7 +95,7 @@ def ask_teacher(
     views: Mapping[str, int],
     *,
     name: str,
-    which: ToAnswer = EVERY_ROW,
+    which: ToAnswer,
 ) -> Artifact:
     """The teacher's answers, of several the mean, to the rows of the pool that are asked about; to none where
     the loss reads no pool.
@@ -122,11 +121,6 @@ def ask_teacher(
         passes=experiment.pseudo_label["passes"],
         looked_at=which.looked_at,
     )
-
-
-def asks_live(experiment: Experiment, views: Mapping[str, int]) -> bool:
-    """Whether the student asks the live teacher. views: of `views_to_answer`."""
-    return not views and bool(taught_splits(experiment))
 
 
 def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:

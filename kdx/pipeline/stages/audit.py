@@ -4,6 +4,7 @@ Nothing learns from what it writes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -17,7 +18,7 @@ from kdx.core.types import Answers, Split
 from kdx.pipeline.stages.answers import SAMPLE, learned_answers, mapped, pool_answers
 from kdx.pipeline.stages.arrays import TRUTH, build_task, need_split, read_truth
 from kdx.pipeline.stages.files import build_adapter, open_network
-from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.names import KnownBy, known_by
 from kdx.pipeline.stages.row_answers import NAMED_ROWS, role_columns, rows_of_columns
 from kdx.pipeline.stages.worst import worst_rows
 from kdx.store.artifact import Artifact
@@ -138,6 +139,11 @@ class PoolAudit:
         told["learned"] = self.shown(answers, student) | audited.found.get("learned", {})
         return told | self.beside(answers, student, asked, audited), audited
 
+    @functools.cached_property
+    def known(self) -> KnownBy:
+        """What the rows of the pool are known by, looked up once for all rounds."""
+        return known_by(self.data, ["unlabelled"])["unlabelled"]
+
     def truth_of(self, rows: np.ndarray) -> Answers | None:
         return None if self.truth is None else picked(self.truth, torch.from_numpy(rows))
 
@@ -160,10 +166,9 @@ class PoolAudit:
         taught = self.task.read({name: stored[some] for name, stored in answers.items()})
         first = worst_rows(self.task, taught, truth)[:NAMED_ROWS]
         rows = torch.from_numpy(asked[some])[first]
-        known = known_by(self.data, ["unlabelled"])["unlabelled"]
         return rows_of_columns(
             {
-                **known.column(rows.numpy()),
+                **self.known.column(rows.numpy()),
                 **self.task.truth_columns(picked(truth, first)),
                 **role_columns(self.task, "student", picked(student, rows)),
                 **role_columns(self.task, "teacher", picked(taught, first)),

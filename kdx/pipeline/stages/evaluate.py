@@ -16,17 +16,18 @@ from kdx.data.views.chain import Chain, Views
 from kdx.models import size
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_task, open_split
-from kdx.pipeline.stages.examples import write_examples
+from kdx.pipeline.stages.examples import example_rows, write_examples
 from kdx.pipeline.stages.files import build_adapter, has_weights, open_network, open_together
 from kdx.pipeline.stages.measuring import (
     Measure,
     build_metric,
     describe_role,
-    keep_arrays,
     measure_given,
     measure_members,
+    measure_splits,
 )
-from kdx.pipeline.stages.row_answers import RowAnswers
+from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.row_answers import KEPT, RowAnswers
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
@@ -82,15 +83,7 @@ def run(
             if which == "last":
                 last[role], answers[role] = network, found
             teacher = answers.get("teacher") if role != "teacher" else None
-            results[role][which] = {
-                name: measure.metrics(found[name], splits[name], (teacher or {}).get(name))
-                | keep_arrays(
-                    work,
-                    measure.task.details(found[name], splits[name].known, name),
-                    f"{role}.{which}.{name}",
-                )
-                for name in found
-            }
+            results[role][which] = measure_splits(work, found, splits, measure, f"{role}.{which}", teacher)
             if broken := [name for name, one in found.items() if not all_finite(one)]:
                 results[role].setdefault("not_finite", {})[which] = broken
         if len(several) > 1:
@@ -109,9 +102,11 @@ def run(
     }
     results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))
-    kept.write(work, data)
+    known = known_by(data, [name for name in KEPT if name in splits])
+    kept.write(work, known)
     test = {role: found["test"] for role, found in answers.items() if "test" in found}
-    write_examples(work, data, splits["test"], test, measure.task, build_adapter(about))
+    rows = example_rows(splits["test"], test, kept.worst("last"), measure.task)
+    write_examples(work, rows, known["test"], splits["test"], test, measure.task, build_adapter(about))
 
 
 def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:

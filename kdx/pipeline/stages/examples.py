@@ -4,7 +4,7 @@ rows spread over the classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from kdx.core.task import Task
 from kdx.core.trees import device_of, leaves, moved, picked, rows_of, tree
 from kdx.core.types import Answers, Split
 from kdx.models.adapt import Adapter
-from kdx.pipeline.stages.names import known_by
-from kdx.pipeline.stages.worst import worst_rows
-from kdx.store.artifact import Artifact
+from kdx.pipeline.stages.names import KnownBy
 from kdx.store.work import Work
 
 EXAMPLES = 16
@@ -24,16 +22,16 @@ EXAMPLES = 16
 
 def write_examples(
     work: Work,
-    data: Artifact,
+    rows: Tensor,
+    known: KnownBy,
     test: Split,
     answers: Mapping[str, Answers],
     task: Task,
     adapter: Adapter | None = None,
 ) -> None:
     """The rows of `example_rows` with what they are called, the truth and what each role answers. Levels are
-    kept as they are stored, to be drawn; what the adapter displays of rows as text.
+    kept as they are stored, to be drawn; what the adapter displays of rows as text. known: of the test rows.
     """
-    rows = example_rows(test, answers, task)
     here = rows.to(device_of(test.inputs))
     texts = adapter.displayed(moved(picked(test.inputs, here), "cpu")) if adapter else None
     inputs = leaves(test.inputs)
@@ -46,7 +44,7 @@ def write_examples(
         "examples.json",
         {
             "rows": rows.tolist(),
-            "names": known_by(data, ["test"])["test"].words(rows.numpy()),
+            "names": known.words(rows.numpy()),
             **({"texts": texts} if texts is not None else {}),
             "truth": task.displayed(picked(test.known, rows)),
             "predictions": {role: task.displayed(found) for role, found in some.items()},
@@ -55,19 +53,21 @@ def write_examples(
     )
 
 
-def example_rows(test: Split, answers: Mapping[str, Answers], task: Task) -> Tensor:
+def example_rows(
+    test: Split, answers: Mapping[str, Answers], worst: Mapping[str, Sequence[int]], task: Task
+) -> Tensor:
     """At most EXAMPLES numbers of rows, in the order in which they are shown. Half of them, as far as there
     are such, is what the student (else the last role) gets most wrong, the worst first, then what others do.
     The rest is spread over the classes: of those that are not shown yet first, of each the first row that all
-    get right. Where there are no classes it is spread evenly over the split.
+    get right. Where there are no classes it is spread evenly over the split. worst: role -> its worst rows,
+    of which half of EXAMPLES are looked at.
     """
     found: list[int] = []
     right = torch.ones(rows_of(test.inputs), dtype=torch.bool)
     for role in sorted([*answers][::-1], key=lambda name: name != "student"):
-        worst = worst_rows(task, answers[role], test.known)[: EXAMPLES // 2].tolist()
         knows = task.right(answers[role], test.known)
         right &= torch.ones_like(right) if knows is None else knows.bool()
-        found += [row for row in worst if row not in found]
+        found += [row for row in worst[role][: EXAMPLES // 2] if row not in found]
     found = found[: EXAMPLES // 2]
     return torch.tensor(found + _spread(test, task, right, found, EXAMPLES - len(found)))
 

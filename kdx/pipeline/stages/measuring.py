@@ -69,6 +69,23 @@ def keep_arrays(work: Work, details: Mapping[str, Any], place: str) -> dict[str,
     return {**details, "arrays": kept} if kept else dict(details)
 
 
+def measure_splits(
+    work: Work,
+    answers: Mapping[str, Answers],
+    splits: Mapping[str, Split],
+    measure: Measure,
+    place: str,
+    teacher: Mapping[str, Answers] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """split -> the metrics of these answers, and what the task tells of them. place: role and weights, for
+    the files that are kept. teacher: split -> the teacher's answers, None: there is none to agree with."""
+    return {
+        name: measure.metrics(found, splits[name], (teacher or {}).get(name))
+        | keep_arrays(work, measure.task.details(found, splits[name].known, name), f"{place}.{name}")
+        for name, found in answers.items()
+    }
+
+
 def measure_given(
     work: Work, given: Artifact, splits: Mapping[str, Split], measure: Measure
 ) -> tuple[dict[str, Any], dict[str, Answers]]:
@@ -78,11 +95,7 @@ def measure_given(
     found = {
         name: measure.task.read(stored[split.name]) for name, split in splits.items() if split.name in stored
     }
-    measured = {
-        name: measure.metrics(answers, splits[name], None)
-        | keep_arrays(work, measure.task.details(answers, splits[name].known, name), f"teacher.last.{name}")
-        for name, answers in found.items()
-    }
+    measured = measure_splits(work, found, splits, measure, "teacher.last")
     about: dict[str, Any] = {"steps": 0, "best_step": None, "precision": None, "stopped": None}
     return about | {"given": given.json("answers.json")["given"], "last": measured}, found
 

@@ -4,7 +4,7 @@ predictions.csv: the columns that `kdx predict` writes, in small arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,12 @@ import numpy as np
 from kdx.core.task import AnswerColumns, Task
 from kdx.core.trees import part_of, rows_of
 from kdx.core.types import Answers, Split
-from kdx.data.kept_columns import ColumnKeeper, KeptRows, keep_columns, keep_known
+from kdx.data.kept_columns import PREDICTIONS_JSON, ColumnKeeper, KeptRows, keep_columns, keep_known
 from kdx.data.writing import plain_cell
-from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.names import KnownBy
 from kdx.pipeline.stages.worst import worst_rows
-from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 
-PREDICTIONS_JSON = "predictions.json"
 KEPT = ("validation", "test")
 """Splits of which all rows are kept. Not the labelled ones, which all networks have learned by heart."""
 ROLE = "student"
@@ -42,36 +40,34 @@ class RowAnswers:
     def add(self, role: str, which: str, answers: Mapping[str, Answers]) -> None:
         """answers: split -> what these weights of a role answer, of the splits that it is measured on."""
         for name in self._splits.keys() & answers.keys():
-            self._found[role, which, name] = self._columns(answers[name])
+            self._found[role, which, name] = _columns(
+                answers[name], lambda some: self._task.columns(some, AnswerColumns())
+            )
         if "test" in self._splits and "test" in answers:
             truth = self._splits["test"].known
             self._worst[role, which] = worst_rows(self._task, answers["test"], truth)[:NAMED_ROWS].tolist()
 
-    def write(self, work: Work, data: Artifact) -> None:
-        """Files: predictions.json, which tells of the others: rows.<split>.npy (numbers and truth),
+    def worst(self, which: str) -> dict[str, list[int]]:
+        """role -> the numbers of at most NAMED_ROWS test rows that these weights of it get most wrong, the
+        worst first."""
+        return {role: rows for (role, weights), rows in self._worst.items() if weights == which}
+
+    def write(self, work: Work, known: Mapping[str, KnownBy]) -> None:
+        """known: split -> what its rows are known by.
+
+        Files: predictions.json, which tells of the others: rows.<split>.npy (numbers and truth),
         rows.<split>.<weights>.npy (answers), rows.<split>.words.npy and .ends.npy (names)."""
-        known, splits = known_by(data, list(self._splits)), dict[str, dict[str, Any]]()
+        splits: dict[str, dict[str, Any]] = {}
         weights = list(dict.fromkeys(which for _, which, _ in self._found))
         for name, split in self._splits.items():
             called = known[name].by, known[name].one_by_one(len(split))
-            splits[name] = keep_known(work.path, f"rows.{name}", called, self._truth(split))
+            truth = _columns(split.known, self._task.truth_columns)
+            splits[name] = keep_known(work.path, f"rows.{name}", called, truth)
             for which in weights:
                 if columns := self._together(which, name):
                     splits[name][which] = keep_columns(work.path, f"rows.{name}.{which}.npy", columns)
         worst = {which: found for which in weights if (found := self._worst_of(work, splits, which))}
         work.write_json(PREDICTIONS_JSON, {"splits": splits, "worst": worst})
-
-    def _columns(self, answers: Answers) -> _Columns:
-        keeper = ColumnKeeper()
-        for start in range(0, rows_of(answers), _BLOCK):
-            keeper.add(self._task.columns(part_of(answers, start, _BLOCK), AnswerColumns()))
-        return keeper.columns()
-
-    def _truth(self, split: Split) -> _Columns:
-        keeper = ColumnKeeper()
-        for start in range(0, len(split), _BLOCK):
-            keeper.add(self._task.truth_columns(part_of(split.known, start, _BLOCK)))
-        return keeper.columns()
 
     def _together(self, which: str, split: str) -> _Columns:
         """Those of all roles beside each other; of a role that has no such weights those of its last ones."""
@@ -79,24 +75,36 @@ class RowAnswers:
         found: _Columns = {}
         for role in sorted(roles, key=lambda name: name != ROLE):
             own = self._found.get((role, which, split), self._found.get((role, "last", split), {}))
-            before = "" if role == ROLE else f"{role}."
-            found |= {f"{before}{name}": column for name, column in own.items()}
+            found |= _called(role, own)
         return found
 
     def _worst_of(self, work: Work, splits: Mapping[str, Any], which: str) -> dict[str, Any]:
         """The test rows that the student (else the last of the roles) gets most wrong."""
-        roles = list(dict.fromkeys(role for role, weights in self._worst if weights == which))
-        if not roles:
+        by_role = self.worst(which)
+        if not by_role:
             return {}
-        role = ROLE if ROLE in roles else roles[-1]
-        found = KeptRows(work.path, splits["test"], which).take(self._worst[role, which])
+        role = ROLE if ROLE in by_role else [*by_role][-1]
+        found = KeptRows(work.path, splits["test"], which).take(by_role[role])
         return {"role": role, "rows": rows_of_columns(found)}
 
 
 def role_columns(task: Task, role: str, answers: Answers) -> dict[str, Any]:
     """`Task.columns` by the names that predictions.csv has for them."""
+    return _called(role, task.columns(answers, AnswerColumns()))
+
+
+def _called(role: str, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of a role by the names that predictions.csv has for them: see ROLE."""
     before = "" if role == ROLE else f"{role}."
-    return {f"{before}{name}": column for name, column in task.columns(answers, AnswerColumns()).items()}
+    return {f"{before}{name}": column for name, column in columns.items()}
+
+
+def _columns(rows: Answers, columns_of: Callable[[Answers], Mapping[str, Any]]) -> _Columns:
+    """Of all rows, made block by block."""
+    keeper = ColumnKeeper()
+    for start in range(0, rows_of(rows), _BLOCK):
+        keeper.add(columns_of(part_of(rows, start, _BLOCK)))
+    return keeper.columns()
 
 
 def rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from kdx.report.compare.compare import Comparison
 from kdx.report.compare.groups import Group
 from kdx.report.compare.measured import ByClass
 from kdx.report.run.classes import HEADER, ClassRow, class_rows, worst_classes
-from kdx.report.run.verdict import ROLE_WORDS, percent
+from kdx.report.run.verdict import ROLE_WORDS, share
 
 _STUDENT = "student"
 MOST_GROUPS = 20
@@ -80,7 +80,7 @@ def class_tables(found: Comparison) -> list[tuple[str, list[str], list[list[str]
 
 
 def _f1_of(name: str, beside: Mapping[str, Mapping[str, float | None]]) -> list[str]:
-    return [percent(found[name]).rstrip("%") for found in beside.values()]
+    return [share(found[name]) for found in beside.values()]
 
 
 def without_table(found: Comparison) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 
 from kdx.core.errors import UserError, nearest
 from kdx.core.metric import Metric
+from kdx.core.shapes import expect_shape
 from kdx.report.compare.measured import (
     MEASURED_SPLITS,
     Network,
     OwnRole,
-    expect,
     own_roles,
     read_metrics,
     read_networks,
@@ -128,10 +128,10 @@ def entry(
 
 
 def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], code: str | None) -> Entry:
-    config, results = (expect(document.get(key), dict, name, key) for key in ("config", "results"))
-    seed = expect(config.get("seed"), int, name, "config.seed")
+    config, results = (expect_shape(document.get(key), dict, name, key) for key in ("config", "results"))
+    seed = expect_shape(config.get("seed"), int, name, "config.seed")
     if config.get("choices") is not None:
-        expect(config["choices"], dict, name, "config.choices")
+        expect_shape(config["choices"], dict, name, "config.choices")
     everything = names.everything(config)
     # where its files lie; what they hold is known by the digests
     paths = recorded(config, document.get("protocol"))
@@ -142,9 +142,9 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
     }
     protocol = _protocol(document.get("protocol"), name)
     keys = {}
-    for stage in expect(document.get("stages"), list, name, "stages"):
+    for stage in expect_shape(document.get("stages"), list, name, "stages"):
         named, key = (
-            expect(expect(stage, dict, name, "stages").get(k), str, name, f"stages: {k}")
+            expect_shape(expect_shape(stage, dict, name, "stages").get(k), str, name, f"stages: {k}")
             for k in ("name", "key")
         )
         keys[named] = key
@@ -185,7 +185,7 @@ def _classes(results: Mapping[str, Any], student: Network, name: str) -> tuple[s
     found = results.get("classes")
     if found is None and results.get("metric") is not None and not student.confusion and not student.confused:
         return ()
-    classes = tuple(visible(str(c)) for c in expect(found, list, name, "results.classes"))
+    classes = tuple(visible(str(c)) for c in expect_shape(found, list, name, "results.classes"))
     if (table := student.confusion) and len(table) != len(classes):
         raise UserError(
             f"'{name}' is not as kdx writes it: results.classes has {len(classes)} names, and the confusion "
@@ -203,12 +203,12 @@ def _protocol(found: Any, name: str) -> Mapping[str, Any]:
     """What every run says since the first: a run that lacks some of it follows no other protocol, but is
     damaged.
     """
-    found = expect(found, dict, name, "protocol")
+    found = expect_shape(found, dict, name, "protocol")
     for key in ("dataset", "selection", "test", "headline"):
-        expect(found.get(key), str, name, f"protocol.{key}")
-    counts = expect(found.get("counts"), dict, name, "protocol.counts")
+        expect_shape(found.get(key), str, name, f"protocol.{key}")
+    counts = expect_shape(found.get("counts"), dict, name, "protocol.counts")
     for split in MEASURED_SPLITS:
-        expect(counts.get(split), int, name, f"protocol.counts.{split}")
+        expect_shape(counts.get(split), int, name, f"protocol.counts.{split}")
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
-from kdx.core.shapes import COUNT, LARGEST_NUMBER, SHARE, Maybe, Number, wrong
+from kdx.core.shapes import COUNT, LARGEST_NUMBER, SHARE, Maybe, Number, expect_shape
 from kdx.report.run.names import visible
 from kdx.report.run.verdict import ROLE_WORDS, which_of
 from kdx.tasks.shown import shown_metrics
@@ -73,8 +73,8 @@ def read_metrics(results: Mapping[str, Any], name: str) -> dict[str, Metric]:
 def own_roles(results: Mapping[str, Any], name: str) -> dict[str, OwnRole]:
     """Those of the run's networks whose roles kdx does not have."""
     found = {}
-    for role, about in expect(results.get("roles") or {}, dict, name, "results.roles").items():
-        about = expect(about, dict, name, "each of results.roles")
+    for role, about in expect_shape(results.get("roles") or {}, dict, name, "results.roles").items():
+        about = expect_shape(about, dict, name, "each of results.roles")
         if role not in ROLE_WORDS and results.get(role):
             words = visible(str(about.get("words") or role))
             found[visible(role)] = OwnRole(words, visible(str(about.get("short") or words)))
@@ -89,7 +89,7 @@ def read_networks(
     """
     found = {visible(role): about for role, about in results.items() if about}
     there = [role for role in further if isinstance(found[role], dict) and found[role].get(weights)]
-    rows = expect(results.get("class_counts") or {}, dict, name, "results.class_counts").get("test")
+    rows = expect_shape(results.get("class_counts") or {}, dict, name, "results.class_counts").get("test")
     return {
         role: _network(found[role], which_of(role, weights), role, metrics, name, rows)
         for role in (*ROLE_WORDS, *there)
@@ -102,8 +102,8 @@ def _network(
 ) -> Network:
     """Of others than the student no tables of pairs are taken. class_rows: test rows of each class."""
     where = f"results.{role}"
-    found = expect(found, dict, name, where)
-    splits = expect(found.get(weights), dict, name, f"{where}.{weights}")
+    found = expect_shape(found, dict, name, where)
+    splits = expect_shape(found.get(weights), dict, name, f"{where}.{weights}")
     about = {key: _number(found[key], name, f"{where}.{key}") for key in ABOUT if found.get(key) is not None}
     scores = {
         split: _scores(splits[split], metrics, name, f"{where}.{weights}.{split}")
@@ -122,7 +122,7 @@ def _network(
 
 
 def _scores(found: Any, metrics: Mapping[str, Metric], name: str, where: str) -> dict[str, float]:
-    measured = expect(found, dict, name, where)
+    measured = expect_shape(found, dict, name, where)
     ends = {m.name: (m.low, m.high) for m in metrics.values()} | {"n": (0, None)}
     return {
         key: _number(
@@ -146,8 +146,8 @@ def _by_class(test: Mapping[str, Any], class_rows: Any, name: str) -> ByClass | 
         "mistaken_for": [Maybe(COUNT)],
         "mistaken": [COUNT],
     }
-    lists = {key: expect(test.get(key) or [], shape, name, key) for key, shape in shapes.items()}
-    counts = expect(class_rows, [COUNT], name, "results.class_counts.test")
+    lists = {key: expect_shape(test.get(key) or [], shape, name, key) for key, shape in shapes.items()}
+    counts = expect_shape(class_rows, [COUNT], name, "results.class_counts.test")
     lengths = {len(found) for found in (counts, *lists.values()) if found}
     whole = all(n is None or type(n) is int for key in lists if key != "recall" for n in lists[key])
     most = max((other for other in lists["mistaken_for"] if other is not None), default=0)
@@ -167,7 +167,9 @@ def _by_class(test: Mapping[str, Any], class_rows: Any, name: str) -> ByClass | 
 def _confusion(found: Any, name: str) -> tuple[tuple[int, ...], ...] | None:
     if not found:
         return None
-    rows = [expect(row, list, name, "confusion") for row in expect(found, list, name, "confusion")]
+    rows = [
+        expect_shape(row, list, name, "confusion") for row in expect_shape(found, list, name, "confusion")
+    ]
     if any(
         len(row) != len(rows)
         or any(type(count) is not int or not 0 <= count <= LARGEST_NUMBER for count in row)
@@ -180,7 +182,10 @@ def _confusion(found: Any, name: str) -> tuple[tuple[int, ...], ...] | None:
 
 
 def _confused(found: Any, name: str) -> tuple[tuple[int, int, int], ...]:
-    pairs = [expect(pair, dict, name, "confused") for pair in expect(found or [], list, name, "confused")]
+    pairs = [
+        expect_shape(pair, dict, name, "confused")
+        for pair in expect_shape(found or [], list, name, "confused")
+    ]
     rows = [tuple(pair.get(key) for key in ("truth", "predicted", "rows")) for pair in pairs]
     if any(type(number) is not int or not 0 <= number <= LARGEST_NUMBER for row in rows for number in row):
         raise UserError(
@@ -196,12 +201,13 @@ def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] |
     """
     if not found:
         return None
-    found = expect(found, dict, name, "reliability")
+    found = expect_shape(found, dict, name, "reliability")
     made = {}
     for key in ("edges", "counts", "confidence", "right"):
         what = f"reliability.{key}"
         made[key] = tuple(
-            None if v is None else _number(v, name, what) for v in expect(found.get(key), list, name, what)
+            None if v is None else _number(v, name, what)
+            for v in expect_shape(found.get(key), list, name, what)
         )
     bins = len(made["counts"])
     whole = all(v is not None for key in ("edges", "counts", "right") for v in made[key])
@@ -222,13 +228,7 @@ def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] |
     return made
 
 
-def expect(value: Any, kind: Any, name: str, what: str) -> Any:
-    if found := wrong(value, kind, what):
-        raise UserError(f"'{name}' is not as kdx writes it: {found}")
-    return value
-
-
 def _number(
     value: Any, name: str, what: str, low: float = -LARGEST_NUMBER, high: float = LARGEST_NUMBER
 ) -> float:
-    return expect(value, Number(low, high), name, what)
+    return expect_shape(value, Number(low, high), name, what)

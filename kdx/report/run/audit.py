@@ -9,7 +9,7 @@ from typing import Any
 
 from kdx.core.metric import Metric
 from kdx.report.metric import cell
-from kdx.report.run.verdict import percent
+from kdx.report.run.verdict import percent, share
 from kdx.tasks.shown import counting_metric, shown_metrics
 
 
@@ -107,11 +107,6 @@ def right(accuracy: float | None, expected: float | None) -> str:
         if accuracy is None
         else f"{percent(accuracy)} are right (expected {percent(expected)})"
     )
-
-
-def share(value: float | None) -> str:
-    """A share in a column of per cent."""
-    return percent(value).rstrip("%")
 
 
 def _repeated(inherited: Mapping | None) -> str:

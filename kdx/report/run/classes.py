@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdx.report.run.verdict import percent, present, settle, which_of
+from kdx.report.run.verdict import measured_on, present, settle, share
 
 FEW_CLASSES, WORST = 20, 10
 """Of more classes than the first a document lists so many as the second, those with the least F1."""
@@ -33,7 +33,7 @@ class ClassRow:
     def cells(self) -> list[str]:
         """Under HEADER."""
         confused = f"{self.mistaken_for} ({self.mistaken:,})" if self.mistaken_for is not None else "-"
-        shares = (percent(share).rstrip("%") for share in (self.precision, self.recall, self.f1))
+        shares = map(share, (self.precision, self.recall, self.f1))
         return [self.name, f"{self.n:,}", *shares, confused]
 
     def document(self) -> dict[str, Any]:
@@ -52,15 +52,15 @@ def class_rows(names: Sequence[str], counts: Sequence[int], test: Mapping[str, A
     most, rows = test.get("mistaken_for") or [], test.get("mistaken") or []
     found = []
     for number, name in enumerate(names):
-        n, taken, share = counts[number], predicted[number], recall[number]
-        right = round((share or 0) * n)
+        n, taken, known = counts[number], predicted[number], recall[number]
+        right = round((known or 0) * n)
         other = most[number] if number < len(most) else None
         found.append(
             ClassRow(
                 name,
                 n,
                 right / taken if taken else None,
-                share,
+                known,
                 2 * right / (n + taken) if n + taken else None,
                 names[other] if other is not None and other < len(names) else None,
                 rows[number] if number < len(rows) else 0,
@@ -88,8 +88,7 @@ def rows_by_role(results: Mapping[str, Any], headline: str) -> dict[str, list[Cl
     names, counts = results.get("classes") or [], (results.get("class_counts") or {}).get("test") or []
     used, found = settle(results, headline), {}
     for role in present(results):
-        test = (results[role].get(which_of(role, used)) or {}).get("test") or {}
-        if rows := class_rows(names, counts, test):
+        if rows := class_rows(names, counts, measured_on(results, role, used)):
             found[role] = rows
     return found
 

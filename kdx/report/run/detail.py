@@ -17,8 +17,8 @@ from kdx.report.run.classes import (
     worst_classes,
 )
 from kdx.report.run.gallery import answer_text, shorten
-from kdx.report.run.markup import code, escape, fenced, markdown_table, table_of_cells
-from kdx.report.run.verdict import called, metric, percent, present, settle, which_of
+from kdx.report.run.markup import code, escape, fenced, folded, markdown_table, table_of_cells
+from kdx.report.run.verdict import called, measured_on, metric, present, settle, share
 
 _LONGEST = 60
 """Letters of a name in a table; of a longer one the end is shown."""
@@ -32,9 +32,7 @@ def class_section(run: Mapping) -> list[str]:
     numbers = run.get("results") or {}
     counts, used = (numbers.get("class_counts") or {}).get("test"), numbers.get("headline", "last")
     recalls = {
-        role: found
-        for role in present(numbers)
-        if (found := ((numbers[role].get(which_of(role, used)) or {}).get("test") or {}).get("recall"))
+        role: found for role in present(numbers) if (found := measured_on(numbers, role, used).get("recall"))
     }
     if not counts or not recalls:
         return []
@@ -47,13 +45,13 @@ def class_section(run: Mapping) -> list[str]:
     mean = [
         "balanced accuracy",
         f"{sum(counts):,}",
-        *(percent(metric(numbers, role, used, "test", "balanced_accuracy")).rstrip("%") for role in recalls),
+        *(share(metric(numbers, role, used, "test", "balanced_accuracy")) for role in recalls),
     ]
     rows = [
         [
             escape(numbers["classes"][c]),
             f"{counts[c]:,}",
-            *(percent(found[c]).rstrip("%") for found in recalls.values()),
+            *(share(found[c]) for found in recalls.values()),
         ]
         for c in order
     ]
@@ -62,7 +60,7 @@ def class_section(run: Mapping) -> list[str]:
     what = "Recall by class"
     if len(rows) < len(counts):
         what = f"Recall of the {len(rows)} classes of {len(counts):,} that the {names[-1]} knows least"
-    return ["## Classes", _folded(what, text, len(rows) <= FEW_CLASSES), *_of_roles(numbers, used)]
+    return ["## Classes", folded(what, text, len(rows) <= FEW_CLASSES), *_of_roles(numbers, used)]
 
 
 def _of_roles(numbers: Mapping, used: str) -> list[str]:
@@ -80,11 +78,7 @@ def _of_role(role: str, rows: Sequence[ClassRow]) -> str:
     shown, what = worst_classes(rows), f"By class: {escape(role)}"
     if len(shown) < len(rows):
         what = f"The {len(shown)} classes of {len(rows):,} with the least F1: {escape(role)}"
-    return _folded(what, table_of_cells(HEADER, [row.cells() for row in shown]), False)
-
-
-def _folded(what: str, text: str, is_open: bool) -> str:
-    return f"<details{' open' if is_open else ''}><summary>{what}</summary>\n\n{text}\n\n</details>"
+    return folded(what, table_of_cells(HEADER, [row.cells() for row in shown]))
 
 
 def row_section(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> list[str]:

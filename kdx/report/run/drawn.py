@@ -10,7 +10,7 @@ from kdx.report.metric import curve_of
 from kdx.report.run import figures, rounds, shifts
 from kdx.report.run.gallery import draw_pictures
 from kdx.report.run.reliability import diagram, draw_reliability
-from kdx.report.run.verdict import rounded, which_of
+from kdx.report.run.verdict import measured_on, rounded
 from kdx.tasks.shown import counting_metric
 
 Series = Mapping[str, Mapping[str, list[tuple[int, float]]]]
@@ -64,10 +64,7 @@ def _title(results: Mapping[str, Any]) -> str:
 def _of_test(results: Mapping[str, Any]) -> Iterator[Drawn]:
     """What the test split shows of each role."""
     roles = roles_of(results)
-    test = {
-        role: (results[role].get(which_of(role, results["headline"])) or {}).get("test") or {}
-        for role in roles
-    }
+    test = {role: measured_on(results, role, results["headline"]) for role in roles}
     for role, numbers in test.items():
         if numbers.get("confusion"):
             words = f"Confusion on the test split: {roles[role].words}"

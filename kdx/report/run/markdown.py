@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.run.detail import class_section, row_section
-from kdx.report.run.markup import code, escape, fenced, markdown_table, table_of_cells
+from kdx.report.run.markup import code, escape, fenced, folded, markdown_table, table_of_cells
 from kdx.report.run.progress import duration
 from kdx.report.run.sections import audited, figure_lines, results_section, under_shift
 from kdx.tasks.shown import counting_metric
@@ -73,7 +73,7 @@ def outcome(run: Mapping) -> list[str]:
     if run.get("error"):
         lines.append(f"It stopped with:\n\n{fenced(run['error'])}")
     if run.get("traceback"):
-        lines.append(f"<details><summary>Traceback</summary>\n\n{fenced(run['traceback'])}\n\n</details>")
+        lines.append(folded("Traceback", fenced(run["traceback"])))
     return lines
 
 
@@ -178,12 +178,7 @@ def _environment(run: Mapping) -> list[str]:
 def _settings(run: Mapping) -> list[str]:
     if not run.get("config"):
         return []
-    return [
-        (
-            "<details><summary>Every "
-            f"setting</summary>\n\n{fenced(json.dumps(run['config'], indent=2), 'json')}\n\n</details>"
-        )
-    ]
+    return [folded("Every setting", fenced(json.dumps(run["config"], indent=2), "json"))]
 
 
 def pairs(value: Mapping, prefix: str = "") -> list[list[str]]:

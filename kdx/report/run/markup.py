@@ -46,6 +46,11 @@ def fenced(text: Any, language: str = "") -> str:
     return f"{fence}{language}\n{plain}\n{fence}"
 
 
+def folded(what: str, text: str, is_open: bool = False) -> str:
+    """Markdown that a click on `what` opens. Both must be escaped already."""
+    return f"<details{' open' if is_open else ''}><summary>{what}</summary>\n\n{text}\n\n</details>"
+
+
 def longest_run(text: str) -> int:
     longest = current = 0
     for letter in text:

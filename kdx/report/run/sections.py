@@ -11,7 +11,7 @@ from kdx.report.metric import cell, column
 from kdx.report.run import audit, shifts
 from kdx.report.run.classes import MANY_CLASSES
 from kdx.report.run.detail import worst_table
-from kdx.report.run.markup import escape, markdown_table, table_of_cells
+from kdx.report.run.markup import escape, folded, markdown_table, table_of_cells
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import results_title, role_cells
@@ -97,8 +97,7 @@ def audited(run: Mapping) -> list[str]:
     lines.append("\n".join(f"- {line}" for line in said))
     header, rows = audit.classes(found)
     if rows and len(rows) <= MANY_CLASSES:
-        kept = table_of_cells(header, rows)
-        lines.append(f"<details><summary>Labels kept, by class</summary>\n\n{kept}\n\n</details>")
+        lines.append(folded("Labels kept, by class", table_of_cells(header, rows)))
     header, rows = audit.monitors(found)
     lines += [table_of_cells(header, rows)] if rows else []
     if worst := found["rounds"][-1].get("worst"):

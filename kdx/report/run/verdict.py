@@ -73,7 +73,7 @@ def of_table(document: Mapping) -> str:
 
 def metric(results: Mapping, role: str, headline: str, split: str, name: str) -> float | None:
     """One number, or None where there is none (an absent role or split, a metric that was not finite)."""
-    value = (((results.get(role) or {}).get(which_of(role, headline)) or {}).get(split) or {}).get(name)
+    value = measured_on(results, role, headline, split).get(name)
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -85,6 +85,12 @@ def score(results: Mapping, role: str, headline: str, split: str = "test") -> fl
 def which_of(role: str, headline: str) -> str:
     """Which weights of a role stand in a table of these."""
     return "last" if role in LAST_ONLY else headline
+
+
+def measured_on(results: Mapping, role: str, headline: str, split: str = "test") -> Mapping:
+    """All that was measured of a role on a split, of the weights that stand in a table of these; empty where
+    nothing was."""
+    return ((results.get(role) or {}).get(which_of(role, headline)) or {}).get(split) or {}
 
 
 def summary(results: Mapping, headline: str) -> dict:
@@ -204,7 +210,7 @@ def _warnings_of(results: Mapping, role: str, used: str) -> list[str]:
     words, counts = called(results, role), counting_metric(results)
     consequence = "labels from it are noise" if role == "teacher" else "it has learned next to nothing"
     which = which_of(role, used)
-    tested = (results[role].get(which) or {}).get("test") or {}
+    tested = measured_on(results, role, used)
     lost = [
         m
         for name, m in shown_metrics(results).items()
@@ -287,6 +293,11 @@ def unseen_share(n: int) -> float:
 
 def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:z.{digits}f}%"
+
+
+def share(value: float | None) -> str:
+    """A share in a column of per cent."""
+    return percent(value).rstrip("%")
 
 
 def rounded(value: float | None, digits: int) -> str:

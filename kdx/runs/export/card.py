@@ -13,10 +13,10 @@ from kdx.core.metric import Metric
 from kdx.core.roles import known_roles, roles_of
 from kdx.report.metric import with_unit
 from kdx.report.run.markdown import moment
-from kdx.report.run.markup import code, escape, fenced, markdown_table
+from kdx.report.run.markup import code, escape, fenced, folded, markdown_table
 from kdx.report.run.sentences import gained
 from kdx.report.run.units import bytes_in_words, whole_number
-from kdx.report.run.verdict import percent, which_of
+from kdx.report.run.verdict import measured_on, percent
 from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
@@ -90,8 +90,7 @@ def _classes(card: Mapping[str, Any]) -> list[str]:
     rows = [[str(i), escape(name)] for i, name in enumerate(card.get("classes") or [])]
     if not rows:
         return []
-    names = markdown_table(["index", "class"], rows)
-    return [f"<details><summary>Classes</summary>\n\n{names}\n\n</details>"]
+    return [folded("Classes", markdown_table(["index", "class"], rows))]
 
 
 def _results(card: Mapping[str, Any]) -> list[str]:
@@ -102,8 +101,7 @@ def _results(card: Mapping[str, Any]) -> list[str]:
     counts = counting_metric(results)
     beside = [m for m in shown_metrics(results).values() if m.column != "none" and m.name != counts.name]
     for role, about in roles_of(results).items():
-        numbers = results[role].get(which_of(role, which)) or {}
-        test, validation = numbers.get("test") or {}, numbers.get("validation") or {}
+        test, validation = (measured_on(results, role, which, split) for split in ("test", "validation"))
         rows.append(
             [
                 escape(about.words),
@@ -247,7 +245,7 @@ def rest(card: Mapping[str, Any]) -> list[str]:
             f"Started {escape(moment(run['started']))}; a stage that came from the store may be older. "
             f"Command:\n\n{command}"
         ),
-        f"<details><summary>Environment</summary>\n\n{environment}\n\n</details>",
+        folded("Environment", environment),
         "card.json has all of this and every setting.",
     ]
 
