@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from kdx.pipeline.recipes.experiment import Experiment
-from kdx.pipeline.stages import GIVEN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.resolve import resolve
@@ -63,11 +62,6 @@ class PlannedStage:
     @property
     def state(self) -> str:
         return "unknown" if self.until else "hit" if self.stored else "miss"
-
-    @property
-    def from_file(self) -> bool:
-        """Whether it lays down answers that came in a file: no teacher gave them here."""
-        return self.stage is GIVEN
 
 
 Steps = Mapping[str, PlannedStage]

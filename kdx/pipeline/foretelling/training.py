@@ -142,9 +142,9 @@ def _of_teacher(job: PlannedRun, step: PlannedStage) -> str:
     if not step.inputs.get("answers"):
         return ""
     asked = job.all_steps[step.inputs["answers"].key]
-    if asked.from_file:
+    if "teachers" not in asked.inputs:
         return ", with the answers of the file"
-    teachers = [job.all_steps[teacher.key] for teacher in asked.inputs.get("teachers", ())]
+    teachers = [job.all_steps[teacher.key] for teacher in asked.inputs["teachers"]]
     if asked.stored or all(teacher.stored for teacher in teachers):
         return ", with a teacher of the store"
     if any(teacher.inputs.get("checkpoint") or teacher.inputs["training"] is None for teacher in teachers):
