@@ -92,7 +92,9 @@ def test_a_part_of_the_page_runs_as_printed(kind, name, command, among_others, c
     assert run["results"]["student"]["steps"] == 3
 
 
-def test_nothing_is_replaced_and_names_are_checked(here, capsys):
+def test_nothing_is_replaced_and_names_are_checked(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mine", type(sys)("mine"))  # of this process, and nobody else's
+
     def refused(*words: str) -> str:
         before = sorted(here.rglob("*"))
         assert main(["new", *words]) == 2 and sorted(here.rglob("*")) == before

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import importlib.util
 import keyword
 import re
 import sys
@@ -112,8 +111,11 @@ def _check_name(kind: str, name: str) -> None:
 
 
 def _installed(name: str) -> bool:
-    """Whether `import NAME` finds something, but for what lies in this folder."""
-    found, here = importlib.util.find_spec(name), PathFinder.find_spec(name, [""])
+    """Whether `import NAME` would find something in a new process, but for what lies in this folder: what
+    was imported here may lie elsewhere, or be gone.
+    """
+    found = next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, None))), None)
+    here = PathFinder.find_spec(name, [""])
     return found is not None and (here is None or found.origin != here.origin)
 
 
