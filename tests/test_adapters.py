@@ -227,6 +227,31 @@ def test_a_saved_folder_of_texts(saved):
     about, raw = loader.describe(), loader.load()
     assert (about.train, about.test, about.pool, about.classes) == (12, 4, 1, ("dark", "light"))
     assert raw.texts == ("a word",) and raw.labels["test"].tolist() == [0, 1, 0, 1]
+    contract.check(raw.fitted([raw.part("train")[0]]), about)
+
+
+def test_rows_of_a_saved_folder_whose_class_nobody_knows(tmp_path):
+    """-1, as the library has it: of the rows to train with they join the pool, elsewhere they are refused."""
+    datasets = pytest.importorskip("datasets")
+    kinds = {"said": datasets.Value("string"), "label": datasets.ClassLabel(names=["dark", "light"])}
+
+    def rows(labels):
+        said = [f"word {row}" for row in range(len(labels))]
+        return datasets.Dataset.from_dict({"said": said, "label": labels}, features=datasets.Features(kinds))
+
+    words = {"tokens": "words", "vocabulary": 99, "min_frequency": 1, "lower": True, "length": 8}
+    words |= {"text": None, "label": None, "tokenizer": None, "root": str(tmp_path / "parts")}
+    parts = {"train": rows([0, -1, 1, -1]), "unsupervised": rows([-1])}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
+    loader = HuggingFaceTexts(**words)
+    about, raw = loader.describe(), loader.load()
+    contract.check(raw.fitted([raw.part("train")[0]]), about)
+    assert (about.train, about.strata, about.pool) == (2, (1, 1), 3)
+    assert [raw.texts[i] for i in raw.numbers["unlabelled"]] == ["word 0", "word 1", "word 3"]
+    assert [raw.texts[i] for i in raw.numbers["train"]] == ["word 0", "word 2"]
+    datasets.DatasetDict(parts | {"test": rows([0, -1])}).save_to_disk(tmp_path / "unknown")
+    with pytest.raises(UserError, match="the test part .* row 1, has the class -1, which means that nobody"):
+        HuggingFaceTexts(**words | {"root": str(tmp_path / "unknown")}).describe()
 
 
 def test_an_absent_package_is_a_sentence(tmp_path, monkeypatch):

@@ -77,7 +77,7 @@ BROKEN = {
         "description": (("return describe(", "describe("), "must return a kdx.data.raw.Description"),
         "counts": (("len(labels), per", "len(labels) + 5, per"), "the train part has 1005"),
         "labels": (("0, len(CLASSES)", "0, 1 + len(CLASSES)"), "counts the rows of 3 classes, and names 2"),
-        "chance": (("default_rng(0)", "default_rng()"), "says something else when it is asked again"),
+        "chance": (("default_rng(0)", "default_rng()"), "when it is asked again: draw from"),
         "load chance": (("default_rng(1)", "default_rng()"), "load gives other rows of the train part when"),
         "signature": (("self, *, workers", "self"), "unexpected keyword argument 'workers'"),
         "load": (("rng, labels = ", "1 / 0; rng, labels = "), "ZeroDivisionError"),

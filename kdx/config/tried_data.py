@@ -128,16 +128,17 @@ def _loaded(order: Order, about: Description) -> list[str]:
         streams = {"write": InMemory} if declared(dataset.target, "streams", False) else {}
         try:
             raw = dataset.build().load(workers=0, **streams)
-            contract.check(raw, about)
+            contract.check_loaded(raw)
+            # built anew, as the next run of the same key would
+            if part := _differing_part(raw, dataset.build().load(workers=0, **streams)):
+                raise WrongPart(
+                    f"{dataset.target.rpartition('.')[2]}.load gives other rows of the {part} part when it "
+                    f"is asked again: {_SEEDED}"
+                )
+            contract.check_described(raw, about)
             check_parts(raw)
         except UserError as error:
             raise WrongPart(str(error)) from error
-        # built anew, as the next run of the same key would
-        if part := _differing_part(raw, dataset.build().load(workers=0, **streams)):
-            raise WrongPart(
-                f"{dataset.target.rpartition('.')[2]}.load gives other rows of the {part} part when it is "
-                f"asked again: {_SEEDED}"
-            )
     return _less(errors)
 
 

@@ -25,12 +25,22 @@ BLOCK = 1 << 24
 
 def check(raw: Any, described: Any) -> None:
     """Raises UserErrors where what `load` gave is not what it must be, or not what `describe` said."""
+    check_loaded(raw)
+    check_described(raw, described)
+
+
+def check_loaded(raw: Any) -> None:
+    """Raises UserErrors where what `load` gave is not what it must be."""
     if not isinstance(raw, Raw):
         raise UserError(f"load() must give a Raw, such as kdx.data.raw.Arrays; it gives {type_name(raw)}")
-    if not isinstance(described, Description):
-        raise UserError(f"describe() must give a kdx.data.raw.Description; it gives {type_name(described)}")
     if wrong := list(_wrong(raw)):
         raise UserErrors(wrong)
+
+
+def check_described(raw: Raw, described: Any) -> None:
+    """Raises UserErrors where a sound Raw is not what `describe` said."""
+    if not isinstance(described, Description):
+        raise UserError(f"describe() must give a kdx.data.raw.Description; it gives {type_name(described)}")
     if differs := list(_differs(raw, described)):
         raise UserErrors(differs)
 

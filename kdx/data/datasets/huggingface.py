@@ -13,7 +13,7 @@ import numpy as np
 
 from kdx.core.errors import UserError, nearest
 from kdx.data.datasets.text import check_column
-from kdx.data.loading import check_path
+from kdx.data.loading import check_path, per_class
 from kdx.data.pictures.given import GivenPart, GivenPictures, named_classes
 from kdx.data.pictures.rows import Pictures
 from kdx.data.pictures.square import Square
@@ -25,10 +25,14 @@ from kdx.data.text.settings import token_settings
 _PARTS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation"}
 _PARTS |= {"test": "test", **dict.fromkeys(("unlabelled", "unlabeled", "unsupervised"), "unlabelled")}
 """What such data sets call their splits -> the part."""
+UNKNOWN = -1
+"""The class of a row whose class nobody knows, as such folders have it."""
 
 
 class _Saved:
-    """What both kinds share: the folder, its splits, and the column of classes."""
+    """What both kinds share: the folder, its splits, and the column of classes. A row to train with whose
+    class is UNKNOWN joins the pool.
+    """
 
     def __init__(self, root: str, column: tuple[str, str | None], label: str | None):
         """column: its key, and its name where it was given."""
@@ -72,6 +76,12 @@ class _Saved:
         classed = {n: t for n, t in columns.items() if isinstance(t, datasets.ClassLabel)}
         whole = {n: t for n, t in columns.items() if str(getattr(t, "dtype", "")).startswith("int")}
         label = self._found("label", self._label, classed or whole, "classes", among=columns)
+        unknown = np.array([found == UNKNOWN for found in parts["train"][label][:]], bool)
+        if unknown.any():
+            pool = [parts["unlabelled"]] if "unlabelled" in parts else []
+            pool.append(parts["train"].select(np.flatnonzero(unknown)))
+            parts["unlabelled"] = datasets.concatenate_datasets([of.select_columns([column]) for of in pool])
+            parts["train"] = parts["train"].select(np.flatnonzero(~unknown))
         return parts, column, label, getattr(columns[label], "names", None)
 
     def _found(
@@ -105,6 +115,11 @@ def _labels(rows: Any, column: str, what: str) -> np.ndarray:
     """(N,) int64. Raises UserError where a row has none, or its column is no whole number."""
     found = rows[column][:]
     for row, label in enumerate(found):
+        if label == UNKNOWN:
+            raise UserError(
+                f"{what}, row {row}, has the class {UNKNOWN}, which means that nobody knows it: only rows to "
+                "train with may have it (leave such a split out before save_to_disk)"
+            )
         if isinstance(label, bool) or not isinstance(label, int) or label < 0:
             raise UserError(
                 f"{what}, row {row}, has {label!r:.40} in the column '{column}': a class is a whole number "
@@ -183,8 +198,8 @@ class _Column:
 
 
 class HuggingFaceTexts(_Saved):
-    """root: the folder; text, label: columns, None: the one of texts, and the one of classes. A row whose
-    class is -1 joins the pool. tokens ... tokenizer: see kdx.data.text.tokens.Tokens.
+    """root: the folder; text, label: columns, None: the one of texts, and the one of classes. tokens ...
+    tokenizer: see kdx.data.text.tokens.Tokens.
     """
 
     paths = ("root", "tokenizer")
@@ -214,11 +229,13 @@ class HuggingFaceTexts(_Saved):
 
     def describe(self) -> Description:
         parts, classes = self._parts()
-        return describe_texts(self._tokens, classes, parts)
+        rows = {part: len(found.labels) for part, found in parts.items()}
+        counts = per_class(parts["train"].labels, len(classes))
+        return describe_texts(self._tokens, classes, rows, counts)
 
     def load(self, *, workers: int = 0) -> Texts:
         parts, classes = self._parts()
-        return Texts.of(parts, classes, self._tokens)
+        return Texts.of(parts.items(), classes, self._tokens)
 
     def _parts(self) -> tuple[dict[str, Part], tuple[str, ...]]:
         found, column, label, names = self.splits("texts", _is_text)
