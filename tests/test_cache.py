@@ -15,7 +15,7 @@ from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.runs import cleanup
 from kdx.runs.reading import WRITES
-from kdx.store.artifact import key_of
+from kdx.store.manifest import key_of
 from kdx.store.source import sha256
 from kdx.store.stage import Stage
 from kdx.store.store import Store

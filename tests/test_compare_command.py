@@ -26,7 +26,7 @@ from kdx.config.wire import wire
 from kdx.pipeline.recipes.steps import prepare_data
 from kdx.report.compare.curves import read_curves
 from kdx.runs.run import protocol
-from kdx.store.artifact import key_of
+from kdx.store.manifest import key_of
 from kdx.store.store import Store
 from kdx.store.work import Listener
 from kdx.tasks.shown import ACCURACY

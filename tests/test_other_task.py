@@ -29,7 +29,7 @@ from kdx.report.run.table import print_table, role_cells
 from kdx.report.run.verdict import overfits, result_warnings, summary
 from kdx.runs.export import card
 from kdx.runs.reading import Run
-from kdx.store.artifact import is_record
+from kdx.store.verification import is_record
 from kdx.tasks.shown import ACCURACY, CLASSIFICATION
 
 RMSE = {"name": "rmse", "title": "RMSE", "scale": 1, "unit": "", "digits": 3, "more": False}

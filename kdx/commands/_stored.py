@@ -12,7 +12,7 @@ from kdx.core.errors import UserError, nearest
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import Run
-from kdx.store.artifact import MANIFEST
+from kdx.store.manifest import MANIFEST
 
 
 def is_run(target: Path) -> bool:

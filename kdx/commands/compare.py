@@ -24,7 +24,7 @@ from kdx.report.compare.entries import STUDENT, Entry, entry, pick_entries
 from kdx.report.compare.search import run_folders
 from kdx.report.run.names import visible
 from kdx.runs.reading import Run, read_run
-from kdx.store.artifact import MANIFEST, read_manifest, stands_for
+from kdx.store.manifest import MANIFEST, read_manifest, stands_for
 
 _DEPTH = 3
 """Levels below a named folder at which a run folder may lie: outputs/sweeps/<sweep>/<job> from outputs."""

@@ -17,8 +17,8 @@ from kdx.core.errors import UserError
 from kdx.core.files import kind_at, own_file
 from kdx.runs.export.card import component_line
 from kdx.runs.reading import NAME, STAGE_NAMES, open_artifact, read_run, read_run_manifest
-from kdx.store.artifact import MANIFEST, Unreadable, references, stands_for
 from kdx.store.disk import lock_file, lock_name
+from kdx.store.manifest import MANIFEST, Unreadable, references, stands_for
 
 _LOCK = re.compile(r"[a-z][a-z0-9-]*-[0-9a-f]{32}\.lock")
 ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")

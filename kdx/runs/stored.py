@@ -18,8 +18,9 @@ from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import about_model, new_network
 from kdx.runs.model_files import read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
-from kdx.store.artifact import MANIFEST, Artifact
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.manifest import MANIFEST
 from kdx.store.source import sha256
 
 
