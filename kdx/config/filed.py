@@ -15,9 +15,10 @@ from typing import Any
 from kdx.config import compose
 from kdx.config.compose.members import TEACHERS
 from kdx.config.compose.naming import unnamed
+from kdx.config.laid import Laid
 from kdx.config.options import SEVERAL, SLOTS, groups, wrong_option
 from kdx.config.quoting import quoted
-from kdx.config.restore import Laid, options_of_saved, seeds_of, texts_of
+from kdx.config.restore import options_of_saved, seeds_of, texts_of
 from kdx.config.words import beyond
 from kdx.config.yaml_files import read_yaml
 from kdx.core import checks

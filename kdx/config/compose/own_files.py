@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from kdx.config.options import SEVERAL, own
+from kdx.config.options import SEVERAL, own, read_option
 from kdx.config.yaml_files import unreadable
 
 _TARGETED = ("loss", "dataset", "select", "made_up", "recipe")
@@ -76,7 +76,7 @@ def _of_network(group: str, file: Path) -> Iterator[str]:
 
 
 def _of_steps(file: Path) -> Iterator[str]:
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content = read_option(file)
     if isinstance(content, dict) and "defaults" in content:
         return
     steps = content if isinstance(content, dict) else {"": content}
