@@ -48,6 +48,7 @@ NO_TORCH = [
     for name in (
         "capacity",
         "checks",
+        "documents",
         "errors",
         "files",
         "output",
@@ -69,8 +70,9 @@ NO_TORCH += [
 ]
 NO_TORCH += [
     "kdx.runs." + name
-    for name in ("reading", "model_files", "lineage", "diff", "cleanup", "sweep", "claims", "studies")
+    for name in ("reading", "model_files", "lineage", "diff", "cleanup", "store_entries", "sweep", "claims")
 ]
+NO_TORCH += ["kdx.runs.studies"]
 NO_TORCH += ["kdx.runs.export.card"]
 ONLY_INSIDE_FUNCTIONS = ["kdx.pipeline.recipes", "kdx.runs.run", "kdx.training.runtime", "kdx.commands"]
 ONLY_INSIDE_FUNCTIONS += [

@@ -20,7 +20,9 @@ from fabricate import document, folder
 
 from kdx.cli import main
 from kdx.commands import completion
-from kdx.commands.compare import OPTIONS, collect, plain_words, show_comparison, sweep_summary
+from kdx.commands._comparison import show_comparison
+from kdx.commands._found import collect, sweep_summary
+from kdx.commands.compare import OPTIONS, plain_words
 from kdx.config.compose import check_words
 from kdx.config.wire import wire
 from kdx.pipeline.recipes.steps import prepare_data

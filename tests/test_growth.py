@@ -29,6 +29,7 @@ from kdx.config.compose import base, composed, examine_words, parse_overrides, p
 from kdx.config.compose.base import overlaid
 from kdx.config.wire import known
 from kdx.core import shapes, snapshot
+from kdx.core.documents import dump
 from kdx.core.paths import conf_dir
 from kdx.core.shapes import all_wrong
 from kdx.data.pictures import decode
@@ -36,7 +37,6 @@ from kdx.pipeline.stages.measuring import keep_arrays
 from kdx.planning import dry_run
 from kdx.report.run import document as reading
 from kdx.report.run import figures
-from kdx.report.run.plain import dump
 from kdx.store import digest, manifest, memory, source, store, verification
 from kdx.store.component import Component
 from kdx.store.source import Source, sha256

@@ -93,7 +93,7 @@ def main(argv: Sequence[str], given: Any = None) -> int:
     with as_written(target) if given is None else _as_given():
         found = _answered(asked, given or where, opened)
     found = {"of": str(target), "role": opened.role, "which": opened.which, "data": where, **found}
-    from kdx.report.run.plain import dump, plain
+    from kdx.core.documents import dump, plain
 
     output.answer(plain(found))
     if not output.wants_document():

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import kdx
+from kdx.core.documents import dump
 from kdx.core.errors import UserError
 from kdx.core.examples import random_rows
 from kdx.core.files import write_atomically
@@ -28,7 +29,6 @@ from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models import size
 from kdx.pipeline.stages.files import MODEL_KEYS, build_adapter
-from kdx.report.run.plain import dump
 from kdx.report.run.verdict import ROLE_WORDS, of_table, summary, which_of
 from kdx.runs import lineage
 from kdx.runs.export import card
