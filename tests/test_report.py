@@ -24,11 +24,12 @@ from kdx.report.run import canvas, detail, figures, gallery, markdown, markup, r
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Listener, Many
 from kdx.report.run.progress import Progress, duration
+from kdx.report.run.result_warnings import result_warnings
 from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import print_table, role_cells
 from kdx.report.run.tensorboard import hyperparameters
-from kdx.report.run.units import bytes_in_words, decimals, magnitude, three_figures
-from kdx.report.run.verdict import percent, result_warnings, settle, summary
+from kdx.report.run.units import bytes_in_words, decimals, magnitude, percent, three_figures
+from kdx.report.run.verdict import settle, summary
 from kdx.report.run.written import write_or_error
 from kdx.tasks import chance
 

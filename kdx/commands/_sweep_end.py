@@ -13,12 +13,12 @@ from kdx.commands._found import sweep_summary
 from kdx.commands._show import show_table
 from kdx.commands._tell import run_document
 from kdx.core import output
+from kdx.core.roles import ROLE_WORDS
 from kdx.report.compare import documents
 from kdx.report.compare.caveats import some
 from kdx.report.compare.compare import Comparison
 from kdx.report.compare.entries import Entry
 from kdx.report.run import document
-from kdx.report.run.verdict import ROLE_WORDS
 from kdx.runs import sweep
 from kdx.runs.sweep import Sweep
 

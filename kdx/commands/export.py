@@ -11,7 +11,8 @@ from kdx.commands._words import Option, Words, asks_for_help, help_text, only_na
 from kdx.core import output
 from kdx.core.errors import UserError, nearest
 from kdx.report.run.table import bytes_in_words
-from kdx.report.run.verdict import of_table, percent, which_of
+from kdx.report.run.units import percent
+from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import as_written, read_run
 
 _FORMATS = ("state_dict", "torch_export", "onnx")

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kdx.config.compose.members import NODE
 from kdx.config.compose.parsing import OWN_PARTS
+from kdx.config.described import group_of
 from kdx.config.keys import wrong_key
-from kdx.config.options import SLOTS, contents_of
+from kdx.config.options import contents_of
 from kdx.store.component import targets
 
 PIECES = {"augment": "augment", "strong_augment": "augment", "shift": "shift"}
 """Nodes that hold options by name, and the group that these are from."""
-_GROUPS = {"teacher": "model", "student": "model", "teacher_loss": "loss", "baseline_loss": "loss", **SLOTS}
-"""Nodes whose `_target_` may be any that another group's options have; all others hold those of their own
-name.
-"""
 
 
 class Laid:
@@ -106,7 +102,7 @@ class Laid:
 
     def target(self, known: Any, value: Any, path: list[str]) -> Any:
         node = ".".join(path[:-1])
-        group = "model" if node.startswith(f"{NODE}.") else _GROUPS.get(node, node)
+        group = group_of(node)
         if value != known and value not in {t for _, content in contents_of(group) for t in targets(content)}:
             self.errors.append(
                 f"'{node}._target_' is {str(value)[:80]!r}, which neither the chosen options nor others of "

@@ -9,6 +9,7 @@ from typing import Any
 
 from kdx.core.documents import dump, plain
 from kdx.core.metric import Metric
+from kdx.core.roles import ROLE_WORDS
 from kdx.report.compare.by_class import class_records
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.entries import Entry
@@ -25,7 +26,6 @@ from kdx.report.compare.rows import (
 )
 from kdx.report.compare.statistics import LEVEL, Spread
 from kdx.report.run.markup import escape, markdown_table
-from kdx.report.run.verdict import ROLE_WORDS
 
 
 def records(found: Comparison) -> list[dict[str, Any]]:

@@ -6,18 +6,10 @@ from collections.abc import Mapping
 
 from kdx.core.metric import Metric
 from kdx.report.metric import finer
-from kdx.report.run.verdict import (
-    called,
-    metric,
-    overfit_gap,
-    percent,
-    present,
-    score,
-    settle,
-    standard_error,
-    summary,
-    unseen_share,
-)
+from kdx.report.run.result_warnings import overfit_gap
+from kdx.report.run.uncertainty import standard_error, unseen_share
+from kdx.report.run.units import percent
+from kdx.report.run.verdict import called, metric, present, score, settle, summary
 from kdx.tasks import chance
 from kdx.tasks.shown import counting_metric
 

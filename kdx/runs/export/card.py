@@ -15,8 +15,8 @@ from kdx.report.metric import with_unit
 from kdx.report.run.markdown import moment
 from kdx.report.run.markup import code, escape, fenced, folded, markdown_table
 from kdx.report.run.sentences import gained
-from kdx.report.run.units import bytes_in_words, whole_number
-from kdx.report.run.verdict import measured_on, percent
+from kdx.report.run.units import bytes_in_words, percent, whole_number
+from kdx.report.run.verdict import measured_on
 from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
