@@ -79,7 +79,7 @@ ONLY_INSIDE_FUNCTIONS += [
     "kdx.config." + name
     for name in (
         *("wire", "nodes", "named_options", "controls_and_metrics", "described", "compose", "grid"),
-        *("restore", "laid", "unused", "words", "flags", "quoting", "options", "keys"),
+        *("restore", "overlay", "unused", "words", "flags", "quoting", "options", "keys"),
     )
 ]
 ONLY_INSIDE_FUNCTIONS += ["kdx.api", "kdx.pipeline.controls", "kdx.pipeline.scores", "kdx.core.trees"]

@@ -14,7 +14,7 @@ from kdx.config.checkpoints import beginnings, check_checkpoints
 from kdx.config.kinds import adapter_of, task_of
 from kdx.config.losses import available, check_losses, check_teacher_tells
 from kdx.config.network_names import called_in_words, option_words, teachers_by_node
-from kdx.config.suggest import such_as
+from kdx.config.suggestions import such_as
 from kdx.config.trials import STAND_IN, MadeUp, made_up
 from kdx.config.tried_networks import check_answers_of
 from kdx.config.trying import trying

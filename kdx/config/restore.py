@@ -15,8 +15,8 @@ from typing import Any
 from kdx.config import compose
 from kdx.config.compose.members import NODE, TEACHERS, TRAINING
 from kdx.config.compose.parsing import OWN_PARTS
-from kdx.config.laid import Laid
 from kdx.config.options import SEVERAL, SLOTS, contents_of, groups, wrong_option
+from kdx.config.overlay import Overlay
 from kdx.core.errors import UserError
 from kdx.store.moved import current
 from kdx.store.places import path_keys
@@ -61,7 +61,7 @@ def restore(
     notes: list[str] = []
     config = _as_before(config, saved)
     kept = {key: value for key, value in saved.items() if key not in NEVER}
-    laid = Laid(config, given, errors, notes)
+    laid = Overlay(config, given, errors, notes)
     config = {**config, **laid.mapping({k: v for k, v in config.items() if k not in NEVER}, kept, [])}
     if "device" not in given:
         node = saved.get("device") if isinstance(saved.get("device"), Mapping) else {}
@@ -107,7 +107,7 @@ def options_of_saved(saved: Mapping[str, Any], given: set[str]) -> tuple[list[st
             )
         ]
     for group, option in choices.items():
-        # of several options Hydra keeps no note: see Laid.pieces
+        # of several options Hydra keeps no note: see Overlay.pieces
         if group in given or (group in SEVERAL and not isinstance(option, str)):
             continue
         wrong = (

@@ -30,7 +30,7 @@ PLUMBING = (
     "kdx.store.digest",
     "kdx.store.moved",
     "kdx.store.artifact",
-    "kdx.store.keys",
+    "kdx.store.stage_key",
     "kdx.store.manifest",
     "kdx.store.verification",
     "kdx.store.work",

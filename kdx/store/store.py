@@ -19,10 +19,10 @@ from kdx.core.errors import UserError
 from kdx.core.files import kind_at, own_folder, write_atomically
 from kdx.store.artifact import METRICS_FILE, NOTES, Artifact, lines
 from kdx.store.disk import WHO, disk_full, lock_file, may_write
-from kdx.store.keys import key_with_inputs
 from kdx.store.manifest import LEFTOVERS, MANIFEST, seal, there
 from kdx.store.source import Source
 from kdx.store.stage import Stage
+from kdx.store.stage_key import key_with_inputs
 from kdx.store.verification import verify
 from kdx.store.work import Listener, Work
 

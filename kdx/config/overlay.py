@@ -15,7 +15,7 @@ PIECES = {"augment": "augment", "strong_augment": "augment", "shift": "shift"}
 """Nodes that hold options by name, and the group that these are from."""
 
 
-class Laid:
+class Overlay:
     """Saved values laid over composed ones. Where they do not fit, the composed value stays, and an error is
     reported.
     """
