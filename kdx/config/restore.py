@@ -18,7 +18,7 @@ from kdx.config.compose.parsing import OWN_PARTS
 from kdx.config.options import SEVERAL, SLOTS, contents_of, groups, wrong_option
 from kdx.config.overlay import Overlay
 from kdx.core.errors import UserError
-from kdx.store.moved import current
+from kdx.store.moved import current, without_old_keys
 from kdx.store.places import path_keys
 
 NEVER = ("store", "allow", "choices", "device")
@@ -49,7 +49,7 @@ def restore(
         for key, value in texts_of(saved)
         if "${" in value
     ]
-    saved = current(saved)
+    saved = without_old_keys(current(saved))
     given = {word.partition("=")[0] for word in words}
     chosen, unknown = options_of_saved(saved, given)
     errors += unknown

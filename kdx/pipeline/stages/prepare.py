@@ -41,7 +41,7 @@ from kdx.pipeline.stages.split_rows import (
     numbered,
     parted,
     row_namer,
-    rows_of_splits,
+    split_raw,
 )
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -90,7 +90,7 @@ def run(
         if gone
         else nullcontext()
     ):
-        rows = rows_of_splits(raw, labelled, unlabelled, validation, test, seed)
+        rows = split_raw(raw, labelled, unlabelled, validation, test, seed)
     task = build_task({"task": raw.task})
     inputs, truth, hidden = parted(raw, rows, task)
     numbers, told_apart = numbered(whole, fewer.kept, raw, rows), inputs

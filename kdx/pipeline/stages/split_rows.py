@@ -22,7 +22,7 @@ def costly(raw: Raw) -> bool:
     return any(isinstance(leaf, LazyRows) and not leaf.cheap for leaf in inputs)
 
 
-def rows_of_splits(raw: Raw, labelled: Any, unlabelled: Any, validation: Any, test: Any, seed: int) -> Rows:
+def split_raw(raw: Raw, labelled: Any, unlabelled: Any, validation: Any, test: Any, seed: int) -> Rows:
     """Who sees which rows of the train part and of the set's own pool."""
     pool, groups = raw.part("unlabelled")[0], raw.strata("train")
     return split(
