@@ -154,7 +154,7 @@ def test_pictures_that_do_not_decode_are_listed(at_pictures, capsys):
     assert [row["file"] for row in rows] == ["deep/er/fine, too.png"]
     unread = list(csv.DictReader(Path("out.csv.unread.csv").open(newline="")))
     assert [row["name"] for row in unread] == ["broken.png", "sixteen.png"]
-    assert "16-bit picture, and the network learned from none" in unread[1]["why"]
+    assert "16-bit picture, and the network learned from none" in unread[1]["reason"]
     found = json.loads(Path("said.json").read_text())
     assert [one["name"] for one in found["unread"]] == ["broken.png", "sixteen.png"]
     assert any("readme.txt" in note for note in found["notes"])
@@ -431,7 +431,7 @@ def test_texts(tmp_path, monkeypatch):
     Path("new/empty.txt").write_bytes(b"")
     assert len(predict("run", "data=new", "json=said.json")) == len(own) + 1
     found = json.loads(Path("said.json").read_text())
-    assert found["unread"] == [{"name": "bad.txt", "why": "it is not UTF-8: see its byte 3"}]
+    assert found["unread"] == [{"name": "bad.txt", "reason": "it is not UTF-8: its byte 3 is 0xe9"}]
     assert found["notes"] == ["1 of 21 texts is empty: such an answer tells nothing"]
 
 

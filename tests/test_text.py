@@ -342,7 +342,7 @@ def test_texts_of_another_encoding_are_read_or_skipped(tmp_path):
     write(tmp_path, {"a/1.txt": b"caf\xe9", "a/2.txt": "x", "b/1.txt": b"\xef\xbb\xbfmarked"})
     assert loader(tmp_path, encoding="latin-1").load().texts[0] == "café"
     raw = loader(tmp_path, on_error="skip").load()
-    assert raw.skipped == ("a/1.txt",) and raw.texts == ("x", "marked")
+    assert raw.skipped == {"a/1.txt": "it is not UTF-8: its byte 3 is 0xe9"} and raw.texts == ("x", "marked")
     assert loader(tmp_path, on_error="skip").describe().train == 2
     with pytest.raises(UserError, match="dataset.encoding must be an encoding"):
         loader(tmp_path, encoding="utf-9")

@@ -31,14 +31,14 @@ LAYOUTS = ("auto", "parts", "classes")
 
 @dataclass(frozen=True)
 class _Scan:
-    """parts: less the pictures that cannot be opened, which are `unread`; headers: of all in them; called:
-    what each picture is called.
+    """parts: less the pictures that cannot be opened, which are `unread`, with the reason of each; headers:
+    of all in them; called: what each picture is called.
     """
 
     layout: Layout
     parts: Mapping[str, Listing]
     headers: tuple[Header, ...]
-    unread: tuple[str, ...]
+    unread: Mapping[str, str]
     called: Mapping[Path, str]
 
 
@@ -138,7 +138,7 @@ class Folder:
         reading = self._decoder.reading(scan.headers, workers)
         if self._stays(scan, self._decoder.shape(reading)):
             return self._undecoded(scan, reading, workers)
-        skipped, names, made = list(scan.unread), {}, []
+        skipped, names, made = dict(scan.unread), {}, []
 
         def decode(role: str) -> tuple[np.ndarray | StoredRows | None, np.ndarray | None]:
             if role not in scan.parts:
@@ -146,9 +146,7 @@ class Folder:
             part = scan.parts[role]
             writer = write(role, len(part.paths), self._decoder.shape(reading), np.uint8)
             made.append(self._decoder.decode(part.paths, reading, workers, writer))
-            skipped.extend(
-                scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if not fine
-            )
+            skipped.update({scan.called[path]: why for path, why in made[-1].skipped.items()})
             names[role] = [
                 scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if fine
             ]
@@ -169,7 +167,7 @@ class Folder:
             test_images,
             test_labels,
             pool_images,
-            tuple(skipped),
+            skipped,
             validation_images,
             validation_labels,
             tuple(found),
@@ -188,11 +186,11 @@ class Folder:
 
     def _undecoded(self, scan: _Scan, reading: Reading, workers: int) -> Pictures:
         """Where pictures that do not decode are skipped, each is decoded once, to know them."""
-        parts, skipped, made = dict(scan.parts), list(scan.unread), []
+        parts, skipped, made = dict(scan.parts), dict(scan.unread), []
         for role, part in scan.parts.items():
             if tried := self._decoder.tried(part.paths, reading, workers):
                 made.append(tried)
-                skipped += [scan.called[part.paths[i]] for i in np.flatnonzero(~tried.good)]
+                skipped |= {scan.called[path]: why for path, why in tried.skipped.items()}
                 parts[role] = part.only(np.flatnonzero(tried.good).tolist())
         self._none_lost(scan.layout, np.array(parts["train"].labels, np.int64))
         roots = {"root": self._root}
@@ -216,7 +214,7 @@ class Folder:
             found.get("test"),
             labels.get("test"),
             found.get("unlabelled"),
-            tuple(skipped),
+            skipped,
             found.get("validation"),
             labels.get("validation"),
             notes,
@@ -270,7 +268,7 @@ class Folder:
 
     def _scan(self, workers: int) -> _Scan:
         layout, _ = self._lay_out()
-        parts, opened, unread, called = {}, [], [], {}
+        parts, opened, unread, called = {}, [], {}, {}
         several = bool(layout.parts.keys() & {"validation", "test"})
         for role, part in layout.parts.items():
             headers = self._decoder.headers(part.paths, workers)
@@ -278,13 +276,16 @@ class Folder:
                 path: as_text(name if role == "train" and not several else f"{role}/{name}")
                 for path, name in zip(part.paths, part.names, strict=True)
             }
-            unread += [
-                called[path] for path, header in zip(part.paths, headers, strict=True) if header is None
-            ]
-            opened += [header for header in headers if header]
-            parts[role] = part.only([i for i, header in enumerate(headers) if header])
+            unread |= {
+                called[path]: found
+                for path, found in zip(part.paths, headers, strict=True)
+                if isinstance(found, str)
+            }
+            fine = {i: found for i, found in enumerate(headers) if isinstance(found, Header)}
+            opened += fine.values()
+            parts[role] = part.only(list(fine))
         self._none_lost(layout, np.array(parts["train"].labels, np.int64))
-        return _Scan(layout, parts, tuple(opened), tuple(unread), called)
+        return _Scan(layout, parts, tuple(opened), unread, called)
 
     def _none_lost(self, layout: Layout, labels: np.ndarray) -> None:
         """A UserError where a class has pictures, and none of them can be read. labels: of those that can."""
