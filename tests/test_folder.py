@@ -401,9 +401,9 @@ def test_files_that_are_no_pictures_change_no_key(tmp_path):
     assert not loader.load().skipped and loader.describe().train == 6
     assert loader.files().notes == (
         (
-            "files that are no pictures of a kind that Pillow knows were left out: 6 "
-            f"({tmp_path}/train/cat/LICENSE, {tmp_path}/train/cat/README, "
-            f"{tmp_path}/train/cat/x.bin and 3 more)",
+            f"left out: 6 files in '{tmp_path}/train/cat' that Pillow knows for no kind of picture: "
+            "2 without an ending (LICENSE, README), 1 .bin (x.bin), 1 .dcm (x.dcm), 1 .heic (x.heic), "
+            "1 .psd (x.psd)",
             "warning",
         ),
     )

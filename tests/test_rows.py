@@ -304,6 +304,8 @@ def test_all_files_that_were_skipped_are_listed_in_the_run_folder(tmp_path, monk
         if k >= 66:  # the header is whole, the pixels are not, or nothing is
             spot.write_bytes(spot.read_bytes()[:60] if k % 3 else b"nothing")
     monkeypatch.chdir(tmp_path)
+    for name in ("cat/notes.txt", "dog/a.txt", "dog/shot.psd"):
+        Path("pics", name).write_text("words")
     bad = sorted(f"{('cat', 'dog')[k % 2]}/{k}.png" for k in range(66, 120))
     words = ["dataset=folder", "dataset.root=pics", "dataset.image_size=8", "teacher_pretrain.steps=1"]
     words += ["student_train.steps=1", "dataset.labelled=20", "baseline=false", "hydra.run.dir=run", *CPU]
@@ -322,10 +324,18 @@ def test_all_files_that_were_skipped_are_listed_in_the_run_folder(tmp_path, monk
     reasons = [why[name] for name in bad[:50]]
     assert run["unread"] == {"file": "unread.csv", "count": 54, "first": bad[:50], "reasons": reasons}
     first = next(name for name in bad if name in none)
+    named = (
+        "left out: 2 files in 'pics' whose names say that they are no pictures: 2 .txt (cat/notes.txt, "
+        "dog/a.txt)"
+    )
+    known = "left out: 1 file in 'pics/dog' that Pillow knows for no kind of picture: 1 .psd (shot.psd)"
+    said = " ".join((printed.out + printed.err).split())
+    assert named in said and known in said and named in run["data"]
+    assert known in run["warnings"] and f"- {named}" in report and known in report
     assert f"- `{first}`: it is no picture of a kind that Pillow knows" in report
     assert f"- `{bad[49]}`: " in report and bad[50] not in report
     assert "the first 50 of 54 (as a table: [unread.csv](unread.csv))" in report
-    for name in bad:
+    for name in (*bad, "dog/shot.psd"):
         Path("pics", name).unlink()
     assert main(["train", *words, "dataset.test=10", "dataset.validation=10"]) == 0
     assert not Path("run/unread.csv").exists()

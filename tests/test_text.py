@@ -161,7 +161,10 @@ def test_a_folder_for_each_class(tmp_path):
         ("b/1.txt", tmp_path / "b/1.txt"),
         ("b/deep/2.TXT", tmp_path / "b/deep/2.TXT"),
     ]
-    assert "were left out: 1 (x.html)" in found.files().notes[0][0]
+    assert found.files().notes[0][0] == (
+        f"left out: 1 file in the classes of '{tmp_path}' whose names do not end with .txt or .text: 1 .html "
+        "(a/x.html)"
+    )
     about, raw = found.describe(), found.load()
     assert about.classes == ("a", "b") and (about.train, about.strata, about.test) == (3, (1, 2), None)
     assert raw.labels["train"].tolist() == [0, 1, 1] and raw.texts == ("", "one", "two")

@@ -15,14 +15,14 @@ from kdx.core.errors import UserError
 from kdx.data.column_files import ending
 from kdx.data.files import Files
 from kdx.data.loading import check_flag, check_int, check_path, per_class
-from kdx.data.phrases import counted, few
+from kdx.data.phrases import counted
 from kdx.data.pictures import findings
 from kdx.data.pictures.decode import Decoder, Reading
 from kdx.data.pictures.header import Header, are_grey
 from kdx.data.pictures.layout import Layout, lay_out
 from kdx.data.pictures.listing import Listing
 from kdx.data.pictures.rows import SAMPLED_PICTURES, Pictures, describe
-from kdx.data.pictures.walk import as_text, readable
+from kdx.data.pictures.walk import as_text, left_out, readable
 from kdx.data.raw import MEANING, Description, Note
 from kdx.data.stored import InMemory, StoredRows, Writers
 
@@ -242,7 +242,7 @@ class Folder:
                 if strange
                 else part
             )
-            gone += [readable(path) for path in part.paths if path in strange]
+            gone += [str(path) for path in part.paths if path in strange]
             if strange and not parts[role].paths:
                 raise UserError(
                     f"not one of {counted(len(part.paths), 'file')} {MEANING[role]} is a picture of a kind "
@@ -257,10 +257,7 @@ class Folder:
         if gone:
             notes.append(
                 (
-                    (
-                        "files that are no pictures of a kind that Pillow knows were left out: "
-                        f"{len(gone):,} ({few(gone)})"
-                    ),
+                    left_out(gone, "that Pillow knows for no kind of picture"),
                     "warning",
                 )
             )

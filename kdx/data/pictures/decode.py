@@ -69,7 +69,7 @@ class Decoder:
     ):
         self._arguments = {"image_size": image_size, "fit": fit, "background": background}
         self.square = Square(**self._arguments)
-        self.range = check_range(range)
+        self.range = deep.check_range(range)
         self._most = check_int("max_pixels", max_pixels, 1, 2**31 - 1)
         self._skip = checks.choice("dataset.on_error", on_error, ("stop", "skip")) == "skip"
 
@@ -244,20 +244,6 @@ class Decoder:
             f"it has {wide:,} x {high:,} = {wide * high:,} pixels, and "
             f"dataset.max_pixels allows {self._most:,}"
         )
-
-
-def check_range(value: Any) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    ends = list(value) if isinstance(value, list | tuple) else [0, value]
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e30 for v in ends)
-    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
-        checks.refuse(
-            "dataset.range must be [low,high] with low < high, a number above 0 (black is 0 then), or null; "
-            f"given: {checks.shown(value)}"
-        )
-        return None
-    return float(ends[0]), float(ends[1])
 
 
 def _some(headers: Sequence[Header]) -> list[Path]:

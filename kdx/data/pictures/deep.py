@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from kdx.core import checks
+
 EIGHT, SIGNED, SIXTEEN, THIRTY_TWO, FLOAT = "8-bit", "signed 8-bit", "16-bit", "32-bit", "float"
 BITS, PHOTOMETRIC, CHANNELS, PLANAR, EXTRA, FORMAT = 258, 262, 277, 284, 338, 339
 """Tags of a TIFF."""
@@ -36,6 +38,21 @@ class Span:
     low: float
     high: float
     found: tuple[float, float] | None = None
+
+
+def check_range(value: Any) -> tuple[float, float] | None:
+    """dataset.range as (black, white); None: found in the pictures."""
+    if value is None:
+        return None
+    ends = list(value) if isinstance(value, list | tuple) else [0, value]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e30 for v in ends)
+    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
+        checks.refuse(
+            "dataset.range must be [low,high] with low < high, a number above 0 (black is 0 then), or null; "
+            f"given: {checks.shown(value)}"
+        )
+        return None
+    return float(ends[0]), float(ends[1])
 
 
 def raw_mode(picture: Any) -> str:
