@@ -122,6 +122,9 @@ def test_pictures_are_read_as_those_that_were_learned_from(at_pictures, capsys):
     assert sum(about["labels"].values()) == 27 and about["columns"] == list(own[0])
     kept = json.loads(Path("alone/model.json").read_text())["preprocessing"]
     assert (kept["fit"], kept["background"], kept["image_size"]) == ("pad", [200, 30, 90], 8)
+    prepared = json.loads(Path("alone/card.json").read_text())["prepare"]
+    assert prepared == {"reads": "pictures", "fit": kept["fit"], "background": kept["background"]}
+    assert "lay it on `[200, 30, 90]`" in Path("alone/card.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -204,7 +207,7 @@ def test_pictures_that_cropping_nearly_drops_are_named(tmp_path):
         rows = NewPictures(tmp_path, (3, 8, 8), {"fit": fit}, 0)
         (block,) = rows.blocks(9)
         notes = "\n".join(rows.notes())
-        assert len(block.inputs) == 3 and "no pictures were left out: 1, the first" in notes
+        assert len(block.inputs) == 3 and "say that they are no pictures: 1 .svg (drawing.svg)" in notes
         assert (
             "of each of 2 of 3 pictures, more than twice as long as wide (tall.png, thin.png)" in notes
         ) is noted

@@ -27,6 +27,8 @@ WHOLE_OR_FLOAT = re.compile(r"([IF];\d+)B(S?F?)")
 already, and Pillow does not know but of some.
 """
 UNSIGNED = ("I;32", "I;32N", "I;32B")
+LUMINANCE = np.array([19595, 38470, 7471], np.float32) / np.float32(65536)
+"""Of red, green and blue, which is exact in float32; their sum is 1."""
 
 
 @dataclass(frozen=True)
@@ -283,3 +285,10 @@ def scaled(values: np.ndarray, span: Span, turned: bool = False) -> tuple[np.nda
             255,
         )
     return 255 - made if turned else made, beyond, odd
+
+
+def luminance(values: np.ndarray) -> np.ndarray:
+    """(H, W, C) float32, C 1 or 3 -> (H, W, 1), the grey of red, green and blue by the weights of ITU-R 601,
+    as Pillow has them for eight bits: .299, .587 and .114 in 65,536ths. What has one channel stays as it is.
+    """
+    return values @ LUMINANCE[:, None] if values.shape[-1] == 3 else values
