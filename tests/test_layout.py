@@ -8,9 +8,9 @@ import unicodedata
 import pytest
 
 from kdx.core.errors import UserError
-from kdx.data.phrases import KINDS, by_kind
+from kdx.data.phrases import MOST_KINDS, by_kind
 from kdx.data.pictures.layout import lay_out, role_of
-from kdx.data.pictures.walk import left_out
+from kdx.data.pictures.walk import files_left_out
 
 
 def files(root, *names):
@@ -264,16 +264,21 @@ def test_what_is_left_out_is_counted_by_kind():
         "5 .txt (a/0.txt, a/1.txt, a/2.txt and 2 more), 3 without an ending (README, a.b/.rc, a~), 2 .psd "
         "(b/x.PSD, c/x.psd)"
     )
-    kinds = [f"{i}.k{i}" for i in range(KINDS + 2)]
-    assert by_kind(kinds[:KINDS]).count("(") == KINDS and "other" not in by_kind(kinds[:KINDS])
+    kinds = [f"{i}.k{i}" for i in range(MOST_KINDS + 2)]
+    few = by_kind(kinds[:MOST_KINDS])
+    assert few.count("(") == MOST_KINDS and "other" not in few
     assert by_kind(["a.k0", *kinds]).startswith("2 .k0 (a.k0, 0.k0), 1 .k1 (1.k1)")
-    assert by_kind(kinds).endswith(f", 1 .k{KINDS - 1} ({KINDS - 1}.k{KINDS - 1}), 2 of 2 other kinds")
-    assert left_out(["/d/a/x.txt", "/d/b/y.md"], "that are odd") == (
+    assert by_kind(kinds).endswith(
+        f", 1 .k{MOST_KINDS - 1} ({MOST_KINDS - 1}.k{MOST_KINDS - 1}), 2 of 2 other kinds"
+    )
+    assert files_left_out(["/d/a/x.txt", "/d/b/y.md"], "that are odd") == (
         "left out: 2 files in '/d' that are odd: 1 .md (b/y.md), 1 .txt (a/x.txt)"
     )
-    assert left_out(["a/x.txt"], "that are odd").startswith("left out: 1 file in 'a' that are odd: 1 .txt (x")
-    assert left_out(["a/x.c", "b/x.c"], "so") == "left out: 2 files in '.' so: 2 .c (a/x.c, b/x.c)"
-    mixed = left_out(["a/x.c", f"{os.getcwd()}/a/y.c"], "so")
+    assert files_left_out(["a/x.txt"], "that are odd").startswith(
+        "left out: 1 file in 'a' that are odd: 1 .txt (x"
+    )
+    assert files_left_out(["a/x.c", "b/x.c"], "so") == "left out: 2 files in '.' so: 2 .c (a/x.c, b/x.c)"
+    mixed = files_left_out(["a/x.c", f"{os.getcwd()}/a/y.c"], "so")
     assert mixed == f"left out: 2 files in '{os.getcwd()}/a' so: 2 .c (x.c, y.c)"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from kdx.config.described import component
-from kdx.config.options import own
+from kdx.config.options import no_address, own
 from kdx.config.yaml_files import unreadable
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
@@ -134,11 +134,14 @@ def read_assistants(names: Any) -> list[Component]:
 
 
 def _option(file: Path) -> Any:
-    """What an option file holds; UserError where it is none."""
+    """What an option file holds; UserError where it is none, or names no code."""
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         raise unreadable(file, error) from error
+    if not isinstance(found, Mapping) or not isinstance(found.get("_target_"), str):
+        raise UserError(no_address(file))
+    return found
 
 
 def read_controls(

@@ -22,7 +22,7 @@ from kdx.data.pictures.header import Header, are_grey
 from kdx.data.pictures.layout import Layout, lay_out
 from kdx.data.pictures.listing import Listing
 from kdx.data.pictures.rows import SAMPLED_PICTURES, Pictures, describe
-from kdx.data.pictures.walk import as_text, left_out, readable
+from kdx.data.pictures.walk import as_text, files_left_out, readable
 from kdx.data.raw import MEANING, Description, Note
 from kdx.data.stored import InMemory, StoredRows, Writers
 
@@ -257,7 +257,7 @@ class Folder:
         if gone:
             notes.append(
                 (
-                    left_out(gone, "that Pillow knows for no kind of picture"),
+                    files_left_out(gone, "that Pillow knows for no kind of picture"),
                     "warning",
                 )
             )
