@@ -268,15 +268,11 @@ def test_what_is_left_out_is_counted_by_kind():
     few = by_kind(kinds[:MOST_KINDS])
     assert few.count("(") == MOST_KINDS and "other" not in few
     assert by_kind(["a.k0", *kinds]).startswith("2 .k0 (a.k0, 0.k0), 1 .k1 (1.k1)")
-    assert by_kind(kinds).endswith(
-        f", 1 .k{MOST_KINDS - 1} ({MOST_KINDS - 1}.k{MOST_KINDS - 1}), 2 of 2 other kinds"
-    )
+    assert by_kind(kinds).endswith(", 1 .k5 (5.k5), 2 of 2 other kinds") and MOST_KINDS == 6
     assert files_left_out(["/d/a/x.txt", "/d/b/y.md"], "that are odd") == (
         "left out: 2 files in '/d' that are odd: 1 .md (b/y.md), 1 .txt (a/x.txt)"
     )
-    assert files_left_out(["a/x.txt"], "that are odd").startswith(
-        "left out: 1 file in 'a' that are odd: 1 .txt (x"
-    )
+    assert files_left_out(["a/x.txt"], "so") == "left out: 1 file in 'a' so: 1 .txt (x.txt)"
     assert files_left_out(["a/x.c", "b/x.c"], "so") == "left out: 2 files in '.' so: 2 .c (a/x.c, b/x.c)"
     mixed = files_left_out(["a/x.c", f"{os.getcwd()}/a/y.c"], "so")
     assert mixed == f"left out: 2 files in '{os.getcwd()}/a' so: 2 .c (x.c, y.c)"
