@@ -214,7 +214,7 @@ def _answered(asked: Any, where: Any, opened: _Opened) -> dict[str, Any]:
         "columns": tally.columns,
         "labels": dict(tally.labels.most_common()),
         "numbers": tally.numbers(),
-        "unread": [{"name": name, "why": why} for name, why in rows.unread],
+        "unread": [{"name": name, "reason": why} for name, why in rows.unread],
         "unread_file": None if beside is None else str(beside),
         "notes": [*opened.weights.notes, *rows.notes()],
     }
@@ -240,7 +240,7 @@ def _show(found: dict[str, Any]) -> None:
         first = unread[0]
         below.append(
             f"Not read: {len(unread):,}, all listed in {found['unread_file']}; the first, {first['name']}: "
-            f"{first['why']}"
+            f"{first['reason']}"
         )
     title = f"{found['rows']:,} {noun} answered by {found['who']} ({found['model']}){which}, in {found['to']}"
     show_table(title, header, rows, [*below, *found["notes"]])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kdx.config.described import component
-from kdx.config.options import own, read_option
+from kdx.config.options import no_address, own, read_option
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
@@ -73,4 +74,12 @@ def read_assistants(names: Any) -> list[Component]:
         if name not in known
     ]
     checks.refuse_all(in_short(wrong, "assistants"))
-    return [component(f"assistants.{name}", read_option(known[name])) for name in names if name in known]
+    return [component(f"assistants.{name}", _part(known[name])) for name in names if name in known]
+
+
+def _part(file: Path) -> Any:
+    """What an option file holds; UserError where it is none, or names no code."""
+    found = read_option(file)
+    if not isinstance(found, Mapping) or not isinstance(found.get("_target_"), str):
+        raise UserError(no_address(file))
+    return found

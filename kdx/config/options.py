@@ -140,6 +140,18 @@ def target_of(group: str, name: str) -> str | None:
     return found.get("_target_") if isinstance(found, dict) else None
 
 
+def no_address(file: Path) -> str:
+    """What is said of an option file that names no code."""
+    return f"'{file}' has no _target_, the address of its code: {example_address(file)}"
+
+
+def example_address(file: Path) -> str:
+    """What might stand in an option file."""
+    stem = file.stem
+    called = stem if file.parent.name == "model" else "".join(p[:1].upper() + p[1:] for p in stem.split("_"))
+    return f"_target_: my_parts.{stem}.{called}"
+
+
 def wrong_option(group: str, value: Any) -> list[str]:
     if isinstance(value, list) and group == "teacher":
         return ["teacher= names one: several that answer together are teachers=[cnn,resnet20]"]

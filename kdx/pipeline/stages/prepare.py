@@ -15,7 +15,7 @@ from kdx.core.task import Task
 from kdx.core.trees import leaves, rows_of, tree
 from kdx.data import contract, copies
 from kdx.data.making import RowMaker
-from kdx.data.raw import Description, Raw, example_of
+from kdx.data.raw import Description, Raw, example_of, skip_reasons
 from kdx.data.remarks import Less, in_one_line, less, remarks
 from kdx.data.stored import after
 from kdx.pipeline.scores import digests_of
@@ -133,7 +133,7 @@ def run(
             DECODED: pointer(work.path, decoded.path),
             "counts": {name: rows_of(found) for name, found in inputs.items()},
             "digests": digests(inputs, truth),
-            "skipped": list(raw.skipped),
+            "skipped": skip_reasons(raw.skipped),
             "hidden": int(known.sum()),
             "strata": counted_groups(task, truth["validation"]),
             **raw.about(),

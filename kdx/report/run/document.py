@@ -85,7 +85,7 @@ SHAPE = {
     "data": [str],
     "gate": {},
     "predictions": {"file": str, "rows": {"*": COUNT}, "weights": str, "columns": [str]},
-    "unread": {"file": str, "count": COUNT, "first": [str]},
+    "unread": {"file": str, "count": COUNT, "first": [str], "reasons": [str]},
     "config": {},
     "environment": {"settled": {**MADE, "precision": {}}, "elsewhere": {"*": MADE}},
     "protocol": {"digests": {"*": str}, "counts": {}, "sizes": {}, "paths": [str]},
