@@ -3,7 +3,6 @@ it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,11 @@ from kdx.core.trees import leaves
 from kdx.models import reads
 from kdx.models.adapt import Adapted, InputFormat
 from kdx.models.estimator import Estimator
+from kdx.models.onnx_session import open_session
 
 _LEAST = 1e-6
 """The least probability that an answer has."""
 _TRIED = 2
-_BESIDE = "session.model_external_initializers_file_folder_path"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
@@ -147,25 +146,7 @@ class OnnxFile(Estimator):
 
 def _open(asked: OnnxFile) -> _Opened:
     content, path, output = asked.kept.cpu().numpy().tobytes(), asked.path, asked.output
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError(
-            "teacher=onnx needs onnxruntime, which is not installed: pip install 'kdx[onnx]'"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4
-    # else a graph could have files of the working directory read as its weights
-    options.add_session_config_entry(_BESIDE, f"{os.devnull}/none")
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # many kinds, all its own
-        why = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"teacher.file={path} cannot be opened by onnxruntime: {why}; it must be one .onnx file with "
-            "its weights inside"
-        ) from None
+    session = open_session(content, f"teacher.file={path}", "teacher=onnx")
     inputs, outputs = session.get_inputs(), [found.name for found in session.get_outputs()]
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _FLOATS:
         form = ", ".join(f"{found.name} {found.type} {found.shape}" for found in inputs)
