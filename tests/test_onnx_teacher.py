@@ -15,6 +15,7 @@ from kdx.models import size
 from kdx.models.adapt import PictureAdapter
 from kdx.models.estimator import check_kept, fit_to
 from kdx.store.component import Component
+from kdx.store.source import Source
 from kdx.tasks.classification import Classification
 
 onnx = pytest.importorskip("onnx")
@@ -141,9 +142,20 @@ def test_a_run_with_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     graph(tmp_path / "model.onnx", ["n", 3, SIDE, SIDE])
     words = ["device=cpu", "device.threads=1", "student_train.steps=4", "baseline=false", "teacher=onnx"]
+    assert main(["plan", *words, "teacher.file=model.onnx"]) == 0
+    told = capsys.readouterr().out
+    assert "onnx, a finished network in the file 'model.onnx', answers only: " in told
+    assert "taken as it is" in told and "fitted at once" not in told and "pretrained weights" not in told
+    assert "with the teacher's answers" in told
     assert main(["train", *words, "teacher.file=model.onnx", "hydra.run.dir=run"]) == 0
+    told = capsys.readouterr()
+    assert "choose another file (teacher.file=) or another teacher (teacher=)" in told.out + told.err
+    assert main(["export", "run", "to=alone", "format=state_dict"]) == 0
+    card = Path("alone/card.md").read_text()
+    assert "none: taken as it is" in card and f"file (digest) | `{Source('model.onnx').digest()}`" in card
     found = json.loads(Path("run/run.json").read_text())["results"]["teacher"]
     assert (found["parameters"], found["flops"], found["steps"]) == (None, None, 0)
+    assert "fitted" not in found
     assert found["bytes"] > WEIGHT.nbytes and 0 < found["last"]["test"]["accuracy"] < 0.4
     Path("model.onnx").rename("moved.onnx")
     assert main(["plan", *words, "teacher.file=moved.onnx"]) == 0
@@ -155,7 +167,8 @@ def test_a_run_with_it(tmp_path, monkeypatch, capsys):
             ["teacher.file=moved.onnx", "teacher_pretrain.steps=9"],
             "is a finished network, and taken as it is",
         ),
-        (["teacher.file=moved.onnx", "loss=vid"], "reads hidden"),
+        (["teacher.file=moved.onnx", "loss=vid"], "and one that only answers has none"),
+        (["teacher.file=moved.onnx", "teacher.checkpoint=moved.onnx"], "onnx lies whole in its file"),
         (
             ["teacher.file=moved.onnx", "dataset=wine"],
             "reads pictures, and this data set holds rows of tables",

@@ -198,10 +198,10 @@ def check_checkpoints(
             with checks.gather(errors, "" if node == role else f"{_called(node)}: "):
                 file, trained = given.file.paths[0], node == "student" or teachers[node].training is not None
                 if node in teachers and teachers[node].fitted:
-                    name = teachers[node].name
+                    name, whole = teachers[node].name, teachers[node].finished
+                    how = "lies whole in its file" if whole else "is fitted at once, from nothing"
                     checks.refuse(
-                        f"{node}.checkpoint is what a network begins with, and {name} is fitted at once, "
-                        "from nothing: leave it out"
+                        f"{node}.checkpoint is what a network begins with, and {name} {how}: leave it out"
                     )
                 elif about and node in built:
                     load_weights(built[node], file, key=given.key, role=role, new_head=trained)
@@ -276,9 +276,11 @@ def check_losses(
             with trying(errors, own=loss.target):
                 live = [Frozen(network) for network in taught] if reads_networks(loss) else []
                 if live and any(map(estimator_in, taught)):
+                    finished = any(teacher.finished for teacher in experiment.teachers)
+                    how = "only answers" if finished else "is fitted at once"
                     raise UserError(
                         f"loss.features={loss.spec['features']['_target_'].split('.')[-2]} reads hidden "
-                        "layers of the teacher, and one that is fitted at once has none: choose a network, "
+                        f"layers of the teacher, and one that {how} has none: choose a network, "
                         "or loss.features=none"
                     )
                 mixer = f"{node}.augment" if mixes(training) else None

@@ -165,6 +165,10 @@ def _whereabouts(job: PlannedRun, step: PlannedStage, named: bool = True) -> str
     called = f"{asked.name}, " if named else ""
     if step.stored:
         return f"{called}in the store"
+    if asked.finished:
+        return f"{called}a finished network in the file '{asked.model.spec.get('file')}', answers only"
+    if asked.fitted:
+        return f"{called}fitted to the labelled rows at once"
     origin = (
         f"the checkpoint '{asked.checkpoint.file.paths[0]}'" if asked.checkpoint else "pretrained weights"
     )

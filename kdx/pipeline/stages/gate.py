@@ -29,8 +29,11 @@ REMEDIES = {
     "fitted": "give it more labels (dataset.labelled) or other settings (teacher.KEY=), or choose another "
     "(teacher=)",
     "taken": "choose another (teacher=), or train it further (teacher_pretrain.steps)",
+    "finished": "choose another file (teacher.file=) or another teacher (teacher=)",
+    "given": "give better answers (teacher.file=), or choose another teacher (teacher=)",
 }
-"""What to do, by how a teacher came to be: trained by steps, fitted at once, or taken as it is."""
+"""What to do, by how a teacher came to be: trained by steps, fitted at once, taken as it is, a finished
+network in a file, or answers in one."""
 
 
 def run(
