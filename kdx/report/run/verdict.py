@@ -4,9 +4,9 @@ of evaluate's results.
 results: {"teacher" | "baseline" | "student": {"model", "parameters", "bytes", "flops", "latency_ms", "steps",
 "best_step", "last" | "best": {"train" | "validation" | "test": {name of a metric: value, "n", ...}}},
 "metric": the one that counts, ...}. Of answers that came in a file "given" says to how many rows of each
-split, and what belongs to a network is absent, as is a split of which not every row has one. Values as they
-are measured: fractions, not per cent. A role that was not run is absent; "best" is absent without a
-validation split.
+split, and what belongs to a network is absent, as is a split of which not every row has one; but where some
+of validation have one, "n" is how many and "of" of how many. Values as they are measured: fractions, not per
+cent. A role that was not run is absent; "best" is absent without a validation split.
 """
 
 from __future__ import annotations
@@ -241,8 +241,17 @@ def _endless(one: Metric) -> bool:
     return CLASSIFICATION.get(one.name) == one and (one.low is None or one.high is None)
 
 
+def answered_part(results: Mapping, headline: str) -> tuple[int, int] | None:
+    """(rows of validation that a file of answers has, of how many) where it has some; None else."""
+    found = measured_on(results, "teacher", headline, "validation")
+    return (found["n"], found["of"]) if "of" in found else None
+
+
 def overfit_gap(results: Mapping, headline: str) -> float | None:
-    """By how much the teacher is better on its training rows than on validation; None: one is missing."""
+    """By how much the teacher is better on its training rows than on validation; None: one is missing, or
+    some rows of validation were not answered, and nobody knows whether these were the hard ones."""
+    if answered_part(results, headline):
+        return None
     train, validation = (score(results, "teacher", headline, split) for split in ("train", "validation"))
     return None if train is None or validation is None else counting_metric(results).gain(train, validation)
 
