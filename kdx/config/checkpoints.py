@@ -32,10 +32,10 @@ def check_checkpoints(
             with checks.gather(errors, "" if node == role else f"{called_in_words(node)}: "):
                 file, trained = given.file.paths[0], node == "student" or teachers[node].training is not None
                 if node in teachers and teachers[node].fitted:
-                    name = teachers[node].name
+                    name, whole = teachers[node].name, teachers[node].finished
+                    how = "lies whole in its file" if whole else "is fitted at once, from nothing"
                     checks.refuse(
-                        f"{node}.checkpoint is what a network begins with, and {name} is fitted at once, "
-                        "from nothing: leave it out"
+                        f"{node}.checkpoint is what a network begins with, and {name} {how}: leave it out"
                     )
                 elif about and node in built:
                     load_weights(built[node], file, key=given.key, role=role, new_head=trained)

@@ -69,9 +69,11 @@ def check_losses(
             with trying(errors, own=loss.target):
                 live = [Frozen(network) for network in taught] if reads_networks(loss) else []
                 if live and any(map(estimator_in, taught)):
+                    finished = any(teacher.finished for teacher in experiment.teachers)
+                    how = "only answers" if finished else "is fitted at once"
                     raise UserError(
                         f"loss.features={loss.spec['features']['_target_'].split('.')[-2]} reads hidden "
-                        "layers of the teacher, and one that is fitted at once has none: choose a network, "
+                        f"layers of the teacher, and one that {how} has none: choose a network, "
                         "or loss.features=none"
                     )
                 mixer = f"{node}.augment" if mixes(training) else None

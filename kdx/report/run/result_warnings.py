@@ -137,8 +137,17 @@ def _endless(one: Metric) -> bool:
     return CLASSIFICATION.get(one.name) == one and (one.low is None or one.high is None)
 
 
+def answered_part(results: Mapping, headline: str) -> tuple[int, int] | None:
+    """(rows of validation that a file of answers has, of how many) where it has some; None else."""
+    found = measured_on(results, "teacher", headline, "validation")
+    return (found["n"], found["of"]) if "of" in found else None
+
+
 def overfit_gap(results: Mapping, headline: str) -> float | None:
-    """By how much the teacher is better on its training rows than on validation; None: one is missing."""
+    """By how much the teacher is better on its training rows than on validation; None: one is missing, or
+    some rows of validation were not answered, and nobody knows whether these were the hard ones."""
+    if answered_part(results, headline):
+        return None
     train, validation = (score(results, "teacher", headline, split) for split in ("train", "validation"))
     return None if train is None or validation is None else counting_metric(results).gain(train, validation)
 

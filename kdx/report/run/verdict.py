@@ -4,9 +4,9 @@ results.
 results: {"teacher" | "baseline" | "student": {"model", "parameters", "bytes", "flops", "latency_ms", "steps",
 "best_step", "last" | "best": {"train" | "validation" | "test": {name of a metric: value, "n", ...}}},
 "metric": the one that counts, ...}. Of answers that came in a file "given" says to how many rows of each
-split, and what belongs to a network is absent, as is a split of which not every row has one. Values as they
-are measured: fractions, not per cent. A role that was not run is absent; "best" is absent without a
-validation split.
+split, and what belongs to a network is absent, as is a split of which not every row has one; but where some
+of validation have one, "n" is how many and "of" of how many. Values as they are measured: fractions, not per
+cent. A role that was not run is absent; "best" is absent without a validation split.
 """
 
 from __future__ import annotations
