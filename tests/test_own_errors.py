@@ -4,6 +4,7 @@ file and the line. The parts are those of `kdx new`, each broken in one way.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -434,3 +435,42 @@ def test_an_option_file_of_a_slot_or_an_assistant_that_names_no_code_is_named(op
         assert said == (
             f"'{file.absolute()}' has no _target_, the address of its code: _target_: my_parts.odd.{called}"
         )
+
+
+LARGE = [("dataset", what) for what in ("load", "signature", "shape", "dtype", "truth")]
+LARGE += [("torch_dataset", what) for what in ("late row", "late label")]
+QUICK_LARGE = {"load", "truth", "late label"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [pytest.param(*one, marks=[] if one[1] in QUICK_LARGE else pytest.mark.slow) for one in LARGE],
+)
+def test_a_data_set_that_is_too_large_to_be_loaded_before_is_named_as_well(
+    kind, what, here, capsys, monkeypatch
+):
+    """The stage decode says what the checks before work say of a small one, with the same file and line."""
+    name = NAMES[kind]
+    change, says = BROKEN[kind][what]
+    for file, text in skeletons.part_files(kind, name, "my_parts").items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(broken(text, change) if file.endswith(".py") else text)
+    words = shlex.split(skeletons.trying_command(kind, name, "my_parts"))[1:]
+    words += [*SHORT, "student=mlp_small"]
+    assert main(words) == 2
+    place = re.search(r"\(\S+, line \d+\)", capsys.readouterr().err)[0]
+    assert not Path("store/decode").exists()
+    monkeypatch.setattr("kdx.config.tried_data._LOADED", 0)
+    raised = what in (
+        "load",
+        "late row",
+    )  # by lines of the user's own; then the traceback is kept with the run
+    assert main(words) == (1 if raised else 2)
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said.pop(0) == "decode: started" and len(said) <= 3
+    assert says in said[0] and place in said[0] and "Traceback" not in said[0], (said, place)
+    assert Path("run").exists() == raised
+    if raised:
+        document = json.loads(Path("run/run.json").read_text())
+        assert document["status"] == "failed" and document["error"] == said[0]
+    assert not any(len(folder.name) == 64 for folder in Path("store/decode").iterdir())

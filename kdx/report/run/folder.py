@@ -27,6 +27,7 @@ from kdx.report.run.rounds import series, steps
 from kdx.report.run.tensorboard import Board
 from kdx.report.run.textcard import card
 from kdx.report.run.verdict import present, result_warnings, score, summary
+from kdx.store.resolve import own_error
 from kdx.store.stage import split_number
 from kdx.tasks.shown import counting_metric
 
@@ -206,9 +207,10 @@ class RunFolder(Listener):
 
     def fail(self, exception: BaseException) -> None:
         """Records what went wrong. Never raises: the exception at hand matters more than a full disk."""
-        self.run["error"] = f"{type(exception).__name__}: {exception}"
-        if isinstance(exception, UserError):
-            self.run["error"] = str(exception)
+        said = f"{type(exception).__name__}: {exception}"
+        with suppress(Exception):  # where in the user's own code, if any of it took part
+            said = own_error(exception) or said
+        self.run["error"] = str(exception) if isinstance(exception, UserError) else said
         self.run["traceback"] = "".join(traceback.format_exception(exception))
         self.end_quietly("failed")
 
