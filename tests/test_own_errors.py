@@ -11,9 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from kdx.cli import main
 from kdx.config import skeletons
+from kdx.config.tried_networks import _check_logits
+from kdx.core.errors import WrongPart
 from kdx.store.resolve import allow
 
 SHORT = "device=cpu device.threads=1 teacher=mlp_small baseline=false store=store hydra.run.dir=run".split()
@@ -61,6 +65,14 @@ BROKEN = {
         "softmax": (
             ("(units, classes),", "(units, classes), nn.Softmax(1),"),
             "the student answers with probabilities, as each row adds up to 1, and logits are read: leave",
+        ),
+        "log_softmax": (
+            ("(units, classes),", "(units, classes), nn.LogSoftmax(1),"),
+            "the student answers with log-probabilities, as the exponentials of each row add up to 1, and",
+        ),
+        "sigmoid": (
+            ("(units, classes),", "(units, classes), nn.Sigmoid(),"),
+            "the student answers with results of a sigmoid, each from 0 to 1, and logits are read: leave the",
         ),
         "keys": (("*, shape, classes, units", "*, shape, classes, unit"), "takes no units: let it take that"),
         "float64": (("(units, classes)", "(units, classes).double()"), "must have the same dtype"),
@@ -236,6 +248,77 @@ def broken(text: str, change: str | tuple) -> str:
     before, after, *often = change
     assert before in text, before
     return text.replace(before, after, *often)
+
+
+def ends(*layers: nn.Module, classes: int = 3) -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, classes), *layers)
+
+
+class Last(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def tried(network: nn.Module, rows: torch.Tensor) -> None:
+    with torch.no_grad():
+        answers = network(rows)
+    _check_logits("it", network, rows, answers)
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (nn.Softmax(1), "with probabilities, as each row"),
+        (nn.LogSoftmax(1), "log_softmax at its end out"),
+        (Last(lambda x: x - x.logsumexp(1, keepdim=True)), "log_softmax at its end out"),
+        (
+            Last(lambda x: torch.stack([x, -x]).softmax(2).mean(0).log()),
+            "of a mixture take each row's mean off",
+        ),
+        (nn.Sigmoid(), "sigmoid at its end out"),
+        (nn.Hardsigmoid(), "sigmoid at its end out"),
+        (Last(lambda x: torch.cat([x[:, :1].sigmoid(), x[:, 1:].sigmoid()], 1)), "sigmoid at its end out"),
+        (Last(lambda x: x.double().sigmoid().float()[:, None].squeeze(1)), "sigmoid at its end out"),
+    ],
+)
+def test_what_is_no_logits_is_known_by_the_answers(end, says):
+    torch.manual_seed(0)
+    with pytest.raises(WrongPart, match=says):
+        tried(ends(end), torch.randn(2, 5))
+
+
+def test_logits_are_not_suspected():
+    """Whatever the first weights are, and where the answers happen to lie between 0 and 1."""
+    inside = 0
+    for seed in range(60):
+        torch.manual_seed(seed)
+        for network in (
+            ends(),
+            ends(nn.ReLU()),
+            ends(nn.Tanh()),
+            ends(classes=2),
+            ends(nn.ReLU6(), classes=2),
+        ):
+            rows = torch.randn(2, 5)
+            inside += bool(((network(rows) >= 0) & (network(rows) <= 1)).all())
+            tried(network, rows)
+    assert inside > 30
+    rows, shares = torch.randn(2, 5), torch.tensor([0.7, 0.2, 0.1]).log()
+    gated = ends(Last(lambda x: x * x.sigmoid()))
+    scaled = ends(nn.Sigmoid(), Last(lambda x: 4 * x - 2))
+    centred = ends(nn.LogSoftmax(1), Last(lambda x: x - x.mean(1, keepdim=True)))
+    for last in (0.0, 1e-3):
+        begun = ends()
+        nn.init.normal_(begun[2].weight, std=last)
+        begun[2].bias.data = shares.clone()  # the classes' shares, as where one is rare
+        tried(begun, rows)
+    frozen = ends(nn.Sigmoid()).requires_grad_(False)  # nobody knows what made its answers
+    for network in (gated, scaled, centred, frozen, ends(nn.Sigmoid(), classes=1)):
+        tried(network, rows)
 
 
 @pytest.mark.parametrize(("kind", "change", "says"), CASES)

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from kdx.config.options import SEVERAL, SLOTS, example_address, no_address, own
+from kdx.config.options import SEVERAL, SLOTS, example_address, no_address, own, read_option
 from kdx.config.yaml_files import unreadable
 
-_TARGETED = ("loss", "dataset", "select", "made_up", "recipe")
+_TARGETED = ("loss", "dataset", "select", "made_up", "init", "recipe")
 """Groups whose options name code under their own key."""
 _NETWORKS = ("teacher", "student")
 _PACKAGE = re.compile(r"^#\s*@package\s+_global_\s*$", re.M)
@@ -82,7 +82,7 @@ def _of_network(group: str, file: Path) -> Iterator[str]:
 
 
 def _of_steps(file: Path) -> Iterator[str]:
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content = read_option(file)
     if isinstance(content, dict) and "defaults" in content:
         return
     steps = content if isinstance(content, dict) else {"": content}

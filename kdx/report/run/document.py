@@ -25,6 +25,7 @@ RUN_FILE, LOCK = "run.json", "run.lock"
 DIED, UNSURE = "died", "running, or died"
 _SPLIT = {
     "n": COUNT,
+    "of": COUNT,
     "recall": [Maybe(SHARE)],
     "confusion": [[COUNT]],
     "predicted": [COUNT],

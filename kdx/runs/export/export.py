@@ -21,15 +21,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 import kdx
+from kdx.core.documents import dump
 from kdx.core.errors import UserError
 from kdx.core.examples import random_rows
 from kdx.core.files import write_atomically
+from kdx.core.roles import ROLE_WORDS
 from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models import size
 from kdx.pipeline.stages.files import MODEL_KEYS, build_adapter
-from kdx.report.run.plain import dump
-from kdx.report.run.verdict import ROLE_WORDS, of_table, summary, which_of
+from kdx.report.run.verdict import of_table, summary, which_of
 from kdx.runs import lineage
 from kdx.runs.export import card
 from kdx.runs.export.formats import FORMATS, Exported, check_onnx, contract, names_inside
