@@ -15,10 +15,14 @@ from PIL import Image
 from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.data.given import AnswersFile, whose_order
+from kdx.pipeline import stages
+from kdx.pipeline.foretelling import PlannedStage, foretelling_of, networks_asked
 from kdx.pipeline.stages.gate import hold_against
 from kdx.pipeline.stages.given import number_of
 from kdx.runs.reading import read_run
+from kdx.store.artifact import Artifact
 from kdx.store.source import Source
+from kdx.store.stage import Stage
 from kdx.tasks.classification import Classification
 from kdx.tasks.regression import Regression
 
@@ -120,7 +124,9 @@ def test_the_teachers_own_answers_teach_the_same_student(at_digits, capsys):
     told = capsys.readouterr().out
     assert "Everything is in the store" in told and "answers, of the file 'all.npy', as they are" in told
     assert main(["plan", *QUICK, "teacher=answers", "teacher.file=all.npy", "seed=1"]) == 0
-    assert "answers: those of the file, one to each clean row" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "answers: those of the file, one to each clean row" in told
+    assert "with the answers of the file" in " ".join(told.split())
 
 
 def test_where_there_is_no_answer_there_is_no_number(at_digits, capsys):
@@ -597,3 +603,17 @@ def test_texts_by_the_name_of_their_row(tmp_path, monkeypatch):
     run(*QUICK, *names, "teacher=answers", "teacher.file=pool.csv", "hydra.run.dir=given")
     own, given = stage("own", "pseudo-label"), stage("given", "given-answers")
     assert (np.load(own.file("unlabelled.npy")) == np.load(given.file("unlabelled.npy"))).all()
+
+
+def test_a_stage_of_answers_says_itself_whom_it_asks(tmp_path):
+    """`kdx plan` goes by that and by no input that is there or not, whatever else a stage is given."""
+    folder = Artifact("pseudo-label", "k", tmp_path)
+
+    def asked(stage):
+        inputs = {"teachers": [folder], "networks": ()}
+        return list(networks_asked(PlannedStage("x", stage, "k", inputs, folder, False)))
+
+    assert asked(stages.LABEL) == [folder] and foretelling_of(stages.LABEL).whose == ""
+    assert asked(stages.GIVEN) == [] and foretelling_of(stages.GIVEN).whose == "the answers of the file"
+    own = Stage("mine", "my_parts.mine")
+    assert asked(own) == [] and foretelling_of(own).whose == "", "one that says nothing"

@@ -18,7 +18,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, UserErrors
 from kdx.store.moved import address
 
 ALLOWED = ("kdx", "torch.optim", "torchvision.models")
@@ -123,7 +123,7 @@ def at_its_place(target: str) -> Iterator[None]:
         yield
     except UserError as error:
         if place := place_of(target):
-            raise UserError(f"{_few_lines(str(error))}{place}") from error
+            raise UserErrors(f"{_few_lines(str(error))}{place}".splitlines()) from error
         raise
     except (TypeError, AttributeError, ValueError, LookupError) as error:
         if (place := place_of(target)) and own_error(error) is None:

@@ -87,6 +87,8 @@ def _of_all(
 class GivenAnswers(Foretelling):
     """Of the stage that lays down answers which came in a file."""
 
+    whose = "the answers of the file"
+
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         counts = inputs["data"].json("data.json")["counts"]
         splits = {split: {"views": 1, "first": 0} for split in ("labelled", "unlabelled", "validation")}
