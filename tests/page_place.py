@@ -37,6 +37,13 @@ MADE_WITH = {
         "teacher.estimator=Ridge",
         *_SHORT,
     ],
+    "members": [
+        "dataset=csv",
+        "dataset.file=rows.csv",
+        "dataset.target=price",
+        "teachers=[mlp,mlp_small]",
+        *_SHORT,
+    ],
     "text": ["dataset=text", "dataset.root=reviews.csv", "augment=none", *_SHORT],
     "colours": ["dataset=cifar10", "dataset.validation=40", "dataset.labelled=40", *_MLP],
     "pictures": ["dataset=folder", "dataset.root=my/pictures", *_MLP],
@@ -106,9 +113,10 @@ def typed(command: Printed) -> list[str]:
     if re.search(r"outputs/sweeps/one|(compare|board)( outputs|$)", text):
         sweep()
     if "/export" in text:
+        files = "onnx" if "student.onnx" in text else "state_dict"
         once(
-            run(kind) / "export/student",
-            lambda path: quietly("export", str(path.parents[1]), "format=state_dict"),
+            run(kind) / "export/student" / ("student.onnx" if files == "onnx" else "model.json"),
+            lambda path: quietly("export", str(run(kind)), f"format={files}"),
         )
     words = [*shlex.split(text)[1:]]
     if words[0] == "rerun" and words[1].endswith("/00_..."):
@@ -133,7 +141,7 @@ def kind_of_run(command: Printed) -> str:
     """Of which rows the run must be that a command asks something of."""
     text = command.text
     if re.search(r"data=(rows|new)\.csv", text):
-        return "table"
+        return "members" if "member=" in text else "table"
     if re.search(r"dataset=text|new/texts|letter\.txt", text):
         return "text"
     return "pictures" if re.search(r"dataset=folder|root=PATH", text) else "X"

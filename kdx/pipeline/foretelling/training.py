@@ -10,6 +10,7 @@ from typing import Any
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.scores import metric_of
 from kdx.pipeline.stages import TRAIN
+from kdx.store.declared import declared
 from kdx.store.stage import split_number
 
 _FAR = 10**9
@@ -36,6 +37,8 @@ class NetworkTraining(Foretelling):
 
     def in_words(self, step: PlannedStage, steps: Steps) -> str:
         training = step.inputs["training"]
+        if declared(step.inputs["model"].target, "finished", False):
+            return "taken as it is"
         if fitted(step):
             return "fitted at once"
         if training is None:
@@ -147,6 +150,8 @@ def _of_teacher(job: PlannedRun, step: PlannedStage) -> str:
     teachers = [job.all_steps[teacher.key] for teacher in asked.inputs["teachers"]]
     if asked.stored or all(teacher.stored for teacher in teachers):
         return ", with a teacher of the store"
+    if any(fitted(teacher) for teacher in teachers):
+        return ", with the teacher's answers"
     if any(teacher.inputs.get("checkpoint") or teacher.inputs["training"] is None for teacher in teachers):
         return ", with the teacher's weights as they are given"
     return ", with an untrained teacher, as there is no other yet"
