@@ -24,11 +24,11 @@ from kdx.runs.reading import read_run
 
 CPU = ["device=cpu", "device.threads=1"]
 _SHORT = [*CPU, "student_train.steps=2", "baseline=false"]
-_FEW = ["dataset.unlabelled=60", "dataset.validation=40", "dataset.test=40"]
+FEW = ["dataset.unlabelled=60", "dataset.validation=40", "dataset.test=40"]
 _SMALL = ["teacher=mlp_small", "augment=none", *CPU, "student_train.steps=2"]
 _MLP = ["teacher=mlp_small", "student=mlp_small", "augment=none", "teacher_pretrain.steps=2", *_SHORT]
 MADE_WITH = {
-    "X": ["student=cnn_tiny", "teacher_pretrain.steps=2", *_SMALL, *_FEW],
+    "X": ["student=cnn_tiny", "teacher_pretrain.steps=2", *_SMALL, *FEW],
     "cnn": ["student=cnn_tiny", "teacher_pretrain.steps=2", "augment=none", *_SHORT],
     "table": [
         "dataset=csv",
@@ -64,14 +64,16 @@ FEWER += [
 ]
 """What makes a training short: those of them that a command takes."""
 FEWER_OF = {
+    "noisy_student_ablation": ["teacher_pretrain.steps=100", "teacher_pretrain.batch_size=64"],
     "self_training": ["teacher_pretrain.steps=60", "select.threshold=0.05"],
-    "noisy_student": ["teacher_pretrain.steps=60", "select.threshold=0.05"],
+    "loss=noisy_student": ["teacher_pretrain.steps=60", "select.threshold=0.05"],
 }
 """Part of a command -> what it needs to be so short: a teacher of two steps is sure of nothing."""
 """A run for each kind of rows -> the words that it is made with."""
 STANDS_FOR = {
     r"\bFOLDERS\b": "outputs",
     r"to=FILE\b": "to=labels.csv",
+    r"teacher\.file=FILE\b": "teacher.file=model.onnx",
     r"\bFILE model=NAME": "weights.pt model=cnn_tiny dataset=digits",
     r"=FOLDER\b": "=saved",
     r"\bGROUP\b": "loss",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from page_commands import Printed, pages_with_code, printed_commands
-from page_place import FEWER, FEWER_OF, run, shortened, typed
+from page_place import FEW, FEWER, FEWER_OF, run, shortened, typed
 
 from kdx.api import calls
 from kdx.cli import main
@@ -65,7 +65,7 @@ BLOCKS = [
 @pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[page for page, _ in BLOCKS])
 def test_python_of_a_page_runs(page, block, place, monkeypatch):
     ask = calls.ask_command
-    few = ["student=cnn_small", *FEWER[:4]]
+    few = ["student=cnn_small", *FEWER[:4], *FEW]
     monkeypatch.setattr(
         calls, "ask_command", lambda name, words: ask(name, [*words, *few] if name == "train" else words)
     )
