@@ -64,7 +64,7 @@ FEWER += [
 ]
 """What makes a training short: those of them that a command takes."""
 FEWER_OF = {
-    "noisy_student_ablation": ["teacher_pretrain.steps=100", "teacher_pretrain.batch_size=64"],
+    "noisy_student_ablation": ["teacher_pretrain.steps=150", "teacher_pretrain.batch_size=64", "rounds=1"],
     "self_training": ["teacher_pretrain.steps=60", "select.threshold=0.05"],
     "loss=noisy_student": ["teacher_pretrain.steps=60", "select.threshold=0.05"],
 }
