@@ -38,10 +38,7 @@ class TextAdapter(Adapter):
 
     def wrap(self, made: nn.Module, shape: Any) -> nn.Module:
         """The network itself. It keeps by which vocabulary it reads, and takes no weights of another."""
-        digest = torch.tensor(self._known_by(), dtype=torch.uint8)
-        made.register_buffer("vocabulary_digest", digest)
-        made.register_load_state_dict_pre_hook(functools.partial(_same_vocabulary, digest.clone()))
-        return made
+        return keep_vocabulary(made, self.tokenizer)
 
     def small(self, inputs: Tensor) -> np.ndarray:
         """The share of a row's tokens in each of 64 groups of the vocabulary."""
@@ -61,10 +58,18 @@ class TextAdapter(Adapter):
     def files(self) -> dict[str, str]:
         return {} if self.tokenizer is None else {"tokenizer.json": self.tokenizer}
 
-    def _known_by(self) -> list[int]:
-        if self.tokenizer is None:
-            return [0] * _KNOWN_BY
-        return list(hashlib.sha256(self.tokenizer.encode()).digest()[:_KNOWN_BY])
+
+def keep_vocabulary(made: nn.Module, tokenizer: str | None) -> nn.Module:
+    """The network, which keeps by which vocabulary it reads, and takes no weights of another. tokenizer: what
+    tells one from another, such as the text of a tokenizer.json; None: not known.
+    """
+    known = [0] * _KNOWN_BY
+    if tokenizer is not None:
+        known = list(hashlib.sha256(tokenizer.encode()).digest()[:_KNOWN_BY])
+    digest = torch.tensor(known, dtype=torch.uint8)
+    made.register_buffer("vocabulary_digest", digest)
+    made.register_load_state_dict_pre_hook(functools.partial(_same_vocabulary, digest.clone()))
+    return made
 
 
 @functools.lru_cache(maxsize=4)
