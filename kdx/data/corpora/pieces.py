@@ -60,7 +60,7 @@ def read_pieces(path: Path) -> str:
     """The text of a tokenizer.json as it is read here. Raises UserError where it is none, or tells the same
     text another time otherwise.
     """
-    from kdx.models.text import open_tokenizer
+    from kdx.models.tokens import open_tokenizer
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ def end_of(tokenizer: str, named: str | None) -> int:
     """The number of the token that stands between documents. named: by the user, None: one of those that
     usually do. Raises UserError where there is none.
     """
-    from kdx.models.text import open_tokenizer
+    from kdx.models.tokens import open_tokenizer
 
     opened = open_tokenizer(tokenizer)
     known = [opened.token_to_id(token) for token in ((named,) if named is not None else _USUAL)]
@@ -140,7 +140,7 @@ def _sizes(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
 
 def vocabulary_size(tokenizer: str) -> int:
     """One more than the largest number of a token."""
-    from kdx.models.text import open_tokenizer
+    from kdx.models.tokens import open_tokenizer
 
     found: dict[str, Any] = open_tokenizer(tokenizer).get_vocab(with_added_tokens=True)
     return 1 + max(found.values())

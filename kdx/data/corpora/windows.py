@@ -13,7 +13,8 @@ from kdx.data.corpora.pieces import Tokenized
 from kdx.data.raw import Description, Note, Raw, example_of, fewer_names, fewer_parts
 from kdx.data.words import WordsOnDemand
 
-READS, _TASK, _ADAPTER = "tokens", "kdx.tasks.language.NextToken", "kdx.models.tokens.TokenAdapter"
+READS, BYTES = "tokens", "bytes"
+_TASK, _ADAPTER = "kdx.tasks.language.NextToken", "kdx.models.tokens.TokenAdapter"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,11 @@ class Corpus(Raw):
         return {"_target_": _TASK, "vocabulary": self.vocabulary, "length": self._length}
 
     @property
+    def _named(self) -> str:
+        """The tokenizer as the adapter has it."""
+        return BYTES if self.tokenizer is None else self.tokenizer
+
+    @property
     def _length(self) -> int:
         return int(self.parts["train"][0].shape[1])
 
@@ -70,26 +76,21 @@ class Corpus(Raw):
 
     def fitted(self, seen: Sequence[Any], like: Mapping[str, Any] | None = None) -> Self:
         """The same rows. Raises UserError where the network that is to read them knows other tokens."""
-        if like is not None and like.get("tokenizer") != self.tokenizer:
-            raise UserError(
-                "the network reads "
-                + ("bytes" if like.get("tokenizer") is None else "the tokens of its own vocabulary")
-                + ", and these windows are of other tokens: set "
-                + (
-                    "dataset.tokens=bytes"
-                    if like.get("tokenizer") is None
-                    else "dataset.tokenizer=FILE, the tokenizer.json that kdx export lays beside it"
+        if like is not None and like.get("tokenizer") != self._named:
+            own, instead = (
+                ("bytes", "dataset.tokens=bytes")
+                if like.get("tokenizer") == BYTES
+                else (
+                    "the tokens of its own vocabulary",
+                    "dataset.tokens=bpe and dataset.tokenizer=FILE, the tokenizer.json that kdx export lays "
+                    "beside it",
                 )
             )
+            raise UserError(f"the network reads {own}, and these windows are of other tokens: set {instead}")
         return self
 
     def adapter(self, seen: Sequence[Any]) -> tuple[Mapping[str, Any], list[Note]]:
-        return {
-            "_target_": _ADAPTER,
-            "vocabulary": self.vocabulary,
-            "tokenizer": self.tokenizer,
-            "end": self.end,
-        }, []
+        return {"_target_": _ADAPTER, "vocabulary": self.vocabulary, "tokenizer": self._named}, []
 
     def about(self) -> dict[str, Any]:
         return {"corpus": {"bytes": dict(self.counted), "vocabulary": self.vocabulary, "end": self.end}}
