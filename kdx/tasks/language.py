@@ -25,10 +25,9 @@ from kdx.tasks.metrics import calibration_error, reliability_of
 
 BITS = Metric(
     "bits",
-    "bits per byte",
+    "bits/byte",
     more=False,
     low=0,
-    head="bits/byte",
     note="Bits/byte: the bits that the text takes by the model's probabilities, for each byte of it.",
 )
 LOSS = Metric("loss", "loss per token", unit=" nats", more=False, low=0, column="card")
