@@ -60,6 +60,8 @@ ACCEPTANCE = Metric("acceptance", "acceptance", 100, "%", 1, True, 0, 1, "points
 CALIBRATION = Metric(
     "ece", "calibration error of the next token", digits=3, more=False, low=0, high=1, column="card"
 )
+_SOFT = 2.0
+"""A temperature from which on a caution is due: see docs/language.md."""
 SPAN = 12
 """Tokens of the part of a window that is shown as its worst."""
 _TOKEN, _BYTES = "token", "bytes"
@@ -104,6 +106,15 @@ class NextToken(Task):
     def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
         how = Divergence("forward", beta=0.0, scale="smooth", temperature=temperature)
         return divergence(_logits(student), _logits(teacher), how).mean(1)
+
+    def too_soft(self, temperature: float) -> str | None:
+        if temperature < _SOFT:
+            return None
+        return (
+            f"loss.temperature={temperature:g} flattens the probabilities of next tokens until the unlikely "
+            "ones count most, and a student may then end worse than alone: loss=token_kd teaches at "
+            "temperature 1"
+        )
 
     def agreement(self, student: Answers, teacher: Answers) -> Tensor:
         """(B,) the share of places with the same likeliest token."""
