@@ -154,7 +154,7 @@ def test_a_tokenizer_of_a_file(tmp_path):
     assert raw.fitted([], raw.adapter([])[0]) is raw
     with pytest.raises(UserError, match="reads bytes, and these windows are of other tokens"):
         raw.fitted([], {"tokenizer": "bytes"})
-    with pytest.raises(UserError, match="of no use with dataset.tokens=bytes"):
+    with pytest.raises(UserError, match="of no use where tokens are bytes"):
         corpus(tmp_path, tokenizer=str(file))
 
 
@@ -209,6 +209,8 @@ def test_a_folder_of_other_files_names_them(tmp_path):
 
 
 def test_windows_of_tokens_of_several_bytes():
-    inputs, truth = windows_of(Tokenized(np.arange(5, dtype=np.int32), np.array([3, 1, 4, 1, 5], np.int32)), 2)
+    inputs, truth = windows_of(
+        Tokenized(np.arange(5, dtype=np.int32), np.array([3, 1, 4, 1, 5], np.int32)), 2
+    )
     assert inputs.tolist() == [[0, 1], [2, 3]]
     assert truth["bytes"].tolist() == [[1, 4], [1, 5]]

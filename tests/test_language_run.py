@@ -107,7 +107,9 @@ def test_answers_are_stored_densely_in_half_precision(run, place):
     rows = data.json("data.json")["counts"]["labelled"]
     assert stored.shape == (rows, 1, 8, 256) and stored.dtype == np.float16
     assert data.json("data.json")["counts"]["unlabelled"] == 0
-    taught = predict(open_network(artifact(place, run, "teacher-pretrain")), open_split(data, "labelled", CPU), CPU)
+    taught = predict(
+        open_network(artifact(place, run, "teacher-pretrain")), open_split(data, "labelled", CPU), CPU
+    )
     apart = torch.from_numpy(np.array(stored[:, 0])).float().softmax(-1) - taught.softmax(-1)
     assert apart.abs().max() < 1e-3
     assert run["results"]["teacher"]["last"]["validation"]["bits"] == pytest.approx(
@@ -132,7 +134,9 @@ def test_the_report_shows_text_and_its_worst_part(run, place):
     report = (place / "runs/a/report.md").read_text()
     text = " ".join(Path("texts/c.txt").read_text().split())
     examples = report.partition("## Examples")[2].partition("## Figures")[0].splitlines()[4:]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in examples if line.startswith("|")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in examples if line.startswith("|")
+    ]
     assert len(cells) == 16
     for name, shown, truth, *roles in cells:
         assert shown.strip() in text and truth == "8 tokens, 8 bytes" and name.startswith("c.txt, byte ")

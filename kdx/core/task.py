@@ -62,9 +62,9 @@ class Evidence:
     (n,) how often each is trained on, 0: left out. truth: of these rows, None where nobody knows. learned: of
     m rows the answers that were learned from, (m, V, ...) by name, how often each was shown (m, V), and their
     truth; None where rows were mixed. student: the round's student on the whole pool, as `Task.condense`
-    keeps it where the truth is known; `whole` the pool's truth. weights: (N,) its last weight of each row, nan where it was not seen. validation: the teacher's
-    answers in the view that methods estimate from, and the truth, both (V, ...). before: what `audit` kept of
-    the last round.
+    keeps it where the truth is known; `whole` the pool's truth. weights: (N,) its last weight of each row,
+    nan where it was not seen. validation: the teacher's answers in the view that methods estimate from, and
+    the truth, both (V, ...). before: what `audit` kept of the last round.
     """
 
     asked: np.ndarray

@@ -24,17 +24,17 @@ from kdx.core.trees import Tree
 from kdx.tasks.given import HALF_MAX
 from kdx.tasks.metrics import calibration_error, reliability_of
 
-BITS = Metric(
+BITS_PER_BYTE = Metric(
     "bits",
     "bits/byte",
     more=False,
     low=0,
     note="Bits/byte: the bits that the text takes by the model's probabilities, for each byte of it.",
 )
-LOSS = Metric("loss", "loss per token", unit=" nats", more=False, low=0, column="card")
+TOKEN_LOSS = Metric("loss", "loss per token", unit=" nats", more=False, low=0, column="card")
 PERPLEXITY = Metric("perplexity", "perplexity", digits=2, more=False, low=1, column="card")
-NEXT = Metric("accuracy", "next token right", 100, "%", 1, True, 0, 1, "points", "next %")
-KL = Metric(
+NEXT_TOKEN = Metric("accuracy", "next token right", 100, "%", 1, True, 0, 1, "points", "next %")
+TEACHER_KL = Metric(
     "kl",
     "KL to the teacher",
     unit=" nats",
@@ -43,7 +43,7 @@ KL = Metric(
     head="KL",
     note="KL: of the teacher's probabilities from the model's, in nats a token.",
 )
-AGREED = Metric(
+TOKEN_AGREEMENT = Metric(
     "agreement",
     "agreement with the teacher",
     100,
@@ -57,7 +57,7 @@ AGREED = Metric(
     note="Agreement: share of the places at which the model and the teacher name the same token.",
 )
 ACCEPTANCE = Metric("acceptance", "acceptance", 100, "%", 1, True, 0, 1, "points", column="card")
-CALIBRATION = Metric(
+TOKEN_CALIBRATION = Metric(
     "ece", "calibration error of the next token", digits=3, more=False, low=0, high=1, column="card"
 )
 _SOFT = 2.0
@@ -82,10 +82,19 @@ class NextToken(Task):
     width: int
     shown = {
         metric.name: metric
-        for metric in (BITS, LOSS, PERPLEXITY, NEXT, KL, AGREED, ACCEPTANCE, CALIBRATION)
+        for metric in (
+            BITS_PER_BYTE,
+            TOKEN_LOSS,
+            PERPLEXITY,
+            NEXT_TOKEN,
+            TEACHER_KL,
+            TOKEN_AGREEMENT,
+            ACCEPTANCE,
+            TOKEN_CALIBRATION,
+        )
     }
-    primary = BITS.name
-    paired = BITS
+    primary = BITS_PER_BYTE.name
+    paired = BITS_PER_BYTE
     words: ClassVar[str] = "the next token at every place of a row"
     beside: ClassVar[bool] = True
 
@@ -150,20 +159,20 @@ class NextToken(Task):
         tokens, size = int(counts.sum()), int(kept[_ROW_BYTES].sum())
         loss = -kept[_LOG_PROB].double().sum().item() / tokens
         found = {
-            BITS.name: loss * tokens / size / math.log(2),
-            LOSS.name: loss,
+            BITS_PER_BYTE.name: loss * tokens / size / math.log(2),
+            TOKEN_LOSS.name: loss,
             PERPLEXITY.name: math.exp(min(loss, 700.0)),
-            NEXT.name: self._right(kept, truth)[counts].double().mean().item(),
-            CALIBRATION.name: calibration_error(self._reliability(kept, truth)),
+            NEXT_TOKEN.name: self._right(kept, truth)[counts].double().mean().item(),
+            TOKEN_CALIBRATION.name: calibration_error(self._reliability(kept, truth)),
         }
-        for metric, name in ((KL, _KL), (ACCEPTANCE, _SHARED)):
+        for metric, name in ((TEACHER_KL, _KL), (ACCEPTANCE, _SHARED)):
             if name in kept:
                 found[metric.name] = kept[name][counts].double().mean().item()
         return found
 
     def quick(self, answers: Answers, truth: Answers) -> dict[str, float]:
         found = self.metrics(answers, truth)
-        return {BITS.name: found[BITS.name], LOSS.name: found[LOSS.name]}
+        return {BITS_PER_BYTE.name: found[BITS_PER_BYTE.name], TOKEN_LOSS.name: found[TOKEN_LOSS.name]}
 
     def by_row(self, answers: Answers, truth: Answers) -> Tensor:
         """The bits of each row over the bytes of a mean row."""
@@ -205,7 +214,9 @@ class NextToken(Task):
         lost = -self._kept(answers, truth)[_LOG_PROB]
         token, span = _truth(truth)[_TOKEN], min(SPAN, self.length)
         begins = lost.unfold(1, span, 1).sum(2).argmax(1).tolist()
-        return [row[None, begin : begin + span].clamp_min(0) for row, begin in zip(token, begins, strict=True)]
+        return [
+            row[None, begin : begin + span].clamp_min(0) for row, begin in zip(token, begins, strict=True)
+        ]
 
     def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
         """value:bits, the bits of a byte of the row, and value:loss, the nats of a token. Of rows whose truth
@@ -244,7 +255,7 @@ class NextToken(Task):
     # stored answers
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
-        """Half-precision logits, each place's less its largest: the same probabilities, and none overflows."""
+        """Half-precision logits, of a place less its largest: the same probabilities, and none overflows."""
         logits = _logits(answers)
         least = logits - logits.amax(-1, keepdim=True)
         return {"": least.clamp_min(-HALF_MAX).half()}
@@ -258,7 +269,7 @@ class NextToken(Task):
     # the truth as data
 
     def known(self, truth: Any) -> np.ndarray:
-        found: np.ndarray = (np.asarray(truth[_TOKEN]) >= 0).any(1)
+        found: np.ndarray = np.any(np.asarray(truth[_TOKEN]) >= 0, axis=1)
         return found
 
     def unknown(self, like: Any, rows: int) -> Any:
