@@ -183,6 +183,29 @@ def test_other_commands_go_by_rows_too(run, place, capsys):
     assert "top= and soft= are of classes" in capsys.readouterr().err
 
 
+def test_new_documents_are_answered_window_by_window(run, place, capsys):
+    Path("new").mkdir()
+    Path("new/a.txt").write_text("the cat sat on the")
+    Path("new/b.txt").write_text("a")
+    Path("new/c.py").write_text("print(1)  # no text to read")
+    assert main(["predict", "runs/a", "data=new", "to=n.csv"]) == 0
+    rows = list(csv.DictReader(open("n.csv")))
+    assert [row["file"] for row in rows] == ["a.txt, byte 0", "a.txt, byte 8", "a.txt, byte 16"]
+    assert [row["truth:bytes"] for row in rows] == ["8", "8", "1"]  # all 18 but the first
+    network = open_network(artifact(place, run, "student-train"))
+    text = torch.tensor([list(b"the cat ")])
+    log_q = network(text).log_softmax(-1)[0, torch.arange(8), torch.tensor(list(b"he cat s"))]
+    assert float(rows[0]["value:bits"]) == pytest.approx(-log_q.mean().item() / math.log(2), rel=1e-4)
+    last = network(torch.tensor([list(b"he")])).log_softmax(-1)[0, 0, ord("e")]
+    assert float(rows[2]["value:bits"]) == pytest.approx(-last.item() / math.log(2), rel=1e-4)
+    assert "no second token" in Path("n.csv.unread.csv").read_text()
+    capsys.readouterr()
+    assert main(["predict", "runs/a", "data=new/b.txt", "to=m.csv"]) == 2
+    assert "not one of 1 documents could be read; the first is 'b.txt': it has no second" in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

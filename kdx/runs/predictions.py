@@ -123,7 +123,8 @@ def answer_rows(
             inputs = tree(
                 lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf, block.inputs
             )
-            split, batch = Split("new", inputs, block.truth), min(asked.batch, kept.batch)
+            truth = None if block.truth is None else tree(torch.as_tensor, block.truth)
+            split, batch = Split("new", inputs, truth), min(asked.batch, kept.batch)
             answers = predict(network, split, runtime, batch=batch, kept=kept)
             if not all_finite(answers):
                 raise UserError(
