@@ -102,7 +102,7 @@ def build(loss: str) -> nn.Module:
         config["features"] = {"_target_": "kdx.methods.features.none.NoFeatures"}
     if loss == "fixmatch":
         config |= {"threshold": 0.6, "weight": 3.0}
-    if loss in ("noisy_student", "kd"):
+    if loss in ("noisy_student", "kd", "token_kd"):
         config |= {"unlabel_ratio": 3.0} if loss == "noisy_student" else {"alpha": [0.9, 0.5]}
     validation = Split("validation", torch.zeros(30, 1, 1, 1, dtype=torch.uint8), torch.arange(30) % C)
     extras = {name: (lambda b, table=table: table) for name, table in SPREAD.items()}
@@ -176,7 +176,7 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
     if loss == "heteroscedastic":
         sure = o.noise / (o.noise + (asked / scale).square() / 10)
         values["v d²(answer)"] = sure.mean(1) * ((both - asked) / scale).square().mean(1)
-    if loss == "kd":
+    if loss in ("kd", "token_kd"):
         cold, warm = ((x / o.temperature).log_softmax(1) for x in (asked, both))
         values["T² KL(teacher ‖ student)"] = o.temperature**2 * (cold.exp() * (cold - warm)).sum(1)
     if loss == "taylor_ce":
@@ -202,7 +202,7 @@ def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str
     known |= {"S": which.get("sure", torch.zeros(1)).sum(), "D": which.get("denied", torch.zeros(1)).sum()}
     if loss in NUMBERS:
         known |= {"alpha": getattr(o, "alpha", None), "pool": getattr(o, "pool", None)}
-    if loss == "kd":
+    if loss in ("kd", "token_kd"):
         known["alpha"] = alpha_at(o.alpha, PROGRESS)
     if loss == "mean_teacher":
         known["ramp"] = ramp_up(PROGRESS / o.ramp)

@@ -174,6 +174,9 @@ class Objective(nn.Module, ABC):
     """What a teacher must tell beside its answer, such as "variance"; checked before any work."""
     reads_validation: ClassVar[bool] = False
     """Whether it asks the teacher about the validation rows: answers in a file must then hold these."""
+    whole_batch: bool = False
+    """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
+    the network in parts (`accumulate`)."""
     extra_views: ClassVar[tuple[str, ...]] = ()
     """Further inputs of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
     (that too, and then `student_train.strong_augment`), "clean" (view 0)."""

@@ -107,7 +107,7 @@ def score_of_validation(folder: Path, data: Artifact, task: Task) -> float | Non
     if truth is None or not array_files(folder, "validation"):
         return None
     first = {leaf: found[:, 0] for leaf, found in mapped(folder, "validation").items()}
-    return float(task.metrics(task.read(first), truth)[task.primary])
+    return float(task.metrics(task.condensed(first, truth), truth)[task.primary])
 
 
 def measured_answers(

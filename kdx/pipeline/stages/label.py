@@ -166,7 +166,7 @@ def _answer(
                 continue
             batches = sequential(
                 split,
-                batch=BATCH,
+                batch=asked.task.rows_together(BATCH),
                 views=asked.maker,
                 view=first + slot,
                 task=asked.task,

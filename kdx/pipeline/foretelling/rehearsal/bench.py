@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from kdx.core.task import Task
-from kdx.core.trees import part_of
+from kdx.core.task import HELD_BYTES, Task
+from kdx.core.trees import leaves, part_of
 from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.methods.teachers import live_teacher
 from kdx.pipeline.foretelling import PlannedStage, networks_asked
@@ -45,9 +45,11 @@ class Bench:
 
     def forward(self, network: torch.nn.Module, split: Split, precision: str = "fp32") -> float:
         """Seconds a row of `predict` on clean rows; the slower the network, the fewer rows are tried."""
-        first = part(split, _SMALL)
+        one = leaves(predict(network, part(split, 1), self.runtime, precision=precision))
+        most = max(1, HELD_BYTES // sum(leaf.nbytes for leaf in one.values()))
+        first = part(split, min(most, _SMALL))
         pace = self.timed(lambda: predict(network, first, self.runtime, precision=precision)) / len(first)
-        few = part(split, max(_SMALL, min(_FEW, int(SECONDS / pace))))
+        few = part(split, min(most, max(_SMALL, min(_FEW, int(SECONDS / pace)))))
         return self.timed(lambda: predict(network, few, self.runtime, precision=precision)) / len(few)
 
     def network(self, artifact: Artifact | Sequence[Artifact]) -> torch.nn.Module:

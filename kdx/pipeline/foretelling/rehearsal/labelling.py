@@ -74,7 +74,7 @@ def _some(bench: Bench, split: Split, maker: Views, views: int, first: int, task
     for view in range(first, first + views):
         yield from sequential(
             split,
-            batch=BATCH,
+            batch=task.rows_together(BATCH),
             views=maker,
             view=view,
             task=task,
