@@ -58,8 +58,8 @@ def both_parts(
 
 
 def network_kind(network: nn.Module) -> str:
-    """The name of its class."""
-    return type_name(network).partition(" ")[2]
+    """The name of its class, inside of what prepares its rows."""
+    return type_name(dict(network.named_children()).get("net", network)).partition(" ")[2]
 
 
 def check_no_larger(init: str, student: TransformerParts, teacher: TransformerParts, *names: str) -> None:

@@ -17,7 +17,6 @@ from kdx.methods.init._carry import (
     check_no_larger,
     check_positions,
     check_vocabulary,
-    network_kind,
 )
 from kdx.methods.init._selection import selected, uniform_indices
 from kdx.models.parts import LabelledTensor, TransformerParts, transformer_parts
@@ -124,9 +123,8 @@ def _pairs_by_name(student: nn.Module, teacher: nn.Module) -> list[tuple[Tensor,
             "teacher"
         )
         raise UserError(
-            "init=select takes a smaller network out of a larger one of the same form "
-            f"({network_kind(teacher)} -> {network_kind(student)}), and {why}: choose two of one family, the "
-            "teacher wider and at least as deep, or init=fresh"
+            f"init=select takes a smaller network out of a larger one of the same form, and {why}: choose "
+            "two of one family, the teacher wider and at least as deep, or init=fresh"
         )
     return [(value, other[name]) for name, value in own.items()]
 
