@@ -101,6 +101,7 @@ MANY_ARGUMENTS = {
     "kdx.training.settings.Training.__init__",
     "kdx.methods.losses.noisy_student.NoisyStudent.__init__",
     "kdx.methods.losses.slam.SLaM.__init__",
+    "kdx.models.encoder.encoder_small",
     "kdx.data.datasets.folder.Folder.__init__",
     "kdx.data.datasets.text.Text.__init__",
     "kdx.data.datasets.huggingface.HuggingFaceTexts.__init__",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,11 @@ class TextAdapter(Adapter):
         return {"vocabulary": self.vocabulary}
 
     def wrap(self, made: nn.Module, shape: Any) -> nn.Module:
-        """The network itself. It keeps by which vocabulary it reads, and takes no weights of another."""
+        """The network itself. It keeps by which vocabulary it reads, and takes no weights of another. Raises
+        UserError where it has one of its own, and these rows are made by another.
+        """
+        if isinstance(made, OwnTokens) and self.tokenizer is not None:
+            made.check_tokens(self.tokenizer)
         digest = torch.tensor(self._known_by(), dtype=torch.uint8)
         made.register_buffer("vocabulary_digest", digest)
         made.register_load_state_dict_pre_hook(functools.partial(_same_vocabulary, digest.clone()))
@@ -65,6 +70,16 @@ class TextAdapter(Adapter):
         if self.tokenizer is None:
             return [0] * _KNOWN_BY
         return list(hashlib.sha256(self.tokenizer.encode()).digest()[:_KNOWN_BY])
+
+
+class OwnTokens(ABC):
+    """What a network that reads by a vocabulary of its own says of that."""
+
+    @abstractmethod
+    def check_tokens(self, tokenizer: str) -> None:
+        """Raises UserError where rows that are made by it are not for this network. tokenizer: the text of a
+        tokenizer.json.
+        """
 
 
 @functools.lru_cache(maxsize=4)
