@@ -34,6 +34,7 @@ ONLY = {
     "kdx.methods.weights": METHODS,
     "kdx.methods.features": METHODS,
     "kdx.methods.select": {"kdx.core", *CONTRACTS},
+    "kdx.methods.init": {"kdx.core", "kdx.models.parts", "kdx.models.vectors"},
     "kdx.methods": METHODS | {"kdx.methods.teachers"},
     "kdx.report": {"kdx.core", "kdx.tasks", "kdx.store", "kdx.report"},
 }

@@ -18,11 +18,12 @@ from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.core.model_folder import model_folder
 from kdx.models import build_for, pretrained
-from kdx.models.encoder import EncoderSizes, Sentences, TextEncoder, encoder_in, encoder_small, sentences_in
+from kdx.models.encoder import EncoderSizes, Sentences, TextEncoder, encoder_in, encoder_small
 from kdx.models.encoder_files import ENCODER_FILES, build_encoder, describe_encoder, load_encoder
 from kdx.models.estimator import check_kept
 from kdx.models.pretrained_encoder import FrozenEncoder, TunedEncoder
 from kdx.models.text import TextAdapter
+from kdx.models.vectors import vectors_in
 from kdx.store.component import Component
 from kdx.tasks.classification import Classification
 
@@ -102,7 +103,7 @@ def test_padding_changes_nothing_and_order_does():
     short, long = net(torch.tensor([[4, 5, 0]])), net(torch.tensor([[4, 5, 0, 0, 0, 0]]))
     torch.testing.assert_close(short, long)
     assert not torch.allclose(short, net(torch.tensor([[5, 4, 0]])))
-    assert encoder_in(net) is sentences_in(net).encoder
+    assert encoder_in(net) is vectors_in(net).encoder
 
 
 @pytest.mark.parametrize(

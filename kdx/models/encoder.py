@@ -16,6 +16,7 @@ from kdx.core.errors import UserError
 from kdx.models import reads
 from kdx.models.layers import DropPath, check_rates, check_whole, rising
 from kdx.models.text import PADDING, TEXTS_READ
+from kdx.models.vectors import MakesVectors
 
 POOLINGS = ("mean", "first")
 ENDS = 2
@@ -122,7 +123,7 @@ class TextEncoder(nn.Module):
         return F.pad(x * there[:, :, None], (0, 0, 0, whole - kept))
 
 
-class Sentences(nn.Module):
+class Sentences(MakesVectors):
     """One vector for each text: of an encoder's hidden states the mean over tokens and ends, or the first.
 
     normalise: whether it has length 1.
@@ -159,11 +160,6 @@ class TextClassifier(nn.Module):
 def encoder_in(network: nn.Module) -> TextEncoder | None:
     """The first encoder in a network; None: it has none."""
     return next((part for part in network.modules() if isinstance(part, TextEncoder)), None)
-
-
-def sentences_in(network: nn.Module) -> Sentences | None:
-    """What makes one vector of a text in a network; None: it has no such part."""
-    return next((part for part in network.modules() if isinstance(part, Sentences)), None)
 
 
 def check_positions(name: str, length: int, positions: int, instead: str) -> None:
