@@ -39,7 +39,7 @@ class Static(Initialiser):
         if rows is not None and rows < table.num_embeddings:
             raise UserError(
                 f"init=static gives each of the student's {table.num_embeddings:,} tokens the teacher's "
-                f"vector, and the teacher knows {rows:,}: both must read by one vocabulary, dataset.tokenizer="
+                f"vector, and the teacher knows {rows:,}: give both one vocabulary, dataset.tokenizer="
             )
         mine = _digest_of(student)
         if mine is not None and others is not None and not torch.equal(mine, others):
