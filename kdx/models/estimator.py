@@ -32,7 +32,7 @@ class Estimator(Finished, ABC):
 
     layered: ClassVar[bool] = False
     """Whether it is a network inside, with hidden layers for terms that read such."""
-    chosen_by_accuracy: ClassVar[bool] = False
+    chosen_on_validation: ClassVar[bool] = False
     """Whether `settle` chooses it by how often it is right, which leaves it unsure: then its answers get a
     temperature by default (`pseudo_label.temperature`). Read from the class's file where torch is
     not wanted."""

@@ -136,7 +136,7 @@ class FrozenEncoder(FolderEncoder, Estimator):
     the highest accuracy there, of several the one with the least log loss.
     """
 
-    chosen_by_accuracy: ClassVar[bool] = True
+    chosen_on_validation: ClassVar[bool] = True
     layered: ClassVar[bool] = True
 
     def __init__(
