@@ -35,7 +35,7 @@ ONLY = {
     "kdx.methods.weights": METHODS,
     "kdx.methods.features": METHODS,
     "kdx.methods.select": {"kdx.core", *CONTRACTS},
-    "kdx.methods.init": {"kdx.core", "kdx.models.parts", *BEGINNINGS},
+    "kdx.methods.init": {"kdx.core", "kdx.models.parts", "kdx.models.vectors", *BEGINNINGS},
     "kdx.methods": METHODS | {"kdx.methods.teachers"},
     "kdx.report": {"kdx.core", "kdx.tasks", "kdx.store", "kdx.report"},
 }
@@ -103,6 +103,7 @@ MANY_ARGUMENTS = {
     "kdx.training.settings.Training.__init__",
     "kdx.methods.losses.noisy_student.NoisyStudent.__init__",
     "kdx.methods.losses.slam.SLaM.__init__",
+    "kdx.models.encoder.encoder_small",
     "kdx.data.datasets.folder.Folder.__init__",
     "kdx.data.datasets.text.Text.__init__",
     "kdx.data.datasets.huggingface.HuggingFaceTexts.__init__",

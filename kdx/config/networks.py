@@ -278,7 +278,8 @@ def check_losses(
         if loss and (described or fits_stand_in(loss)):
             with trying(errors, own=loss.target):
                 live = [Frozen(network) for network in taught] if reads_networks(loss) else []
-                if live and any(map(estimator_in, taught)):
+                fitted = [found for network in taught if (found := estimator_in(network))]
+                if live and not all(found.layered for found in fitted):
                     raise UserError(
                         f"loss.features={loss.spec['features']['_target_'].split('.')[-2]} reads hidden "
                         "layers of the teacher, and one that is fitted at once has none: choose a network, "

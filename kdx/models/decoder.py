@@ -32,6 +32,12 @@ class DecoderNetwork(WithParts):
 
     def __init__(self, shape: DecoderShape, *, dropout: float, stochastic_depth: float, checkpointing: bool):
         super().__init__()
+        self.build(shape, dropout=dropout, stochastic_depth=stochastic_depth, checkpointing=checkpointing)
+
+    def build(
+        self, shape: DecoderShape, *, dropout: float, stochastic_depth: float, checkpointing: bool
+    ) -> None:
+        """Makes its layers, with fresh weights."""
         self.shape, self.checkpointing = shape, checkpointing
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         self.positions = None if shape.llama else nn.Embedding(shape.positions, shape.width)

@@ -125,7 +125,7 @@ def _digest(network: nn.Module) -> Tensor | None:
     return None
 
 
-def check_positions(init: str, student: TransformerParts, teacher: TransformerParts) -> None:
+def check_no_longer(init: str, student: TransformerParts, teacher: TransformerParts) -> None:
     own, other = (parts.whole.get("positions") for parts in (student, teacher))
     if own is None or other is None:
         return

@@ -15,7 +15,7 @@ from kdx.methods.init._carry import (
     check_depth,
     check_family,
     check_no_larger,
-    check_positions,
+    check_no_longer,
     check_vocabulary,
 )
 
@@ -59,7 +59,7 @@ class Guide(Initialiser):
         check_depth("guide", own, other, len(own.blocks) if self.blocks == "all" else 1)
         check_vocabulary("guide", student, teacher, own, other)
         if self.positions:
-            check_positions("guide", own, other)
+            check_no_longer("guide", own, other)
 
     def __call__(self, student: nn.Module, beginning: Beginning) -> Sequence[str]:
         own, other = both_parts("guide", student, beginning.teacher)

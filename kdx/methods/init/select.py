@@ -15,7 +15,7 @@ from kdx.methods.init._carry import (
     check_depth,
     check_family,
     check_no_larger,
-    check_positions,
+    check_no_longer,
     check_vocabulary,
 )
 from kdx.methods.init._selection import selected, uniform_indices
@@ -54,7 +54,7 @@ class Select(Initialiser):
             check_depth("select", own, other, len(own.blocks))
         if own.tokens:
             check_vocabulary("select", student, teacher, own, other)
-            check_positions("select", own, other)
+            check_no_longer("select", own, other)
         elif self.parts == "guide":
             raise _no_decoders()
         else:

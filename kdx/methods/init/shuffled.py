@@ -15,7 +15,7 @@ from kdx.methods.init._carry import (
     carry,
     check_family,
     check_no_larger,
-    check_positions,
+    check_no_longer,
     check_vocabulary,
 )
 
@@ -34,7 +34,7 @@ class Shuffled(Initialiser):
         check_no_larger("shuffled", own, other, "width", "heads", "head_width", "hidden")
         check_vocabulary("shuffled", student, teacher, own, other)
         if self.positions:
-            check_positions("shuffled", own, other)
+            check_no_longer("shuffled", own, other)
 
     def __call__(self, student: nn.Module, beginning: Beginning) -> Sequence[str]:
         own, other = both_parts("shuffled", student, beginning.teacher)

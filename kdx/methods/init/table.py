@@ -13,7 +13,7 @@ from kdx.methods.init._carry import (
     both_parts,
     carry,
     check_no_larger,
-    check_positions,
+    check_no_longer,
     check_vocabulary,
 )
 
@@ -32,7 +32,7 @@ class TableOnly(Initialiser):
         check_no_larger("table", own, other, "width")
         check_vocabulary("table", student, teacher, own, other)
         if self.positions:
-            check_positions("table", own, other)
+            check_no_longer("table", own, other)
 
     def __call__(self, student: nn.Module, beginning: Beginning) -> Sequence[str]:
         own, other = both_parts("table", student, beginning.teacher)
