@@ -22,6 +22,8 @@ from kdx.models.save_pretrained import (
     write_pretrained,
 )
 from kdx.models.tokens import TokenAdapter, byte_tokenizer, open_tokenizer, token_bytes
+from kdx.runs.export import formats
+from kdx.runs.export.use import use_of
 
 GIVEN = {
     "shape": (16,),
@@ -158,6 +160,33 @@ def test_a_network_of_transformers_own_making(kind, tmp_path):
     (tmp_path / "tokenizer.json").write_text(byte_tokenizer())
     with torch.no_grad():
         torch.testing.assert_close(opened(tmp_path)(tokens()), theirs(tokens()).logits, rtol=0, atol=1e-5)
+
+
+def test_an_export_is_read_back_from_what_was_written(tmp_path):
+    network = TokenAdapter(vocabulary=256, tokenizer="bytes").wrap(made("llama"), (16,))
+    (tmp_path / "tokenizer.json").write_text(byte_tokenizer())
+    asked = formats.Exported(network, tmp_path, "student", tokens(), ())
+    file, answer = formats.FORMATS["save_pretrained"](asked)
+    assert file == "model.safetensors" and (tmp_path / "tokenizer_config.json").is_file()
+    with torch.no_grad():
+        torch.testing.assert_close(answer(tokens()), network(tokens()), rtol=0, atol=1e-6)
+    card = {"input": {"inputs": {"": {"shape": [16], "dtype": "int32"}}}, "output": {"answers": [16, 256]}}
+    shown = use_of(card, "save_pretrained")
+    assert "AutoModelForCausalLM.from_pretrained" in shown and len(shown.splitlines()) <= 10
+    with pytest.raises(
+        UserError, match="writes language models of GPT-2's and Llama's form, and this network"
+    ):
+        formats.FORMATS["save_pretrained"](formats.Exported(torch.nn.Linear(2, 2), tmp_path, "a", None, ()))
+
+
+@pytest.mark.slow
+def test_the_code_of_the_card_runs(tmp_path):
+    pytest.importorskip("transformers")
+    write_pretrained(made("gpt"), tmp_path, byte_tokenizer())
+    card = {"input": {"inputs": {"": {"shape": [16], "dtype": "int32"}}}, "output": {"answers": [16, 256]}}
+    names = {}
+    exec(use_of(card, "save_pretrained").replace("FOLDER", str(tmp_path)), names)
+    assert names["answers"].shape == (2, 16, 256)
 
 
 # A teacher from a folder

@@ -22,6 +22,7 @@ from kdx.models.save_pretrained import (
     CAUSAL_CONFIG,
     CAUSAL_TOKENIZER,
     CAUSAL_WEIGHTS,
+    read_config,
     read_shape,
     read_weights_of,
 )
@@ -68,7 +69,7 @@ class CausalLM(DecoderNetwork, OwnTokens):
             if pretrained.wanted():
                 raise
             return  # a state that says what it is of is loaded next
-        made = read_shape(_config(folder / CAUSAL_CONFIG), f"'{folder / CAUSAL_CONFIG}'")
+        made = read_shape(read_config(folder / CAUSAL_CONFIG), f"'{folder / CAUSAL_CONFIG}'")
         self._tokens = _tokens_of(folder)
         _check_rows(path, made, len(self._tokens), vocabulary, shape[0])
         self._build_described(made)
@@ -107,14 +108,6 @@ class CausalLM(DecoderNetwork, OwnTokens):
                 f"and {_quoted(self._tokens.get(number))} to the teacher; set dataset.tokenizer to the "
                 "teacher's tokenizer.json, or train a teacher on this data set's tokens"
             )
-
-
-def _config(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{file}' is no JSON: {error}") from None
-    return found if isinstance(found, dict) else {}
 
 
 def _tokens_of(folder: Path) -> dict[int, bytes]:

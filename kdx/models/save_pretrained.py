@@ -53,6 +53,24 @@ _PLAIN = {
 """Settings that must be these, or absent, as no other is built here."""
 
 
+def open_decoder(folder: Path) -> DecoderNetwork:
+    """The network of a folder, with its weights. Raises UserError where it holds none that is built here."""
+    file = folder / CAUSAL_CONFIG
+    made = read_shape(read_config(file), f"'{file}'")
+    network = DecoderNetwork(made, dropout=0.0, stochastic_depth=0.0, checkpointing=False)
+    network.load_state_dict(read_weights_of(made, folder))
+    return network
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """What a config.json holds."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{file}' is no JSON: {error}") from None
+    return found if isinstance(found, dict) else {}
+
+
 # To transformers
 
 

@@ -128,13 +128,13 @@ def guard_vocabulary(network: nn.Module, tokenizer: str | None) -> nn.Module:
     has a vocabulary of its own, and that is another."""
     if isinstance(network, OwnTokens) and tokenizer is not None:
         network.check_tokens(tokenizer)
-    digest = digest_of(tokenizer)
+    digest = digest_of_vocabulary(tokenizer)
     network.register_buffer("vocabulary_digest", digest)
     network.register_load_state_dict_pre_hook(functools.partial(_same_vocabulary, digest.clone()))
     return network
 
 
-def digest_of(tokenizer: str | None) -> Tensor:
+def digest_of_vocabulary(tokenizer: str | None) -> Tensor:
     """(8,) uint8, by which a vocabulary is known; zeros where it is not known."""
     found = bytes(_KNOWN_BY) if tokenizer is None else hashlib.sha256(tokenizer.encode()).digest()
     return torch.tensor(list(found[:_KNOWN_BY]), dtype=torch.uint8)
