@@ -85,6 +85,11 @@ def wrong_given(experiment: Experiment, config: Mapping[str, Any], recipe: Recip
             "pseudo_label.passes asks a network several times, with dropout, and teacher=answers has none: "
             f"leave it out, or choose another loss than {config['choices'].get('loss')}"
         )
+    if asked and asked["temperature"] not in ("auto", 1):
+        yield (
+            "pseudo_label.temperature changes what a network answers, and teacher=answers has none: divide "
+            "the logits in the file yourself, or leave it out"
+        )
     if isinstance(experiment.rounds, int) and experiment.rounds > 1:
         yield (
             f"rounds={experiment.rounds} ask the student of each round for the answers of the next, and a "

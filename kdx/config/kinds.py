@@ -11,7 +11,7 @@ from kdx.config.options import options_of, target_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.core.errors import WrongPart, rows_called
+from kdx.core.errors import UserError, WrongPart, rows_called
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import leaves
 from kdx.core.types import lacks_answer
@@ -82,6 +82,7 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
             Fitness("dataset.class_weights=balanced", Categorical, "leave it out").check(task)
         if experiment.pseudo_label and experiment.pseudo_label["passes"]:
             Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
+        check_temperature(experiment, about, task)
     for name, described in order.metrics.items():
         with trying(errors, f"metrics.{name}: ", own=described.target):
             check_metric(build_metric(name, described), name, task_of(about))
@@ -115,6 +116,19 @@ def check_target(node: str, training: Component | None, task: Task) -> None:
 def task_of(about: Description) -> Task:
     """Raises UserError where what a data set names is no task, or one whose code the keys would not know."""
     return build_task({"task": about.task})
+
+
+def check_temperature(experiment: Experiment, about: Description, task: Task) -> None:
+    """Whether the answers can have the temperature that is asked for."""
+    asked = experiment.pseudo_label["temperature"] if experiment.pseudo_label else 1
+    if asked in ("auto", 1):
+        return
+    task.tempered(task.made_up(TRIED_ROWS), 1.0)
+    if asked == "fitted" and about.validation is None and experiment.sizes["validation"] is None:
+        raise UserError(
+            "pseudo_label.temperature=fitted goes by the validation split, and this run has none: set "
+            "dataset.validation=0.1, say, or give a number"
+        )
 
 
 def check_code(experiment: Experiment, about: Description) -> None:

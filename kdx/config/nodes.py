@@ -102,6 +102,13 @@ def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
     )
     checks.integer("pseudo_label.limit", node["limit"], low=0)
     checks.integer("pseudo_label.passes", node["passes"], low=0, high=10_000)
+    if node["temperature"] not in ("auto", "fitted"):
+        checks.number("pseudo_label.temperature", node["temperature"], low=0, open_low=True)
+    if node["passes"] and node["temperature"] not in ("auto", 1):
+        checks.refuse(
+            "pseudo_label.passes look at the answers as they are, and pseudo_label.temperature changes them: "
+            "leave one of the two out"
+        )
     if node["passes"] == 1:
         checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
     if node["views"] is not None:

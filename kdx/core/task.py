@@ -175,6 +175,15 @@ class Task(ABC):
         """The truth of rows that were mixed of two, share (B,) of the first."""
         raise UserError(f"rows whose answer is {self.words} cannot be mixed: leave mixup out")
 
+    def tempered(self, answers: Answers, temperature: float) -> Answers:
+        """The answers of a teacher that is as much surer, or less sure: temperature 1 changes nothing, one
+        below 1 makes it surer. Refused where answers have no such thing.
+        """
+        raise UserError(
+            f"pseudo_label.temperature makes answers surer or less sure, and an answer here is {self.words}: "
+            "leave it out"
+        )
+
     def mean(self, several: Sequence[Answers]) -> Answers:
         """The answers of an ensemble."""
         named = [leaves(answers) for answers in several]

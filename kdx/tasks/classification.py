@@ -60,6 +60,10 @@ class Classification(Categorical):
         own, partner = (F.one_hot(_one(y), len(self.classes)).to(torch.float32) for y in (truth, other))
         return own * share[:, None] + partner * (1 - share)[:, None]
 
+    def tempered(self, answers: Answers, temperature: float) -> Tensor:
+        """Logits over the temperature (Guo et al. 2017, arXiv 1706.04599)."""
+        return _one(answers) / temperature
+
     def mean(self, several: Sequence[Answers]) -> Tensor:
         """The logarithm of the mean of the probabilities."""
         return torch.stack([_one(answers).softmax(1) for answers in several]).mean(0).clamp_min(1e-30).log()

@@ -11,7 +11,7 @@ from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.steps import precise
 from kdx.pipeline.scores import answer_bytes
-from kdx.pipeline.stages import LABEL
+from kdx.pipeline.stages import LABEL, PRETRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -120,7 +120,22 @@ def ask_teacher(
         rows=which.rows,
         passes=experiment.pseudo_label["passes"],
         looked_at=which.looked_at,
+        **_temperature(experiment, data, teachers),
     )
+
+
+def _temperature(experiment: Experiment, data: Artifact, teachers: Sequence[Artifact]) -> dict[str, Any]:
+    """The input of the labelling stage that says what temperature the answers get; none where they stay as
+    they are. auto: fitted where validation chose the teacher by how often it is right, which leaves it
+    unsure, and its answers stay as they are elsewhere, and in later rounds, where the student answers.
+    """
+    asked = experiment.pseudo_label["temperature"]
+    if asked == "auto":
+        first = all(teacher.stage == PRETRAIN.name for teacher in teachers)
+        chosen = any(declared(of.model.target, "chosen_on_validation", False) for of in experiment.teachers)
+        known = data.json("data.json")["counts"]["validation"] > 0
+        asked = "fitted" if first and chosen and known else 1
+    return {} if asked == 1 else {"temperature": asked}
 
 
 def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:

@@ -37,6 +37,7 @@ from kdx.pipeline.stages.asked import MIXUP, places_of, some_rows, split_of, to_
 from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.left import answered, open_answers, view_digest
 from kdx.pipeline.stages.spread import BATCH, Passes, write_spread
+from kdx.pipeline.stages.tempering import temper
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.work import Work
@@ -60,12 +61,14 @@ def run(
     pool: bool,
     rows: Artifact | None = None,
     passes: int = 0,
+    temperature: float | str = 1,
     looked_at: Mapping[str, int] | None = None,
 ) -> None:
     """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one
     view, the clean row. pool: whether anything of the pool is answered. rows: only these rows of it. passes:
     of Monte-Carlo dropout over the clean ones of those rows, whose spread is kept as extras. looked_at: split
     -> how many rows its training looks at, where that ends before its first pass: no other one is answered.
+    temperature: of all answers, or "fitted" (kdx.pipeline.stages.tempering); answers.json then has it.
 
     Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays; answers.json. Slot v of a
     row answers exactly the inputs of view `first` + v, which are a pure function of (seed, split, row,
@@ -86,6 +89,10 @@ def run(
             "no seed sets them apart",
             "warning",
         )
+    found_temperature: dict[str, float] = {}
+    if temperature != 1:
+        teacher, found = temper(work, runtime, data, task, teacher, temperature, precision)
+        found_temperature = {"temperature": found}
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
     wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
@@ -118,6 +125,7 @@ def run(
             "teachers": [t.key for t in teachers],
             "teacher_size": size.most_parameters(networks),
             "validation_score": score_of_validation(work.path, data, task),
+            **found_temperature,
         },
     )
 
