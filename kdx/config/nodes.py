@@ -4,6 +4,7 @@ UserError.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from kdx.pipeline.controls import CONTROLS
 from kdx.pipeline.controls.control import ControlTraining, StudentAlone, build_control
 from kdx.pipeline.recipes.experiment import Checkpoint
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.resolve import importable, own_error
 from kdx.store.source import Source
 from kdx.training.length import SIZES, STAGES, length
@@ -54,8 +56,28 @@ def read_training(node: str, config: Mapping[str, Any]) -> Component:
                 component(f"augment.{name}", step)
             for message in messages:
                 checks.refuse(message)
-        spec[key] = [[name, step] for name, step in spec[key] if isinstance(step, Mapping)]
+        spec[key] = [
+            [name, _with_content(name, step)] for name, step in spec[key] if isinstance(step, Mapping)
+        ]
     return Component({"_target_": "kdx.training.settings.Training", **spec})
+
+
+def _with_content(name: str, step: Mapping[str, Any]) -> dict[str, Any]:
+    """A step's spec; of one that reads a file with what that holds, by which its views are known."""
+    found = dict(step)
+    try:
+        keys = declared(found["_target_"], "paths", ())
+    except (UserError, KeyError):
+        return found  # reported where it is built
+    for key in keys:
+        path = found.get(key)
+        if isinstance(path, str) and path:
+            file = Path(os.path.expanduser(path))
+            if not file.is_file():
+                checks.refuse(f"augment.{name}.{key} '{path}' is no file: name one that is there")
+                return found
+            found["content"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
 
 
 def read_augmentation(asked: Any, node: str) -> dict[str, Any]:
