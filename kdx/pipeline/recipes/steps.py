@@ -17,6 +17,7 @@ from kdx.pipeline.scores import score_of
 from kdx.pipeline.stages import DECODE, GATE, GIVEN, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 
@@ -168,6 +169,18 @@ def student_inputs(store: Store, data: Artifact, experiment: Experiment) -> dict
     }
 
 
+def beginning(
+    experiment: Experiment, teachers: Sequence[Artifact], before: Artifact | None = None
+) -> dict[str, Any]:
+    """The inputs of a student's training that say what its weights begin with. teachers: of the first round;
+    before: the student of the round before, None: there is none.
+    """
+    if not experiment.init:
+        return {"init": None}
+    made = before if declared(experiment.init.target, "of") == "round" else teachers[0]
+    return {"init": made, "initialiser": experiment.init} if made else {"init": None}
+
+
 def class_order_warnings(
     role: str, checkpoint: Checkpoint, classes: Sequence[Any], trained: bool
 ) -> tuple[str, str] | None:
@@ -232,7 +245,7 @@ def gate(
     """
     mode, old = experiment.pseudo_label["gate"], experiment.pseudo_label["near_chance"]
     best: dict[str, Any] = {"which": "best"} if experiment.headline == "best" else {}
-    how = _how_it_learns(experiment.teachers)
+    how = "given" if experiment.given else _how_it_learns(experiment.teachers)
     learns: dict[str, Any] = {} if how == "steps" else {"learns": how}
     found = store.run(
         GATE,
@@ -258,7 +271,10 @@ def gate(
 
 
 def _how_it_learns(teachers: Sequence[TeacherSetup]) -> str:
-    """ "steps" where any of them is trained by steps, else "fitted" where any is, else "taken"."""
+    """ "steps" where any of them is trained by steps, else "fitted" where any is, else "taken", or "finished"
+    where all are finished networks in files."""
     if any(teacher.training is not None and not teacher.fitted for teacher in teachers):
         return "steps"
-    return "fitted" if any(teacher.fitted for teacher in teachers) else "taken"
+    if any(teacher.fitted and not teacher.finished for teacher in teachers):
+        return "fitted"
+    return "finished" if teachers and all(teacher.finished for teacher in teachers) else "taken"

@@ -92,8 +92,8 @@ def run(
         )
     found_temperature: dict[str, float] = {}
     if temperature != 1:
-        teacher, found = temper(work, runtime, data, task, teacher, temperature, precision)
-        found_temperature = {"temperature": found}
+        teacher, fitted = temper(work, runtime, data, task, teacher, temperature, precision)
+        found_temperature = {"temperature": fitted}
     steps = [(name, c.build()) for name, c in augment]
     for text in meet_rows(steps, data, runtime):
         work.note(text)
