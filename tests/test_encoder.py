@@ -425,7 +425,7 @@ def test_an_encoder_is_trained_on(folder, colours, tmp_path, monkeypatch):
     words += ["student=encoder_small", "student.width=16", "student.inner=32", "student_train.steps=20"]
     assert main(["train", *words_for(colours, folder, *words, "hydra.run.dir=run")]) == 0
     run = json.loads(Path("run/run.json").read_text())
-    assert run["results"]["teacher"]["last"]["test"]["accuracy"] > 0.9
+    assert run["results"]["teacher"]["last"]["test"]["accuracy"] > 0.8
     assert main(["export", "run", "to=exported"]) == 0
 
 

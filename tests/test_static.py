@@ -1,12 +1,19 @@
 """init=static: each token forwarded alone, principal components, frequencies; and what it refuses."""
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 import torch
 from encoders import tiny_encoder
+from safetensors.torch import load_file
 from torch import nn
 
+from kdx.cli import main
+from kdx.config import compose
+from kdx.config.validate import inspect
+from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.core.types import Beginning, Split
 from kdx.methods.init.static import Static, principal_components, token_counts
@@ -102,3 +109,57 @@ def test_what_does_not_go_together_is_refused(teacher):
         made.check(student, teacher)
     with pytest.raises(UserError, match="init.a must be"):
         Static(a=0)
+
+
+# runs
+
+
+@pytest.fixture
+def words(tmp_path, monkeypatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    colours, things = WORDS.split()[:5], WORDS.split()[5:]
+    lines = [f"{colours[n % 5]} {things[n // 5 % 5]},{'ab'[n % 2]}" for n in range(80)]
+    Path("own.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    asked = ["dataset=text", "dataset.root=own.csv", "dataset.length=6", "dataset.labelled=20", "device=cpu"]
+    asked += ["device.threads=1", "student=static", "student.width=4", "student_train.steps=1"]
+    return [*asked, "init=static"]
+
+
+def test_a_run_begins_with_the_table_and_its_baseline_does_not(words, tmp_path):
+    folder = tiny_encoder(tmp_path / "tiny", WORDS)
+    own = [
+        "teacher=encoder",
+        f"teacher.path={folder}",
+        "student_train.lr=1e-12",
+        "student_train.weight_decay=0",
+    ]
+    assert main(["train", *words, *own, "hydra.run.dir=run"]) == 0
+    run = json.loads(Path("run/run.json").read_text())
+    keys = {stage["name"]: stage["key"] for stage in run["stages"]}
+    tables = {}
+    for name in ("student-train", "baseline-train"):
+        (file,) = Path("outputs/store").glob(f"*/{keys[name]}/last.safetensors")
+        tables[name] = load_file(file)["embedding.weight"]
+    found = FrozenEncoder(shape=(6,), outputs=2, vocabulary=14, path=str(folder), c=1.0).eval()
+    components, _ = principal_components(
+        torch.cat([found.sentences(torch.tensor([[token]])) for token in range(1, 14)]).detach().double(), 4
+    )
+    ratio = tables["student-train"][1:] / components
+    assert ratio.std(1).max() < 1e-3 and ratio.max() <= 1.001  # each row its own a / (a + frequency)
+    assert tables["baseline-train"].abs().max() <= 0.2501  # uniform in 1 / width
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["teacher=bag"], "is none: choose teacher=minilm"),
+        (["teacher=tfidf"], "teacher=tfidf is fitted at once, no network"),
+        (["init.a=0"], "init.a must be"),
+    ],
+)
+def test_a_run_that_cannot_begin_so_is_refused_before_work(words, more, says):
+    try:
+        found = inspect(wire(compose.check_words([*words, *more])))
+    except UserError as error:
+        found = [str(error)]
+    assert any(says in text for text in found), found

@@ -29,6 +29,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.digest import modules_read
 from kdx.store.resolve import module_of
+from kdx.training.settings import Training
 
 TRIED_ROWS = 2
 """Examples of each stream that are pushed through the networks and the loss."""
@@ -56,6 +57,8 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
     for node, training in trainings_of(experiment):
         with trying([]):  # what is wrong with the settings themselves is reported elsewhere
             steps = training.build() if training else None
+            if steps:
+                check_order(node, steps, errors)
             several = {"augment": steps.augment, "strong_augment": steps.strong_augment} if steps else {}
             for key, name, step in ((key, *named) for key, found in several.items() for named in found):
                 if not isinstance(step, Step | Mixer):
@@ -116,6 +119,21 @@ def check_target(node: str, training: Component | None, task: Task) -> None:
 def task_of(about: Description) -> Task:
     """Raises UserError where what a data set names is no task, or one whose code the keys would not know."""
     return build_task({"task": about.task})
+
+
+def check_order(node: str, steps: Training, errors: list[str]) -> None:
+    """Whether steps that know rows by what is stored of them come first."""
+    for key, found in (
+        ("augment", steps.augment),
+        ("strong_augment", [*steps.augment, *steps.strong_augment]),
+    ):
+        late = [name for name, step in found[1:] if isinstance(step, Step) and step.reads_stored]
+        if late:
+            errors.append(
+                f"{node}.{key}: {late[0]} knows rows by what they hold before anything is done to them: "
+                "name it first"
+            )
+            return
 
 
 def check_temperature(experiment: Experiment, about: Description, task: Task) -> None:

@@ -4,8 +4,10 @@ UserError.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kdx.config.described import component
@@ -14,6 +16,7 @@ from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.pipeline.recipes.experiment import Checkpoint
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.resolve import importable
 from kdx.store.source import Source
 from kdx.training.length import SIZES, STAGES, length
@@ -49,8 +52,28 @@ def read_training(node: str, config: Mapping[str, Any]) -> Component:
                 component(f"augment.{name}", step)
             for message in messages:
                 checks.refuse(message)
-        spec[key] = [[name, step] for name, step in spec[key] if isinstance(step, Mapping)]
+        spec[key] = [
+            [name, _with_content(name, step)] for name, step in spec[key] if isinstance(step, Mapping)
+        ]
     return Component({"_target_": "kdx.training.settings.Training", **spec})
+
+
+def _with_content(name: str, step: Mapping[str, Any]) -> dict[str, Any]:
+    """A step's spec; of one that reads a file with what that holds, by which its views are known."""
+    found = dict(step)
+    try:
+        keys = declared(found["_target_"], "paths", ())
+    except (UserError, KeyError):
+        return found  # reported where it is built
+    for key in keys:
+        path = found.get(key)
+        if isinstance(path, str) and path:
+            file = Path(os.path.expanduser(path))
+            if not file.is_file():
+                checks.refuse(f"augment.{name}.{key} '{path}' is no file: name one that is there")
+                return found
+            found["content"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
 
 
 def read_select(config: Mapping[str, Any]) -> Component | None:

@@ -25,6 +25,7 @@ from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.models import size
+from kdx.pipeline.stages.acquaint import meet_rows
 from kdx.pipeline.stages.answers import (
     SAMPLE,
     digest_of_views,
@@ -91,9 +92,12 @@ def run(
         )
     found_temperature: dict[str, float] = {}
     if temperature != 1:
-        teacher, found = temper(work, runtime, data, task, teacher, temperature, precision)
-        found_temperature = {"temperature": found}
-    maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
+        teacher, fitted = temper(work, runtime, data, task, teacher, temperature, precision)
+        found_temperature = {"temperature": fitted}
+    steps = [(name, c.build()) for name, c in augment]
+    for text in meet_rows(steps, data, runtime):
+        work.note(text)
+    maker = Views(Chain(steps), seed)
     wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
     some = {

@@ -18,6 +18,7 @@ from kdx.core.types import Objective, Parts
 from kdx.data.streams import BatchLoader, Stream
 from kdx.models.estimator import ONLY_TEACHERS, is_estimator
 from kdx.models.fitting import WeightsNote
+from kdx.pipeline.stages.acquaint import meet_rows
 from kdx.pipeline.stages.arrays import build_task, dear_to_read
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import about_model
@@ -136,6 +137,7 @@ def node_of(stage: str) -> str:
 def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     """Builds all that one training needs."""
     settings: Training = inputs.training.build()
+    meet_rows([*settings.augment, *settings.strong_augment], inputs.data, runtime)
     task = build_task(inputs.data.json("data.json"))
     method = inputs.loss.resolve()
     Fitness(method.__name__, method.needs_task, "choose another loss").check(task)

@@ -19,6 +19,7 @@ from kdx.data.views.chain import Chain, Views
 from kdx.models import size
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import SECONDS, SLOW, Bench, enough
+from kdx.pipeline.stages.acquaint import meet_rows
 from kdx.pipeline.stages.answers import digest_of_views, places_file
 from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.asked import MIXUP, split_of
@@ -41,7 +42,9 @@ def label(
     start = time.perf_counter()
     about = inputs["data"].json("data.json")
     task, teacher = bench.task(step), bench.teacher(step)
-    maker = Views(Chain([(name, c.build()) for name, c in inputs["augment"]]), inputs["seed"])
+    steps = [(name, c.build()) for name, c in inputs["augment"]]
+    meet_rows(steps, inputs["data"], bench.runtime)
+    maker = Views(Chain(steps), inputs["seed"])
     # the largest gives the pace
     wanted = dict(sorted(answers.items(), key=lambda item: item[1][0] * item[1][1]))
     splits = {name: need_split(inputs["data"], split_of(name), bench.runtime) for name in wanted}
