@@ -11,7 +11,7 @@ from kdx.config.options import options_of, target_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.core.errors import WrongPart, rows_called
+from kdx.core.errors import UserError, WrongPart, rows_called
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import leaves
 from kdx.core.types import lacks_answer
@@ -82,6 +82,7 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
             Fitness("dataset.class_weights=balanced", Categorical, "leave it out").check(task)
         if experiment.pseudo_label and experiment.pseudo_label["passes"]:
             Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
+        check_format(experiment, task)
     for name, described in order.metrics.items():
         with trying(errors, f"metrics.{name}: ", own=described.target):
             check_metric(build_metric(name, described), name, task_of(about))
@@ -109,6 +110,34 @@ def check_target(node: str, training: Component | None, task: Task) -> None:
             low=low,
             high=math.inf if metric.high is None else metric.high,
             open_low=metric.more and low > -math.inf,
+        )
+
+
+def check_format(experiment: Experiment, task: Task) -> None:
+    """Whether a part of each answer can be kept, and is enough for the loss. Raises UserError."""
+    asked, loss = experiment.pseudo_label, experiment.loss
+    if (
+        not asked
+        or loss is None
+        or asked["format"] == "dense"
+        or not declared(loss.target, "needs_teacher", True)
+    ):
+        return
+    width, name = task.categories(task.made_up(1), None)[0].shape[-1], asked["format"]
+    if not declared(loss.target, "reads_kept", False):
+        raise UserError(
+            f"pseudo_label.format={name} keeps a part of each answer, and "
+            f"loss={loss.target.split('.')[-2]} reads all of it: use loss=kd or "
+            "loss=divergence, or leave it out"
+        )
+    if name != "sampled" and asked["k"] > width:
+        raise UserError(
+            f"pseudo_label.k={asked['k']} are more than the {width} that there are: leave some out"
+        )
+    if name != "topk" and loss.spec.get("kind", "forward") != "forward":
+        raise UserError(
+            f"pseudo_label.format={name} may keep draws of the teacher's probabilities, of which "
+            f"loss.kind={loss.spec['kind']} needs more: set pseudo_label.format=topk, or loss.kind=forward"
         )
 
 

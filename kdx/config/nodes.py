@@ -23,6 +23,7 @@ from kdx.pipeline.recipes.experiment import Checkpoint
 from kdx.store.component import Component
 from kdx.store.resolve import importable, own_error
 from kdx.store.source import Source
+from kdx.tasks.kept import ANSWER_FORMATS, MOST_DRAWS
 from kdx.training.length import SIZES, STAGES, length
 from kdx.training.runtime import Runtime
 
@@ -216,6 +217,9 @@ def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
         checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
     if node["views"] is not None:
         checks.integer("pseudo_label.views", node["views"], low=1)
+    checks.choice("pseudo_label.format", node["format"], ANSWER_FORMATS)
+    checks.integer("pseudo_label.k", node["k"], low=1)
+    checks.integer("pseudo_label.draws", node["draws"], low=1, high=MOST_DRAWS)
     return {**node, "gate": old} if old == "error" else node
 
 

@@ -120,7 +120,17 @@ def ask_teacher(
         rows=which.rows,
         passes=experiment.pseudo_label["passes"],
         looked_at=which.looked_at,
+        **({"form": form} if (form := answer_form(experiment)) and views else {}),
     )
+
+
+def answer_form(experiment: Experiment) -> dict[str, Any] | None:
+    """What is kept of each stored answer, at the temperature of the loss; None: all of it."""
+    asked, loss = experiment.pseudo_label, experiment.loss
+    if asked["format"] == "dense":
+        return None
+    heat = float(loss.spec.get("temperature", 1)) if loss else 1.0
+    return {"name": asked["format"], "k": asked["k"], "draws": asked["draws"], "temperature": heat}
 
 
 def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
@@ -140,7 +150,7 @@ def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
     else:
         views = passes(steps, shares(spec["batch_size"], seen_rows, spec["labelled_share"]), seen_rows)
         views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
-    fits = stored_bytes(counts, views, answer_bytes(about)) <= asked["limit"]
+    fits = stored_bytes(counts, views, answer_bytes(about, answer_form(experiment))) <= asked["limit"]
     # A choice among the rows is made after they are answered, so how often a row will be seen is not known
     # yet: augmented, the teacher is live.
     if experiment.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:

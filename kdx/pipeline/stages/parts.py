@@ -92,7 +92,9 @@ def parts_of(
     if inputs.teachers:
         teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main", task)
     elif answers:
-        teacher = stored_answers(answers, runtime.device, views_of(inputs), task)
+        teacher = stored_answers(
+            answers, runtime.device, views_of(inputs), task, float(inputs.loss.spec.get("temperature", 1))
+        )
     balanced = inputs.class_weights == "balanced"
     return Parts(
         student=student,
