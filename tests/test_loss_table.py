@@ -180,12 +180,12 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
         values["v d²(answer)"] = sure.mean(1) * ((both - asked) / scale).square().mean(1)
     if loss == "kd":
         cold, warm = ((x / o.temperature).log_softmax(1) for x in (asked, both))
-        values["T² KL(teacher ‖ student)"] = o.temperature**2 * (cold.exp() * (cold - warm)).sum(1)
+        values["T² D(teacher ‖ student)"] = o.temperature**2 * (cold.exp() * (cold - warm)).sum(1)
     if loss == "divergence":
         q, p = ((x / 2).softmax(1) for x in (both, asked))
         mixed = 0.3 * p + 0.7 * q
         each = 0.3 * p * (p / mixed).log() + 0.7 * q * (q / mixed).log()
-        values["T² D(teacher, student)"] = 4 * each.sum(1) / (0.3 * 0.7)
+        values["T² D(teacher ‖ student)"] = 4 * each.sum(1) / (0.3 * 0.7)
     if loss == "taylor_ce":
         values["w Taylor CE(answer)"] = weight * taylor(probs.gather(1, first[:, None])[:, 0], o.order)
     if loss == "slam":
