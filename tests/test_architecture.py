@@ -104,6 +104,8 @@ MANY_ARGUMENTS = {
     "kdx.data.datasets.folder.Folder.__init__",
     "kdx.data.datasets.text.Text.__init__",
     "kdx.data.datasets.huggingface.HuggingFaceTexts.__init__",
+    "kdx.models.decoder.gpt",
+    "kdx.models.decoder.llama",
     "kdx.pipeline.stages.prepare.run",
     "kdx.pipeline.stages.label.run",
     "kdx.pipeline.stages.choose.run",

@@ -105,7 +105,7 @@ def test_a_token_that_the_teacher_rules_out_has_no_share():
 def test_chunks_change_nothing(monkeypatch):
     task, answers, teacher, truth = some()
     whole = task.condense(answers, truth, teacher)
-    monkeypatch.setattr(language, "_CHUNK_BYTES", 4 * 11 * 3)
+    monkeypatch.setattr(language, "rows_at_once", lambda logits: 3)
     again = task.condense(answers, truth, teacher)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
@@ -136,6 +136,22 @@ def test_stored_answers_are_measured_block_by_block(monkeypatch):
     whole = task.condensed(stored, truth)
     monkeypatch.setattr(NextToken, "rows_together", lambda self, most=0: 2)
     assert all(torch.equal(leaf, whole[name]) for name, leaf in task.condensed(stored, truth).items())
+
+
+def test_several_teachers_answer_with_the_mean_of_their_probabilities():
+    both = TASK.mean([ANSWERS[:1], ANSWERS[:1].flip(1)])
+    assert torch.allclose(both.exp(), ((HALF + FLAT) / 2).expand(1, 2, 4))
+
+
+def test_half_precision_is_compared_in_full():
+    task, answers, teacher, truth = some()
+    half = answers.bfloat16().requires_grad_()
+    loss = task.loss(half, truth) + task.match(half, teacher.half(), 1.0)
+    assert loss.dtype == torch.float32
+    loss.sum().backward()
+    assert half.grad.dtype == torch.bfloat16
+    exact = task.loss(half.detach().float(), truth) + task.match(half.detach().float(), teacher, 1.0)
+    assert torch.allclose(loss.detach(), exact, atol=2e-3)
 
 
 def test_the_worst_part_is_the_dearest_run_of_tokens():

@@ -30,7 +30,9 @@ from kdx.tasks.regression import Regression
 CONF = Path(__file__).parent.parent / "conf"
 OTHERS = ("timm", "torchvision", "sklearn", "onnx", "bag", "text_cnn", "tfidf")
 """An extra, and those that test_adapters, test_sklearn, test_onnx_teacher and test_text have."""
-NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in OTHERS)
+TOKENS = ("gpt_tiny", "gpt_small", "llama_tiny", "llama_small", "guide_400m", "guide_1b")
+"""Those of test_decoder."""
+NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in (*OTHERS, *TOKENS))
 RATES = {"dropout": 0.0, "stochastic_depth": 0.0}
 BIG = {"resnet34", "resnet50", "resnet110", "efficientnet_b1", "efficientnet_b2", "vit_b_16"}
 """Built for one shape by default and for all by the slow tests."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from kdx.core import checks
 from kdx.core.errors import UserError, WrongPart
 from kdx.core.task import Task
 from kdx.core.trees import leaves
-from kdx.core.types import Batch, Frozen, lacks_answer
+from kdx.core.types import Batch, Frozen, Objective, lacks_answer
 from kdx.data.raw import Description
 from kdx.models import checkpoint
 from kdx.models.estimator import ONLY_TEACHERS, estimator_in, is_estimator
@@ -33,6 +33,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.resolve import from_own_package
 from kdx.training.length import shares
+from kdx.training.loop import check_parts
 
 _TRIED = 2
 """Made-up rows."""
@@ -75,7 +76,7 @@ def check_networks(
         if about and "student" in built
         else None
     )
-    return check_losses(experiment, made, built, streams, errors, described=about is not None)
+    return check_losses(experiment, made, built, streams, errors, rows if about else {}, about is not None)
 
 
 def build_networks(
@@ -253,11 +254,11 @@ def check_losses(
     built: Mapping[str, Any],
     streams: Mapping[str, Batch] | None,
     errors: list[str],
-    *,
+    rows: Mapping[str, int],
     described: bool,
 ) -> dict[str, str]:
-    """Tries the loss of every training. streams: made-up rows of each, None: losses are built only.
-    described: as for `build_networks`. Returns: see `check_networks`.
+    """Tries the loss of every training. streams: made-up rows of each, None: losses are built only. rows: of
+    each split, as far as they are known. described: as for `build_networks`. Returns: see `check_networks`.
     """
     idle: dict[str, str] = {}
     student = built.get("student") or torch.nn.Identity()
@@ -283,6 +284,8 @@ def check_losses(
                     )
                 mixer = f"{node}.augment" if mixes(training) else None
                 tried = try_loss(loss, student, streams, made, live, mixer)
+                learners = [student] if node == "student_train" else taught
+                _check_accumulate(node, training, tried, learners, rows)
                 if described and loss is experiment.loss:
                     idle |= {f"loss.{key}": why for key, why in tried.idle().items()}
     if (
@@ -296,6 +299,25 @@ def check_losses(
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
             shares(1, read, None)
     return idle
+
+
+def _check_accumulate(
+    node: str,
+    training: Component | None,
+    objective: Objective,
+    learners: Sequence[torch.nn.Module],
+    rows: Mapping[str, int],
+) -> None:
+    """Whether a batch in parts is what a whole one would be. learners: the networks that train so. rows: of
+    each split."""
+    parts = training.spec.get("accumulate", 1) if training else 1
+    if training is None or not isinstance(parts, int) or parts < 2:
+        return
+    read = {name: rows[name] for name in (*objective.uses, *objective.may_use) if rows.get(name)}
+    size, share = training.spec["batch_size"], training.spec["labelled_share"]
+    sizes = shares(size, read, share) if read and size > 1 else {"labelled": size}
+    for network in learners:
+        check_parts(f"{node}.accumulate", parts, objective, network, sizes)
 
 
 def drops_out(network: torch.nn.Module) -> bool:

@@ -48,6 +48,8 @@ def read_training(node: str, config: Mapping[str, Any]) -> Component:
     spec["batch_size"] = checks.integer(f"{node}.batch_size", spec["batch_size"], low=1, instead=64)
     count, unit = length(spec, node)
     spec |= {"epochs": None, "steps": None, "length": f"{count} {unit}"}
+    if checks.integer(f"{node}.accumulate", spec.get("accumulate", 1), low=1) == 1:
+        spec.pop("accumulate", None)  # so that nothing that is stored is known by it
     for key in ("augment", "strong_augment"):
         spec[key] = [[k, v] for k, v in read_augmentation(spec.get(key), f"{node}.{key}").items()]
         for name, step in spec[key]:

@@ -177,6 +177,9 @@ class Objective(nn.Module, ABC):
     reads_kept: ClassVar[bool] = False
     """Whether it hands answers to `Task.match`, `divergence` and `agreement` alone, so that a part of each
     may be stored (`pseudo_label.format`)."""
+    whole_batch: bool = False
+    """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
+    the network in parts (`accumulate`)."""
     extra_views: ClassVar[tuple[str, ...]] = ()
     """Further inputs of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
     (that too, and then `student_train.strong_augment`), "clean" (view 0)."""

@@ -7,17 +7,18 @@ What is kept of answers for measuring (`condense`) is a few numbers a place in p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdx.core.checks import integer
+from kdx.core.divergence import Divergence, divergence, pieces, rows_at_once
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
+from kdx.core.sparse_divergence import weighted_cross_entropy
 from kdx.core.task import AnswerColumns, Answers, Figure, Nothing, Task
 from kdx.core.trees import Tree
 from kdx.tasks.given import HALF_MAX
@@ -25,10 +26,9 @@ from kdx.tasks.metrics import calibration_error, reliability_of
 
 BITS = Metric(
     "bits",
-    "bits per byte",
+    "bits/byte",
     more=False,
     low=0,
-    head="bits/byte",
     note="Bits/byte: the bits that the text takes by the model's probabilities, for each byte of it.",
 )
 LOSS = Metric("loss", "loss per token", unit=" nats", more=False, low=0, column="card")
@@ -62,8 +62,6 @@ CALIBRATION = Metric(
 )
 SPAN = 12
 """Tokens of the part of a window that is shown as its worst."""
-_CHUNK_BYTES = 1 << 26
-"""Bytes of float32 numbers that are made of logits together."""
 _TOKEN, _BYTES = "token", "bytes"
 _LOG_PROB, _TOP, _SURE, _KL, _SHARED = "log_prob", "top", "sure", "kl", "shared"
 _ROW_BYTES, _ROW_TOKENS = "row_bytes", "row_tokens"
@@ -99,18 +97,24 @@ class NextToken(Task):
         if isinstance(answers, Mapping):
             return -answers[_LOG_PROB].sum(1) / answers[_ROW_TOKENS].clamp_min(1)
         token = _truth(truth)[_TOKEN].long()
-        lost = F.cross_entropy(answers.flatten(0, 1).float(), token.flatten(), reduction="none", ignore_index=-1)
-        return lost.view_as(token).sum(1) / (token >= 0).sum(1).clamp_min(1)
+        counts = token >= 0
+        lost = weighted_cross_entropy(answers, token.clamp_min(0)[..., None], counts[..., None].float(), 1.0)
+        return lost.sum(1) / counts.sum(1).clamp_min(1)
 
     def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
-        said = (_logits(student).float() / temperature).log_softmax(-1)
-        taught = (_logits(teacher).float() / temperature).log_softmax(-1)
-        apart = F.kl_div(said, taught, reduction="none", log_target=True).sum(-1)
-        return temperature**2 * apart.mean(1)
+        how = Divergence("forward", beta=0.0, scale="smooth", temperature=temperature)
+        return divergence(_logits(student), _logits(teacher), how).mean(1)
 
     def agreement(self, student: Answers, teacher: Answers) -> Tensor:
         """(B,) the share of places with the same likeliest token."""
         return (_top(student) == _top(teacher)).float().mean(1)
+
+    def mean(self, several: Sequence[Answers]) -> Tensor:
+        """The logarithm of the mean of the probabilities."""
+        first, *others = (_logits(answers).float().log_softmax(-1) for answers in several)
+        for other in others:
+            first = torch.logaddexp(first, other)
+        return first - math.log(len(several))
 
     # measuring
 
@@ -314,7 +318,7 @@ def _of_places(logits: Tensor, token: Tensor, teacher: Tensor | None) -> dict[st
     """
     parts: dict[str, list[Tensor]] = {}
     flat, wanted = logits.flatten(0, 1), token.flatten()
-    for some in _chunks(len(flat), logits.shape[-1]):
+    for some in pieces(len(flat), rows_at_once(flat)):
         said = flat[some].float().log_softmax(-1)
         true, sure = wanted[some], said.max(-1)
         own = said.gather(1, true.clamp_min(0)[:, None])[:, 0]
@@ -331,9 +335,3 @@ def _of_places(logits: Tensor, token: Tensor, teacher: Tensor | None) -> dict[st
         for name, values in found.items():
             parts.setdefault(name, []).append(values)
     return {name: torch.cat(values) for name, values in parts.items()}
-
-
-def _chunks(places: int, width: int) -> Iterator[slice]:
-    size = max(1, _CHUNK_BYTES // (4 * width))
-    for start in range(0, places, size):
-        yield slice(start, start + size)

@@ -59,7 +59,7 @@ def _displayed(task: Task, answers: Answers, truth: Answers, adapter: Adapter | 
     if hardest is None or adapter is None:
         return found
     worst = [adapter.displayed(moved(part, "cpu")) for part in hardest]
-    return [f"{said}: {words[0]}" if words else said for said, words in zip(found, worst, strict=True)]
+    return [f"{said}; worst: {words[0]}" if words else said for said, words in zip(found, worst, strict=True)]
 
 
 def example_rows(

@@ -28,7 +28,7 @@ from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
 from kdx.store.stage import split_number
 from kdx.store.work import Work
-from kdx.training.loop import Loop, NonFinite, fit
+from kdx.training.loop import Loop, NonFinite, check_parts, fit
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -131,13 +131,18 @@ def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
                 keep=watch.keep,
             )
         except NonFinite as error:
-            node = "teacher_pretrain" if split_number(work.name)[0] == "teacher-pretrain" else "student_train"
+            node = node_of(work.name)
             good = (
                 f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}"
                 if watch.saved_at
                 else "no checkpoint was made before"
             )
             raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
+
+
+def node_of(stage: str) -> str:
+    """The node that holds the settings of a training stage."""
+    return "teacher_pretrain" if split_number(stage)[0] == "teacher-pretrain" else "student_train"
 
 
 def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
@@ -167,6 +172,8 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
         clean=inputs.view == "clean" and bool(inputs.teachers),
         rows=inputs.rows,
     )
+    sizes = {stream: found.order.batch for stream, found in streams.items()}
+    check_parts(f"{node_of(name)}.accumulate", settings.accumulate, objective, objective, sizes)
     optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
     loop = Loop(
         steps=steps,
@@ -177,5 +184,6 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
         runtime=runtime,
         refresh_every=per_epoch,
         log_every=max(1, steps // LOGS),
+        accumulate=settings.accumulate,
     )
     return Lesson(parts, objective, streams, settings, loop, notes)
