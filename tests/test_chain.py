@@ -122,11 +122,11 @@ def test_suggested_networks_read_such_rows_and_are_trained():
         (["recipe=chain", "assistants=cnn_small"], "assistants must name models"),
         (
             ["recipe=chain", "assistants=[cnn_small]", "rounds=3"],
-            "leave select=, rounds= and student_init= out",
+            "leave select=, rounds= and init= out",
         ),
         (
             ["recipe=chain", "assistants=[cnn_small]", "select=threshold"],
-            "leave select=, rounds= and student_init= out",
+            "leave select=, rounds= and init= out",
         ),
         (
             ["recipe=chain", "assistants=[cnn_small]", "loss=supervised", "recipe=chain"],

@@ -105,7 +105,9 @@ def test_rerun_gives_the_same_numbers(run, capsys):
         for reported in (new, old)
     )
     # the group is younger than that run
-    assert ours == {**theirs, "made_up": {}, "choices": {**theirs["choices"], "made_up": "none"}}
+    assert theirs.pop("student_init") == "fresh"  # as init=fresh says now
+    chosen = {"made_up": "none", "init": "fresh"}
+    assert ours == {**theirs, "made_up": {}, "init": {}, "choices": {**theirs["choices"], **chosen}}
 
 
 def test_a_store_of_before_is_reported_of_once(run, capsys):

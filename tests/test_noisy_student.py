@@ -325,7 +325,7 @@ def test_self_training_is_one_word():
     config = compose.check_words(["loss=self_training"])
     assert config["choices"]["student"] == config["choices"]["teacher"] == "cnn"
     assert config["select"]["threshold"] == 0.9 and not config["augment"] and config["loss"]["hard"] is True
-    assert (config["rounds"], config["round_patience"], config["student_init"]) == (3, 1, "fresh")
+    assert (config["rounds"], config["round_patience"], config["init"]) == (3, 1, {})
     assert config["pseudo_label"]["view"] == "clean" and config["student_train"]["labelled_share"] == 0.2
 
 

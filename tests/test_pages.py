@@ -24,8 +24,8 @@ from kdx.config.options import SEVERAL
 ROOT = Path(__file__).parents[1]
 CONF, DOCS = ROOT / "conf", ROOT / "docs"
 NOUNS = (
-    "teacher student networks dataset task pool select loss augment recipe controls device run store preset "
-    "claim own-parts"
+    "teacher student init networks dataset task pool select loss augment recipe controls device run store "
+    "preset claim own-parts"
 ).split()
 """Pages of one form. Pictures, run-json, sweeps, choosing and commands are of an older one."""
 PAGES = {

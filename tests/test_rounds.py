@@ -211,8 +211,8 @@ def test_patience_ends_the_rounds_and_the_first_of_equals_counts(store):
 
 
 def test_previous_goes_on_from_the_last_weights(store):
-    order = plan(store, *ROUNDS, "student_init=previous", "rounds=2", "teacher=mlp_small", "baseline=false")
-    found = go(store, *ROUNDS, "student_init=previous", "rounds=2", "teacher=mlp_small", "baseline=false")
+    order = plan(store, *ROUNDS, "init=previous", "rounds=2", "teacher=mlp_small", "baseline=false")
+    found = go(store, *ROUNDS, "init=previous", "rounds=2", "teacher=mlp_small", "baseline=false")
     first, second = (found.done[f"student-train-{n}"] for n in (1, 2))
     assert found.manifest("student-train-1")["init"] is None
     assert found.manifest("student-train-2")["init"] == {"artifact": f"train/{first.key}"}
@@ -222,9 +222,9 @@ def test_previous_goes_on_from_the_last_weights(store):
     inputs = steps.student_inputs(
         shelf, found.done["prepare"], replace(order.experiment, student_train=still)
     )
-    begun, fresh = (
-        shelf.run(TRAIN, **inputs, loss=order.experiment.teacher_loss, init=init) for init in (second, None)
-    )
+    inputs |= {"loss": order.experiment.teacher_loss}
+    begun = shelf.run(TRAIN, **inputs, init=second, initialiser=order.experiment.init)
+    fresh = shelf.run(TRAIN, **inputs, init=None)
     left, right, other = (load_file(made.file("last.safetensors")) for made in (begun, second, fresh))
     for name in left:
         torch.testing.assert_close(left[name], right[name], rtol=0, atol=1e-6)
@@ -828,7 +828,7 @@ def test_a_recipe_of_ones_own_says_what_it_needs_and_which_round_counts(tmp_path
         "recipe=mine",
     ]
     words += ["teacher=mlp_small", "student=mlp_small", "teacher_pretrain.steps=4", "student_train.steps=4"]
-    words += ["dataset.labelled=0.3", "rounds=2", "baseline=false", "student_init=previous"]
+    words += ["dataset.labelled=0.3", "rounds=2", "baseline=false", "init=previous"]
     for more, says in (
         (["budget=20"], "select=all buys none"),
         (["select=uniform", "budget=null"], "say how many with budget=200"),

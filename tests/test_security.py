@@ -64,19 +64,19 @@ FILES = {  # name of the preset: (its text, what is said)
         "cannot set 'loss._target_'",
     ),
     "grid_reads": (
-        "hydra: {sweeper: {params: {student_init: '${oc.env:HOME},fresh'}}}",
-        "gives 'student_init' a reference to something else",
+        "hydra: {sweeper: {params: {round_patience: '${oc.env:HOME},fresh'}}}",
+        "gives 'round_patience' a reference to something else",
     ),
     "reads_environment": (
-        "student_init: ${oc.env:HOME}",
-        "sets 'student_init' to '${oc.env:HOME}', and may refer to other keys only",
+        "round_patience: ${oc.env:HOME}",
+        "sets 'round_patience' to '${oc.env:HOME}', and may refer to other keys only",
     ),
-    "reads_inside": ("student_init: 'a ${oc.env:HOME} b'", "may refer to other keys only"),
+    "reads_inside": ("round_patience: 'a ${oc.env:HOME} b'", "may refer to other keys only"),
     "reads_by_name": (
-        "headline: oc.env\nstudent_init: '${${headline}:HOME}'",
+        "headline: oc.env\nround_patience: '${${headline}:HOME}'",
         "may refer to other keys only",
     ),
-    "decodes": ("student_init: \"${oc.decode:'{a: 1}'}\"", "may refer to other keys only"),
+    "decodes": ("round_patience: \"${oc.decode:'{a: 1}'}\"", "may refer to other keys only"),
     "names_code": (
         "loss: {_target_: os.system, command: touch canary}",
         "loss._target_ 'os.system' is not allowed",

@@ -14,6 +14,7 @@ from kdx.config.libraries import words_for
 from kdx.core.checks import shown
 
 _CALLED = {
+    "init": "student_init initialisation initialization init_from",
     "lr": "learning_rate lr0 base_lr init_lr initial_lr max_lr",
     "epochs": "epoch num_epochs n_epochs max_epochs num_train_epochs",
     "steps": "max_steps num_steps iterations iters max_iters num_train_steps",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kdx import models
+from kdx.config.beginnings import check_init
 from kdx.config.kinds import adapter_of, task_of, trainings_of
 from kdx.config.suggest import such_as
 from kdx.config.trials import STAND_IN, MadeUp, fits_stand_in, made_up, mixes, try_loss
@@ -70,6 +71,8 @@ def check_networks(
         check_answers(experiment, made, built, errors)
     check_checkpoints(experiment, about, built, errors)
     check_dropout(experiment, built, errors)
+    if about:
+        check_init(experiment, order.config["choices"]["init"], built, errors)
     check_teacher_tells(experiment, task, built, errors)
     streams = (
         {s: made_up(s, data, task) for s in available(experiment, data, rows)}

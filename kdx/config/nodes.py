@@ -107,6 +107,11 @@ def read_select(config: Mapping[str, Any]) -> Component | None:
     return component("select", config["select"]) if config.get("select") else None
 
 
+def read_init(config: Mapping[str, Any]) -> Component | None:
+    """What the student's weights are made of; None: nothing, they are fresh."""
+    return component("init", config["init"]) if config.get("init") else None
+
+
 def read_made_up(config: Mapping[str, Any]) -> Component | None:
     """What makes rows for the pool; None: nothing does."""
     found = component("made_up", config["made_up"]) if config.get("made_up") else None

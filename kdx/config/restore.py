@@ -23,7 +23,7 @@ from kdx.config.yaml_files import unreadable
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.store.component import targets
-from kdx.store.moved import current
+from kdx.store.moved import current, without_old_keys
 from kdx.store.places import path_keys
 
 NEVER = ("store", "allow", "choices", "device")
@@ -60,7 +60,7 @@ def restore(
         for key, value in texts_of(saved)
         if "${" in value
     ]
-    saved = current(saved)
+    saved = without_old_keys(current(saved))
     given = {word.partition("=")[0] for word in words}
     chosen, unknown = options_of_saved(saved, given)
     errors += unknown

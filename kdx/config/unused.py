@@ -68,7 +68,8 @@ def _asks_for_nothing(config: Mapping[str, Any], key: str) -> bool:
 
 
 def _value(config: Mapping[str, Any], key: str) -> str:
-    return shown(_at(config, key), bare=True)
+    """Of a group the option that was chosen."""
+    return shown(config["choices"].get(key) or _at(config, key), bare=True)
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:

@@ -123,7 +123,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         seed=part(nodes.read_seed, config["seed"]),
         select=part(nodes.read_select, config),
         rounds=part(nodes.read_count, "rounds", config["rounds"], nodes.MOST_ROUNDS),
-        student_init=part(checks.choice, "student_init", config["student_init"], ("fresh", "previous")),
+        init=part(nodes.read_init, config),
         round_patience=part(nodes.read_count, "round_patience", config["round_patience"]),
         budget=part(nodes.read_budget, config["budget"]),
         made_up=part(nodes.read_made_up, config),

@@ -276,9 +276,9 @@ class Features(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Beginning:
-    """What an Initialiser may read. teacher: its network, in eval mode and without gradient; splits: rows
-    that training may see ("labelled", and "unlabelled" where there is a pool); generator: whence all that it
-    draws.
+    """What an Initialiser may read. teacher: the network that it reads (`Initialiser.of`), in eval mode and
+    without gradient; splits: rows that training may see ("labelled", and "unlabelled" where there is a pool);
+    generator: whence all that it draws.
     """
 
     teacher: nn.Module
@@ -293,6 +293,10 @@ class Initialiser(ABC):
     Only the distilled student begins so: the matched baseline and the other controls begin with fresh
     weights, as nobody without the teacher could begin otherwise.
     """
+
+    of: ClassVar[str] = "teacher"
+    """Whose network it reads: "teacher", the first of all rounds; or "round", the student of the round
+    before, and in the first round nothing is done."""
 
     @abstractmethod
     def check(self, student: nn.Module, teacher: nn.Module) -> None:

@@ -70,6 +70,20 @@ def kind_of_old(about: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
+def without_old_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run of before, with what its keys were renamed to: `student_init` said fresh or
+    previous, which are options of `init`.
+    """
+    found = {key: value for key, value in config.items() if key != "student_init"}
+    if "student_init" not in config or "init" in config:
+        return found
+    option = config["student_init"]
+    found["init"] = {"_target_": "kdx.methods.init.previous.Previous"} if option == "previous" else {}
+    if isinstance(choices := config.get("choices"), Mapping):
+        found["choices"] = {**choices, "init": option}
+    return found
+
+
 def address(target: str) -> str:
     """Where the code is now that a `_target_` names."""
     parts = target.split(".")

@@ -25,13 +25,13 @@ from kdx.data.text.settings import token_settings
 _PARTS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation"}
 _PARTS |= {"test": "test", **dict.fromkeys(("unlabelled", "unlabeled", "unsupervised"), "unlabelled")}
 """What such data sets call their splits -> the part."""
-UNKNOWN = -1
+NO_CLASS = -1
 """The class of a row whose class nobody knows, as such folders have it."""
 
 
 class _Saved:
     """What both kinds share: the folder, its splits, and the column of classes. A row to train with whose
-    class is UNKNOWN joins the pool.
+    class is NO_CLASS joins the pool.
     """
 
     def __init__(self, root: str, column: tuple[str, str | None], label: str | None):
@@ -76,7 +76,7 @@ class _Saved:
         classed = {n: t for n, t in columns.items() if isinstance(t, datasets.ClassLabel)}
         whole = {n: t for n, t in columns.items() if str(getattr(t, "dtype", "")).startswith("int")}
         label = self._found("label", self._label, classed or whole, "classes", among=columns)
-        unknown = np.array([found == UNKNOWN for found in parts["train"][label][:]], bool)
+        unknown = np.array([found == NO_CLASS for found in parts["train"][label][:]], bool)
         if unknown.any():
             pool = [parts["unlabelled"]] if "unlabelled" in parts else []
             pool.append(parts["train"].select(np.flatnonzero(unknown)))
@@ -115,10 +115,10 @@ def _labels(rows: Any, column: str, what: str) -> np.ndarray:
     """(N,) int64. Raises UserError where a row has none, or its column is no whole number."""
     found = rows[column][:]
     for row, label in enumerate(found):
-        if label == UNKNOWN:
+        if label == NO_CLASS:
             raise UserError(
-                f"{what}, row {row}, has the class {UNKNOWN}, which means that nobody knows it: only rows to "
-                "train with may have it (leave such a split out before save_to_disk)"
+                f"{what}, row {row}, has the class {NO_CLASS}, which means that nobody knows it: only rows "
+                "to train with may have it (leave such a split out before save_to_disk)"
             )
         if isinstance(label, bool) or not isinstance(label, int) or label < 0:
             raise UserError(

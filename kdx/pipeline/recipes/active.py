@@ -9,6 +9,7 @@ from kdx.pipeline.recipes.asking import ToAnswer, ask_teacher
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
+    beginning,
     student_alone,
     student_inputs,
     train_controls,
@@ -73,7 +74,7 @@ class Active(Recipe):
                 "view": "clean",
                 "loss": experiment.loss,
                 "networks": teachers,
-                "init": made if experiment.student_init == "previous" else None,
+                **beginning(experiment, teachers, made),
             }
             made = store.run(TRAIN, name=f"student-train-{number}", **lesson)
         store.run(TRAIN, name="student-train", **lesson)

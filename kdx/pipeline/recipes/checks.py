@@ -131,13 +131,13 @@ def wrong_assistants(
     elif chain and (
         experiment.select
         or experiment.rounds != 1
-        or experiment.student_init != "fresh"
+        or experiment.init is not None
         or not experiment.loss
         or not declared(experiment.loss.target, "needs_teacher")
     ):
         yield (
             "recipe=chain has a loss with a teacher, the whole pool and a round for each network: leave "
-            "select=, rounds= and student_init= out, and choose a loss such as kd"
+            "select=, rounds= and init= out, and choose a loss such as kd"
         )
 
 
@@ -164,8 +164,8 @@ def idle_rounds(teacher: bool, config: Mapping[str, Any]) -> Iterator[tuple[str,
                 f"there are {config['rounds']} rounds, which end no sooner: set it lower, or leave it out",
             )
         return
-    if config["student_init"] == "previous":
-        yield "student_init", why
+    if config["init"] and declared(config["init"]["_target_"], "of") == "round":
+        yield "init", why
     if config["round_patience"] is not None:
         yield "round_patience", why
 

@@ -8,6 +8,7 @@ from kdx.pipeline.recipes.asking import how_to_ask
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
+    beginning,
     best_round,
     round_name,
     student_alone,
@@ -30,8 +31,8 @@ class Distil(Recipe):
     takes_given = True
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teachers = train_teacher(store, experiment)
-        metric = metric_of(data)
+        data, first = train_teacher(store, experiment)
+        teachers, metric = first, metric_of(data)
         asking, inputs = how_to_ask(data, experiment), student_inputs(store, data, experiment)
         students: list[Artifact] = []
         lessons: list[dict[str, Any]] = []
@@ -56,7 +57,7 @@ class Distil(Recipe):
                 **inputs,
                 **asking.lesson(answers, teachers),
                 **({"rows": rows} if rows else {}),
-                "init": teachers[0] if experiment.student_init == "previous" and number > 1 else None,
+                **beginning(experiment, first, teachers[0] if number > 1 else None),
             }
             students.append(store.run(TRAIN, name=round_name("student-train", number, experiment), **lesson))
             teachers = students[-1:]

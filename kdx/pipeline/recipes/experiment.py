@@ -45,7 +45,8 @@ class Experiment:
     student_checkpoint: the weights that the student and its controls begin with. assistants: networks between
     teacher and student, largest first. controls: role -> what is trained beside the student
     (kdx/pipeline/controls). select None: the whole pool. budget: answers that the recipe `active` buys, or
-    their share of the pool. student_init: what the student of a later round begins with. round_patience:
+    their share of the pool. init: what the student begins with
+    (kdx.core.types.Initialiser), None: fresh weights. round_patience:
     rounds without improvement on validation after which it ends, None: none. made_up: what makes further rows
     for the pool (kdx.data.making), None: nothing. headline: the weights that the run is known by, last |
     best. given: answers that come in a file in place of a teacher's (kdx.data.given); then there are no
@@ -68,7 +69,7 @@ class Experiment:
     seed: int
     select: Component | None
     rounds: int
-    student_init: str
+    init: Component | None
     round_patience: int | None
     budget: int | float | None
     made_up: Component | None = None

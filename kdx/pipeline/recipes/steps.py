@@ -17,6 +17,7 @@ from kdx.pipeline.scores import score_of
 from kdx.pipeline.stages import DECODE, GATE, GIVEN, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 
@@ -166,6 +167,18 @@ def student_inputs(store: Store, data: Artifact, experiment: Experiment) -> dict
         "views_seed": subseed(experiment.seed, "views"),
         "class_weights": experiment.class_weights,
     }
+
+
+def beginning(
+    experiment: Experiment, teachers: Sequence[Artifact], before: Artifact | None = None
+) -> dict[str, Any]:
+    """The inputs of a student's training that say what its weights begin with. teachers: of the first round;
+    before: the student of the round before, None: there is none.
+    """
+    if not experiment.init:
+        return {"init": None}
+    made = before if declared(experiment.init.target, "of") == "round" else teachers[0]
+    return {"init": made, "initialiser": experiment.init} if made else {"init": None}
 
 
 def class_order_warnings(

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
-from kdx.pipeline.recipes.steps import student_alone, student_inputs, train_controls, train_teacher
+from kdx.pipeline.recipes.steps import (
+    beginning,
+    student_alone,
+    student_inputs,
+    train_controls,
+    train_teacher,
+)
 from kdx.pipeline.stages import TRAIN
 from kdx.store.store import Store
 
@@ -18,8 +24,9 @@ class Supervised(Recipe):
     takes_given = True
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, _ = train_teacher(store, experiment)
+        data, teachers = train_teacher(store, experiment)
         inputs = student_inputs(store, data, experiment)
         student_alone(store, experiment, inputs, None)
-        store.run(TRAIN, name="student-train", **inputs, loss=experiment.loss)
+        begins = beginning(experiment, teachers) if experiment.init else {}
+        store.run(TRAIN, name="student-train", **inputs, **begins, loss=experiment.loss)
         train_controls(store, experiment, inputs)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from kdx.core.examples import blank
 from kdx.core.task import Task
-from kdx.core.types import Batch, Frozen, Parts, Split, Teacher
+from kdx.core.types import Batch, Beginning, Frozen, Initialiser, Parts, Split, Teacher
 from kdx.data.streams import as_trained
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
@@ -38,7 +37,8 @@ class TrainInputs:
     epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones. networks:
     teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows:
     the rows of the pool that are used. checkpoint: a file of weights that the network begins with, and where
-    in it they lie; init: whose last weights it begins with. class_weights: none, or balanced: see
+    in it they lie; initialiser: what it
+    begins with instead, made of the last weights of `init`. class_weights: none, or balanced: see
     `kdx.core.task.Task.balanced`, over the labelled rows that are used.
     """
 
@@ -57,6 +57,7 @@ class TrainInputs:
     checkpoint_key: str | None = None
     rows: Artifact | None = None
     init: Artifact | None = None
+    initialiser: Component | None = None
     networks: Sequence[Artifact] = ()
     class_weights: str = "none"
 
@@ -64,7 +65,7 @@ class TrainInputs:
 def first_weights(
     name: str, runtime: Runtime, inputs: TrainInputs
 ) -> tuple[nn.Module, Sequence[WeightsNote]]:
-    """(the network before its first step, what to tell of its checkpoint)"""
+    """(the network before its first step, what to tell of its checkpoint or of what it was made of)"""
     checkpoint = inputs.checkpoint
     student = new_network(inputs.model, inputs.data.json("data.json"), read_weights=checkpoint is None)
     role = "teacher" if split_number(name)[0] == "teacher-pretrain" else "student"
@@ -73,9 +74,24 @@ def first_weights(
         if checkpoint
         else []
     )
-    if inputs.init:
-        student.load_state_dict(load_file(inputs.init.file("last.safetensors")))
-    return runtime.place(student), notes
+    student = runtime.place(student)
+    return student, [*notes, *_initialised(student, runtime, inputs)]
+
+
+def _initialised(student: nn.Module, runtime: Runtime, inputs: TrainInputs) -> list[WeightsNote]:
+    """Changes the student's weights in place, and draws nothing from torch's global generator."""
+    if not inputs.init:
+        return []
+    assert inputs.initialiser is not None, "a network to begin with comes with what is made of it"
+    initialiser: Initialiser = inputs.initialiser.build()
+    with torch.random.fork_rng():
+        teacher = Frozen(runtime.place(open_network(inputs.init))).network
+    opened = {name: open_split(inputs.data, name, runtime) for name in ("labelled", "unlabelled")}
+    seen = {name: split for name, split in opened.items() if split is not None}
+    generator = torch.Generator().manual_seed(inputs.seed)
+    with torch.no_grad():
+        said = initialiser(student, Beginning(teacher, seen, generator))
+    return [(sentence, "info") for sentence in said]
 
 
 def parts_of(

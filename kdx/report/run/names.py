@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdx.store.moved import without_old_keys
 from kdx.store.places import recorded
 
 TARGET = "._target_"
 ELSEWHERE = frozenset({"store", "workers", "checkpoint_seconds", "hydra"})
 """Names of keys that say where and how fast a run was computed, not what it was."""
-ORDER = ("dataset", "teacher", "loss", "student", "select", "augment", "recipe", "experiment")
+ORDER = ("dataset", "teacher", "loss", "student", "init", "select", "augment", "recipe", "experiment")
 """Which choices are thought of first as the cause of a difference."""
 _LONGEST = 60
 
@@ -36,6 +37,7 @@ class Settings:
 
 def settings(config: Any, command: Any, protocol: Any = None) -> Settings:
     """Of run.json, whoever wrote it, less what is `ELSEWHERE` and where its data lie."""
+    config = without_old_keys(config) if isinstance(config, Mapping) else config
     paths = recorded(config, protocol)
     values = {
         key: value

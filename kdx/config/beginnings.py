@@ -1,0 +1,45 @@
+"""Whether what the student's weights are made of (`init=`) goes with teacher and student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdx.config.trying import trying
+from kdx.core.errors import UserError
+from kdx.core.types import Initialiser
+from kdx.models.estimator import estimator_in
+from kdx.pipeline.recipes.experiment import Experiment
+
+
+def check_init(experiment: Experiment, option: str, built: Mapping[str, Any], errors: list[str]) -> None:
+    """option: as it was chosen. built: node -> network, of those that could be built."""
+    if not experiment.init:
+        return
+    with trying(errors, own=experiment.init.target):
+        initialiser: Initialiser = experiment.init.build_as(
+            Initialiser,
+            f"init._target_ '{experiment.init.target}' is no initialiser: a class that inherits from "
+            "kdx.core.types.Initialiser",
+        )
+        if initialiser.of == "round":
+            return
+        reads = f"init={option} makes the student's weights of the teacher's network"
+        if experiment.given:
+            raise UserError(f"{reads}, and answers in a file come without one: leave init= out")
+        if len(experiment.teachers) > 1:
+            raise UserError(
+                f"{reads}, and there are {len(experiment.teachers)} of them: choose one teacher, or leave "
+                "init= out"
+            )
+        if experiment.student_checkpoint:
+            raise UserError(
+                f"student.checkpoint and init={option} both say what the student's weights begin with: leave "
+                "one of them out"
+            )
+        teacher, student = built.get("teacher"), built.get("student")
+        if teacher is None or student is None:
+            return
+        if estimator_in(teacher):
+            raise UserError(f"{reads}, and teacher={experiment.teacher_name} is fitted at once, no network")
+        initialiser.check(student, teacher)
