@@ -134,9 +134,9 @@ def check_format(experiment: Experiment, task: Task) -> None:
         raise UserError(
             f"pseudo_label.k={asked['k']} are more than the {width} that there are: leave some out"
         )
-    if name != "topk" and loss.spec.get("kind", "forward") != "forward":
+    if name == "sampled" and loss.spec.get("kind", "forward") != "forward":
         raise UserError(
-            f"pseudo_label.format={name} may keep draws of the teacher's probabilities, of which "
+            f"pseudo_label.format={name} keeps draws of the teacher's probabilities, of which "
             f"loss.kind={loss.spec['kind']} needs more: set pseudo_label.format=topk, or loss.kind=forward"
         )
 

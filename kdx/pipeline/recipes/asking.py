@@ -130,7 +130,10 @@ def answer_form(experiment: Experiment) -> dict[str, Any] | None:
     if asked["format"] == "dense":
         return None
     heat = float(loss.spec.get("temperature", 1)) if loss else 1.0
-    return {"name": asked["format"], "k": asked["k"], "draws": asked["draws"], "temperature": heat}
+    kind = loss.spec.get("kind", "forward") if loss else "forward"
+    # draws tell no probabilities, which the other kinds need
+    name = "topk" if asked["format"] == "auto" and kind != "forward" else asked["format"]
+    return {"name": name, "k": asked["k"], "draws": asked["draws"], "temperature": heat}
 
 
 def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
