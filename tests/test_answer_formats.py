@@ -14,9 +14,11 @@ from kdx.core.math import kl
 from kdx.core.sparse_answers import TEMPERATURE, dense_logits, divergence_from, drawn_ids, likeliest
 from kdx.core.types import Batch
 from kdx.data.ragged import RaggedArray, RaggedReader
+from kdx.tasks import answer_formats
 from kdx.tasks.answer_formats import Sampled, TopK, top_mass
 from kdx.tasks.classification import Classification
 from kdx.tasks.kept import place_bytes
+from kdx.tasks.language import NextToken
 from kdx.tasks.regression import Regression
 
 FORWARD = Divergence("forward", 0.5, "smooth", 1.0)
@@ -122,6 +124,41 @@ def test_classification_reads_them_as_it_reads_logits():
     y = torch.arange(20) % 8
     assert task.metrics(part, y)["accuracy"] == task.metrics(teacher, y)["accuracy"]
     assert task.categories(student, torch.full((20, 8), 0.125))[1] is None, "mixed rows have no true class"
+
+
+@pytest.mark.parametrize(
+    "form", [lambda task: TopK(task, 1.0, 0, 11), lambda task: Sampled(task, 1.0, 0, 255)]
+)
+def test_next_tokens_are_measured_by_what_is_kept(form):
+    """The log-probability of the true token is kept, so bits are those of the whole answers."""
+    task, draw = NextToken(vocabulary=11, length=7), torch.Generator().manual_seed(0)
+    token = torch.randint(-1, 11, (5, 7), generator=draw).int()
+    truth = {"token": token, "bytes": torch.randint(1, 5, (5, 7), generator=draw).int()}
+    answers, student = 2 * task.made_up(5, draw), task.made_up(5, draw)
+    part = unpacked(form(task), answers, batch(5, truth))
+    assert part["entropy"].shape == (5, 7) and part["true"].isnan().equal(token < 0)
+    kept = task.condense(part, truth)
+    whole = task.condense(answers, truth)
+    assert task.metrics(kept, truth)["bits"] == pytest.approx(task.metrics(whole, truth)["bits"], rel=1e-3)
+    assert (kept["top"] == whole["top"]).float().mean() > 0.9
+    torch.testing.assert_close(kept["sure"], whole["sure"], atol=0.15, rtol=0)
+    apart, plain = task.match(student, part, 1.0), task.match(student, answers, 1.0)
+    assert apart.shape == (5,)
+    torch.testing.assert_close(apart, plain, atol=0.1 if "draws" in part else 2e-3, rtol=0)
+    how = Divergence("reverse", 0.5, "smooth", 1.0)
+    assert task.divergence(student, answers, how, "bucket").shape == (5,)
+
+
+def test_draws_of_places_hang_on_the_row_alone():
+    """Also where a batch is worked out in pieces that end within a row."""
+    task = NextToken(vocabulary=11, length=7)
+    kept, answers = Sampled(task, 1.0, 3, 20), 2 * task.made_up(6, torch.Generator().manual_seed(1))
+    whole = kept.pack(answers, batch(6))["draws"]
+    last = Batch("labelled", torch.tensor([4, 5]), torch.tensor([4 % 3, 5 % 3]), {})
+    assert torch.equal(whole[4:], kept.pack(answers[4:], last)["draws"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answer_formats, "rows_at_once", lambda logits: 5)
+        assert torch.equal(whole, kept.pack(answers, batch(6))["draws"])
 
 
 def test_the_mass_of_the_likeliest():
