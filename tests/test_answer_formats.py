@@ -126,9 +126,11 @@ def test_classification_reads_them_as_it_reads_logits():
     assert task.categories(student, torch.full((20, 8), 0.125))[1] is None, "mixed rows have no true class"
 
 
-@pytest.mark.parametrize(
-    "form", [lambda task: TopK(task, 1.0, 0, 11), lambda task: Sampled(task, 1.0, 0, 255)]
-)
+def partial_of(form, number):
+    return lambda task: form(task, 1.0, 0, number)
+
+
+@pytest.mark.parametrize("form", [partial_of(TopK, 11), partial_of(Sampled, 255)])
 def test_next_tokens_are_measured_by_what_is_kept(form):
     """The log-probability of the true token is kept, so bits are those of the whole answers."""
     task, draw = NextToken(vocabulary=11, length=7), torch.Generator().manual_seed(0)

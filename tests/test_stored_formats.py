@@ -1,5 +1,5 @@
-"""Runs whose stage pseudo-label keeps a part of each answer: what it writes, that a stop changes nothing, that
-another teacher's answers are found out, and what is refused or said before work.
+"""Runs whose stage pseudo-label keeps a part of each answer: what it writes, that a stop changes nothing,
+that another teacher's answers are found out, and what is refused or said before work.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def test_answers_of_another_teacher_are_found_out(place, capsys, monkeypatch, fo
         ("pseudo_label.format=half", "pseudo_label.format has no option 'half'"),
         (
             "pseudo_label.format=sampled pseudo_label.draws=256",
-            "pseudo_label.draws must be at least 1 and at",
+            "pseudo_label.draws must be at least 1",
         ),
         (
             "pseudo_label.format=sampled loss=divergence loss.kind=reverse",
