@@ -10,7 +10,7 @@ from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.core.types import Batch, Objective, Outcome, Parts
 from kdx.tasks.classification import Classification
-from kdx.training.loop import Loop, check_parts, fit
+from kdx.training.loop import Loop, check_accumulate, fit
 from kdx.training.runtime import Runtime
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=300)
@@ -83,14 +83,14 @@ def test_what_cannot_be_taken_in_parts():
     student = nn.Linear(2, 3)
     objective = Two(Parts(student, lambda: student, None, [], None, TASK))
     with pytest.raises(UserError, match="4 takes parts of one size, and a batch holds 10 rows of 'labelled'"):
-        check_parts("student_train.accumulate", 4, objective, student, {"labelled": 10})
+        check_accumulate("student_train.accumulate", 4, objective, student, {"labelled": 10})
     normed = nn.Sequential(student, nn.BatchNorm1d(3))
     with pytest.raises(UserError, match="batch normalisation takes its statistics over all of it"):
-        check_parts("student_train.accumulate", 2, objective, normed, {"labelled": 10})
-    check_parts("student_train.accumulate", 1, objective, normed, {"labelled": 7})
+        check_accumulate("student_train.accumulate", 2, objective, normed, {"labelled": 10})
+    check_accumulate("student_train.accumulate", 1, objective, normed, {"labelled": 7})
     objective.whole_batch = True
     with pytest.raises(UserError, match="the terms of Two are no means over its rows"):
-        check_parts("student_train.accumulate", 2, objective, student, {"labelled": 10})
+        check_accumulate("student_train.accumulate", 2, objective, student, {"labelled": 10})
 
 
 def training(*words):
@@ -110,7 +110,10 @@ def test_one_part_is_in_no_key():
     [
         (["student_train.accumulate=0"], "student_train.accumulate must be at least 1; given: 0"),
         (["student_train.accumulate=x"], "student_train.accumulate must be a whole number; given: 'x'"),
-        (["student=resnet8x4", "student_train.accumulate=2"], "student_train.accumulate=2 passes a batch through the network in"),
+        (
+            ["student=resnet8x4", "student_train.accumulate=2"],
+            "student_train.accumulate=2 passes a batch through the network in",
+        ),
         (["teacher_pretrain.accumulate=2"], "teacher_pretrain.accumulate=2 passes a batch through the"),
         (["student=mlp_small", "student_train.accumulate=5"], "5 takes parts of one size, and a batch holds"),
     ],

@@ -103,6 +103,7 @@ MANY_ARGUMENTS = {
     "kdx.methods.losses.slam.SLaM.__init__",
     "kdx.data.datasets.folder.Folder.__init__",
     "kdx.data.datasets.text.Text.__init__",
+    "kdx.data.datasets.corpus.CorpusData.__init__",
     "kdx.data.datasets.huggingface.HuggingFaceTexts.__init__",
     "kdx.models.decoder.gpt",
     "kdx.models.decoder.llama",

@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from kdx.pipeline.stages import packing
 from kdx.report.run import document
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,8 +112,7 @@ def child(words: list[str], place: str, crash: Crash) -> None:
     from kdx.config import validate
     from kdx.pipeline.stages import learn
     from kdx.report.run.folder import RunFolder
-    from kdx.pipeline.stages import packing
-from kdx.store.stage import Stage
+    from kdx.store.stage import Stage
     from kdx.store.work import Work
 
     progress = Work.progress

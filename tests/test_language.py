@@ -1,13 +1,16 @@
 """The task of next tokens: hand numbers, and what is kept of answers beside the answers themselves."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from kdx.core.errors import UserError
+from kdx.core.errors import Caution, UserError
 from kdx.core.task import AnswerColumns
+from kdx.core.types import Parts
+from kdx.methods.losses.kd import KD
 from kdx.tasks import language
 from kdx.tasks.language import NextToken
 
@@ -152,6 +155,17 @@ def test_half_precision_is_compared_in_full():
     assert half.grad.dtype == torch.bfloat16
     exact = task.loss(half.detach().float(), truth) + task.match(half.detach().float(), teacher, 1.0)
     assert torch.allclose(loss.detach(), exact, atol=2e-3)
+
+
+def test_a_temperature_that_flattens_next_tokens_is_cautioned_of():
+    student = torch.nn.Identity()
+    parts = Parts(student, lambda: student, lambda batch: None, [], None, TASK)
+    with pytest.warns(Caution, match="loss.temperature=4 flattens the probabilities"):
+        KD(parts, temperature=4, alpha=0.9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        KD(parts, temperature=1, alpha=1)
+        KD(parts, temperature=4, alpha=0)
 
 
 def test_the_worst_part_is_the_dearest_run_of_tokens():

@@ -34,7 +34,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.resolve import from_own_package
 from kdx.training.length import shares
-from kdx.training.loop import check_parts
+from kdx.training.loop import check_accumulate
 
 _TRIED = 2
 """Made-up rows."""
@@ -320,7 +320,7 @@ def _check_accumulate(
     size, share = training.spec["batch_size"], training.spec["labelled_share"]
     sizes = shares(size, read, share) if read and size > 1 else {"labelled": size}
     for network in learners:
-        check_parts(f"{node}.accumulate", parts, objective, network, sizes)
+        check_accumulate(f"{node}.accumulate", parts, objective, network, sizes)
 
 
 def drops_out(network: torch.nn.Module) -> bool:

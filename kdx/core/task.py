@@ -175,6 +175,10 @@ class Task(ABC):
         """(B,) how much the two agree, more is closer."""
         return -self.match(student, teacher, 1.0)
 
+    def too_soft(self, temperature: float) -> str | None:
+        """What there is to say of a temperature of `match` at which answers tell little; None: nothing."""
+        return None
+
     def balanced(self, truth: Answers) -> Tensor | None:
         """Weights for `loss` by which all classes weigh alike, None where there are none."""
         return None

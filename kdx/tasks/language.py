@@ -25,17 +25,17 @@ from kdx.core.trees import Tree
 from kdx.tasks.given import HALF_MAX
 from kdx.tasks.metrics import calibration_error, reliability_of
 
-BITS = Metric(
+BITS_PER_BYTE = Metric(
     "bits",
     "bits/byte",
     more=False,
     low=0,
     note="Bits/byte: the bits that the text takes by the model's probabilities, for each byte of it.",
 )
-LOSS = Metric("loss", "loss per token", unit=" nats", more=False, low=0, column="card")
+TOKEN_LOSS = Metric("loss", "loss per token", unit=" nats", more=False, low=0, column="card")
 PERPLEXITY = Metric("perplexity", "perplexity", digits=2, more=False, low=1, column="card")
-NEXT = Metric("accuracy", "next token right", 100, "%", 1, True, 0, 1, "points", "next %")
-KL = Metric(
+NEXT_TOKEN = Metric("accuracy", "next token right", 100, "%", 1, True, 0, 1, "points", "next %")
+TEACHER_KL = Metric(
     "kl",
     "KL to the teacher",
     unit=" nats",
@@ -44,7 +44,7 @@ KL = Metric(
     head="KL",
     note="KL: of the teacher's probabilities from the model's, in nats a token.",
 )
-AGREED = Metric(
+TOKEN_AGREEMENT = Metric(
     "agreement",
     "agreement with the teacher",
     100,
@@ -58,9 +58,11 @@ AGREED = Metric(
     note="Agreement: share of the places at which the model and the teacher name the same token.",
 )
 ACCEPTANCE = Metric("acceptance", "acceptance", 100, "%", 1, True, 0, 1, "points", column="card")
-CALIBRATION = Metric(
+TOKEN_CALIBRATION = Metric(
     "ece", "calibration error of the next token", digits=3, more=False, low=0, high=1, column="card"
 )
+_SOFT = 2.0
+"""A temperature from which on a caution is due: see docs/language.md."""
 SPAN = 12
 """Tokens of the part of a window that is shown as its worst."""
 _TOKEN, _BYTES = "token", "bytes"
@@ -80,10 +82,20 @@ class NextToken(Task):
 
     width: int
     shown = {
-        metric.name: metric for metric in (BITS, LOSS, PERPLEXITY, NEXT, KL, AGREED, ACCEPTANCE, CALIBRATION)
+        metric.name: metric
+        for metric in (
+            BITS_PER_BYTE,
+            TOKEN_LOSS,
+            PERPLEXITY,
+            NEXT_TOKEN,
+            TEACHER_KL,
+            TOKEN_AGREEMENT,
+            ACCEPTANCE,
+            TOKEN_CALIBRATION,
+        )
     }
-    primary = BITS.name
-    paired = BITS
+    primary = BITS_PER_BYTE.name
+    paired = BITS_PER_BYTE
     words: ClassVar[str] = "the next token at every place of a row"
     beside: ClassVar[bool] = True
 
@@ -107,6 +119,15 @@ class NextToken(Task):
 
     def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
         return divergence_from(_logits(student), teacher, how, rest).mean(1)
+
+    def too_soft(self, temperature: float) -> str | None:
+        if temperature < _SOFT:
+            return None
+        return (
+            f"loss.temperature={temperature:g} flattens the probabilities of next tokens until the unlikely "
+            "ones count most, and a student may then end worse than alone: loss=token_kd teaches at "
+            "temperature 1"
+        )
 
     def agreement(self, student: Answers, teacher: Answers) -> Tensor:
         """(B,) the share of places with the same likeliest token."""
@@ -146,20 +167,20 @@ class NextToken(Task):
         tokens, size = int(counts.sum()), int(kept[_ROW_BYTES].sum())
         loss = -kept[_LOG_PROB].double().sum().item() / tokens
         found = {
-            BITS.name: loss * tokens / size / math.log(2),
-            LOSS.name: loss,
+            BITS_PER_BYTE.name: loss * tokens / size / math.log(2),
+            TOKEN_LOSS.name: loss,
             PERPLEXITY.name: math.exp(min(loss, 700.0)),
-            NEXT.name: self._right(kept, truth)[counts].double().mean().item(),
-            CALIBRATION.name: calibration_error(self._reliability(kept, truth)),
+            NEXT_TOKEN.name: self._right(kept, truth)[counts].double().mean().item(),
+            TOKEN_CALIBRATION.name: calibration_error(self._reliability(kept, truth)),
         }
-        for metric, name in ((KL, _KL), (ACCEPTANCE, _SHARED)):
+        for metric, name in ((TEACHER_KL, _KL), (ACCEPTANCE, _SHARED)):
             if name in kept:
                 found[metric.name] = kept[name][counts].double().mean().item()
         return found
 
     def quick(self, answers: Answers, truth: Answers) -> dict[str, float]:
         found = self.metrics(answers, truth)
-        return {BITS.name: found[BITS.name], LOSS.name: found[LOSS.name]}
+        return {BITS_PER_BYTE.name: found[BITS_PER_BYTE.name], TOKEN_LOSS.name: found[TOKEN_LOSS.name]}
 
     def by_row(self, answers: Answers, truth: Answers) -> Tensor:
         """The bits of each row over the bytes of a mean row."""
@@ -242,7 +263,7 @@ class NextToken(Task):
     # stored answers
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
-        """Half-precision logits, each place's less its largest: the same probabilities, and none overflows."""
+        """Half-precision logits, of a place less its largest: the same probabilities, and none overflows."""
         logits = _logits(answers)
         least = logits - logits.amax(-1, keepdim=True)
         return {"": least.clamp_min(-HALF_MAX).half()}
@@ -259,7 +280,7 @@ class NextToken(Task):
     # the truth as data
 
     def known(self, truth: Any) -> np.ndarray:
-        found: np.ndarray = (np.asarray(truth[_TOKEN]) >= 0).any(1)
+        found: np.ndarray = np.any(np.asarray(truth[_TOKEN]) >= 0, axis=1)
         return found
 
     def unknown(self, like: Any, rows: int) -> Any:

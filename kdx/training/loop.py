@@ -167,7 +167,7 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
 
 
-def check_parts(
+def check_accumulate(
     key: str, parts: int, objective: Objective, network: nn.Module, sizes: Mapping[str, int]
 ) -> None:
     """Whether a batch in `parts` makes the step that the whole of it would. key: the setting, for the

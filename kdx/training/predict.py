@@ -15,8 +15,7 @@ from kdx.data.streams import sequential
 from kdx.data.views.chain import Views
 from kdx.training.runtime import Runtime
 
-
-BATCH = 256
+TOGETHER = 256
 """Rows that are answered together at most."""
 Kept = Callable[[Answers, Batch], Answers]
 """What is kept of the answers to a batch, on the device."""
@@ -39,7 +38,7 @@ class Condensing:
     @property
     def batch(self) -> int:
         """Rows whose answers are not too large together."""
-        return self.task.rows_together(BATCH)
+        return self.task.rows_together(TOGETHER)
 
 
 @torch.inference_mode()
@@ -49,7 +48,7 @@ def predict(
     runtime: Runtime,
     *,
     precision: str = "fp32",
-    batch: int = BATCH,
+    batch: int = TOGETHER,
     views: Views | None = None,
     kept: Kept | None = None,
 ) -> Answers:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kdx.core.errors import UserError
 from kdx.data.loading import damaged, read_file
-from kdx.data.phrases import are, few
+from kdx.data.phrases import few
 from kdx.data.pictures.walk import as_text, readable
 from kdx.data.raw import Note
 
@@ -77,7 +77,7 @@ def read_documents(root: Path | None, endings: Sequence[str]) -> Documents:
     empty = [name for name, text in found if not text.strip()]
     kept = [(name, text) for name, text in found if text.strip()]
     if not kept:
-        raise UserError(f"there is no text in the corpus: {are(len(empty), 'documents')} empty ({few(empty)})")
+        raise UserError(f"there is no text in the corpus: all of its documents are empty ({few(empty)})")
     starts, place = [], 0
     for _, text in kept:
         starts.append(place)

@@ -13,7 +13,7 @@ from kdx.data.corpora.pieces import Tokenized
 from kdx.data.raw import Description, Note, Raw, example_of, fewer_names, fewer_parts
 from kdx.data.words import WordsOnDemand
 
-READS, BYTES = "tokens", "bytes"
+_READS, _BYTES = "tokens", "bytes"
 _TASK, _ADAPTER = "kdx.tasks.language.NextToken", "kdx.models.tokens.TokenAdapter"
 
 
@@ -51,7 +51,7 @@ class Corpus(Raw):
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     skipped: tuple[str, ...] = ()
-    reads: str = READS
+    reads: str = _READS
     noun: str = "window"
 
     @property
@@ -61,7 +61,7 @@ class Corpus(Raw):
     @property
     def _named(self) -> str:
         """The tokenizer as the adapter has it."""
-        return BYTES if self.tokenizer is None else self.tokenizer
+        return _BYTES if self.tokenizer is None else self.tokenizer
 
     @property
     def _length(self) -> int:
@@ -79,7 +79,7 @@ class Corpus(Raw):
         if like is not None and like.get("tokenizer") != self._named:
             own, instead = (
                 ("bytes", "dataset.tokens=bytes")
-                if like.get("tokenizer") == BYTES
+                if like.get("tokenizer") == _BYTES
                 else (
                     "the tokens of its own vocabulary",
                     "dataset.tokens=bpe and dataset.tokenizer=FILE, the tokenizer.json that kdx export lays "

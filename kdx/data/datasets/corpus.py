@@ -71,7 +71,7 @@ class CorpusData:
         )
         self._on_error = checks.choice("dataset.on_error", on_error, ("stop", "replace"))
         if self._tokenizer is not None and self._tokens == "bytes":
-            raise UserError("dataset.tokenizer is of no use with dataset.tokens=bytes: set dataset.tokens=bpe")
+            raise UserError("dataset.tokenizer is of no use where tokens are bytes: set dataset.tokens=bpe")
 
     def files(self) -> dict[str, list[tuple[str, Path]]]:
         found = {"train": corpus_files(self._root, self._endings)}
@@ -100,7 +100,7 @@ class CorpusData:
                 raise UserError(
                     f"the {name} part of the corpus has {len(one.tokens):,} tokens, and a window of "
                     f"dataset.length={self._length} takes {self._length + 1:,}: give it more text, shorter "
-                    "windows, or another share (dataset.validation_share, dataset.test_share; 0: no such part)"
+                    "windows, or another share (dataset.validation_share, dataset.test_share; 0: no part)"
                 )
         vocabulary = _BYTES if tokenizer is None else vocabulary_size(tokenizer)
         return Corpus(
@@ -136,9 +136,7 @@ class CorpusData:
         end = end_of(tokenizer, self._end)
         notes: tuple[Note, ...] = ()
         if odd:
-            notes = (
-                (f"bytes that are no UTF-8 were replaced by U+FFFD in {odd:,} documents", "warning"),
-            )
+            notes = ((f"bytes that are no UTF-8 were replaced by U+FFFD in {odd:,} documents", "warning"),)
         return tokenizer, {name: piece_tokens(tokenizer, some, end) for name, some in texts.items()}, notes
 
     def _decoded(self, text: bytes, part: str) -> str:
@@ -149,8 +147,8 @@ class CorpusData:
                 return text.decode("utf-8", "replace")
             raise UserError(
                 f"a document of the {part} part is not UTF-8 (at its byte {error.start:,}: "
-                f"0x{text[error.start]:02x}), which dataset.tokens=bpe reads: set dataset.on_error=replace, or "
-                "dataset.tokens=bytes, which takes any bytes"
+                f"0x{text[error.start]:02x}), which dataset.tokens=bpe reads: set dataset.on_error=replace, "
+                "or dataset.tokens=bytes, which takes any bytes"
             ) from None
 
 

@@ -45,6 +45,8 @@ class DivergenceLoss(Objective):
         self.teacher = parts.teacher
         self.how = Divergence(kind, beta, scale, temperature)
         self.alpha = number("loss.alpha", alpha, low=0, high=1)
+        if alpha != 0 and (words := self.task.too_soft(self.how.temperature)):
+            warnings.warn(words, Caution, stacklevel=2)
         self.rest = _checked_rest(rest, self.how)
 
     def idle(self) -> Mapping[str, str]:

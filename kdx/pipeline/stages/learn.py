@@ -28,7 +28,7 @@ from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
 from kdx.store.stage import split_number
 from kdx.store.work import Work
-from kdx.training.loop import Loop, NonFinite, check_parts, fit
+from kdx.training.loop import Loop, NonFinite, check_accumulate, fit
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -173,7 +173,7 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
         rows=inputs.rows,
     )
     sizes = {stream: found.order.batch for stream, found in streams.items()}
-    check_parts(f"{node_of(name)}.accumulate", settings.accumulate, objective, objective, sizes)
+    check_accumulate(f"{node_of(name)}.accumulate", settings.accumulate, objective, objective, sizes)
     optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
     loop = Loop(
         steps=steps,

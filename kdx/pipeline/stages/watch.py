@@ -116,9 +116,7 @@ class Watch:
         """Records the metric that counts, keeps the best weights; True where training should stop."""
         network = self.objective.export()
         kept, loop = Condensing(self.task), self.loop
-        answers = predict(
-            network, split, loop.runtime, precision=loop.precision, batch=kept.batch, kept=kept
-        )
+        answers = predict(network, split, loop.runtime, precision=loop.precision, batch=kept.batch, kept=kept)
         found = self.task.quick(answers, split.known)
         self.rows = self.task.by_row(answers, split.known)
         values = {f"validation/{name}": value for name, value in found.items()}
