@@ -210,8 +210,12 @@ def read_budget(value: Any) -> int | float | None:
     return value
 
 
+_WHOLE = {"format": "dense", "k": 1, "draws": 1}
+"""Of runs of before, which stored all of each answer; k and draws mean nothing there."""
+
+
 def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
-    node = dict(node)
+    node = {**_WHOLE, **node}
     checks.choice("pseudo_label.mode", node["mode"], ("stored", "live", "auto"))
     checks.choice("pseudo_label.view", node["view"], ("same", "clean"))
     checks.choice("pseudo_label.gate", node["gate"], ("warn", "error"))

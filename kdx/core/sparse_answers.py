@@ -35,8 +35,12 @@ def is_sparse(answers: Any) -> TypeGuard[Mapping[str, Tensor]]:
 
 def read_sparse(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What lies on the disk, in types to reckon with."""
-    whole = (IDS, DRAWS)
-    return {name: leaf.long() if name in whole else leaf.float() for name, leaf in stored.items()}
+    return {name: _ids(leaf) if name in (IDS, DRAWS) else leaf.float() for name, leaf in stored.items()}
+
+
+def _ids(leaf: Tensor) -> Tensor:
+    """uint16 may come as int16, which devices know better."""
+    return leaf.long() & 0xFFFF if leaf.dtype == torch.int16 else leaf.long()
 
 
 def drawn_ids(answers: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -184,7 +184,7 @@ def distributions(task: Task) -> dict[str, int] | None:
     """How many distributions an answer is, and over how many classes or tokens; None: it is of another
     kind."""
     try:
-        logits, _ = task.categories(task.made_up(1), None)
+        logits, _ = task.categories(task.made_up(1, torch.Generator()), None)
     except UserError:
         return None
     return {"places": logits[..., 0].numel(), "width": logits.shape[-1]}

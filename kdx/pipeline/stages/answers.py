@@ -44,14 +44,16 @@ def digest_of_views(augment: Iterable[Sequence[Any]], seed: int) -> str:
     return hashlib.sha256(json.dumps([chain, seed], sort_keys=True).encode()).hexdigest()
 
 
-def stored_answers(artifact: Artifact, device: str, views: str, task: Task, temperature: float) -> Stored:
+def stored_answers(
+    artifact: Artifact, device: str, views: str, task: Task, temperature: float | None = None
+) -> Stored:
     """The teacher that a label artifact's files hold. views: `digest_of_views` of who learns from it. Raises
     UserError where the answers are to other inputs; those to the clean rows hang on no chain. temperature: of
-    the loss, which must be that of answers of which a part was kept.
+    the loss, which must be that of answers of which a part was kept; None: it is not asked.
     """
     about = artifact.json("answers.json")
     heat = about.get("format", {}).get("temperature", temperature)
-    if heat != temperature:
+    if temperature is not None and heat != temperature:
         raise UserError(
             f"the answers in '{artifact.path}' are parts of probabilities at the temperature {heat:g}, and "
             f"loss.temperature is {temperature:g} here: label them again with that"
@@ -165,4 +167,7 @@ def _read_all(artifact: Artifact, name: str, device: str) -> dict[str, Any]:
 
 
 def _read(path: Path, device: str) -> Tensor | OfArray:
-    return open_array(path, _SMALL, device)
+    found = open_array(path, _SMALL, device)
+    # rows of uint16 are not picked on every device, and `read_sparse` knows either
+    of_ids = isinstance(found, Tensor) and found.dtype == torch.uint16
+    return found.view(torch.int16) if isinstance(found, Tensor) and of_ids else found

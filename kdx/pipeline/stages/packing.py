@@ -27,6 +27,8 @@ from kdx.tasks.kept import id_bytes
 FORMAT_JSON = "format.json"
 """Which format it is, laid down before the first answer."""
 DENSE: Mapping[str, Any] = {"name": "dense"}
+_K = 8
+"""Of answers that are kept whole the mass of so many is told, where a row has several."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,15 @@ def packing_of(about: Mapping[str, Any], task: Task, seed: int) -> Packing:
 def settle_format(
     form: Mapping[str, Any] | None, task: Task, seed: int, ask: Callable[[], Answers], work: Work
 ) -> tuple[Packing, dict[str, Any] | None]:
-    """(how answers are kept, what the mass of the k likeliest is). form: name, k, draws and temperature as
-    they were asked for, None: all of each answer. ask: the teacher's answers to a few of the rows.
+    """(how answers are kept, what the mass of the k likeliest is, None: nobody asked). form: name, k, draws
+    and temperature as they were asked for, None: all of each answer. ask: the teacher's answers to a few of
+    the rows.
     """
     if form is None:
-        return packing_of(DENSE, task, seed), None
+        several = distributions(task)
+        if several is None or several["places"] == 1:  # nobody wonders whether to keep less
+            return packing_of(DENSE, task, seed), None
+        form = {**DENSE, "k": min(_K, several["width"]), "temperature": 1.0}
     mass = top_mass(task, ask(), form["k"], form["temperature"])
     found = {"k": form["k"], "mean": mass.mean().item(), "places": len(mass)}
     said = (
