@@ -43,7 +43,7 @@ import hostile  # noqa: E402
 from unprivileged import obey_modes  # noqa: E402
 
 from kdx.core.files import kind_at  # noqa: E402
-from kdx.store.artifact import LEFTOVERS  # noqa: E402
+from kdx.store.manifest import LEFTOVERS  # noqa: E402
 
 CPU = ("device=cpu", "device.threads=1", "device.checkpoint_seconds=0")
 SMALL = (

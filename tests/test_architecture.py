@@ -48,6 +48,7 @@ NO_TORCH = [
     for name in (
         "capacity",
         "checks",
+        "documents",
         "errors",
         "files",
         "output",
@@ -69,14 +70,18 @@ NO_TORCH += [
 ]
 NO_TORCH += [
     "kdx.runs." + name
-    for name in ("reading", "model_files", "lineage", "diff", "cleanup", "sweep", "claims", "studies")
+    for name in ("reading", "model_files", "lineage", "diff", "cleanup", "store_entries", "sweep", "claims")
 ]
+NO_TORCH += ["kdx.runs.studies"]
 NO_TORCH += ["kdx.runs.export.card"]
 ONLY_INSIDE_FUNCTIONS = ["kdx.pipeline.recipes", "kdx.runs.run", "kdx.training.runtime", "kdx.commands"]
 ONLY_INSIDE_FUNCTIONS += [
-    "kdx.config." + name for name in ("wire", "nodes", "described", "compose", "grid", "restore", "unused")
+    "kdx.config." + name
+    for name in (
+        *("wire", "nodes", "named_options", "controls_and_metrics", "described", "compose", "grid"),
+        *("restore", "overlay", "unused", "words", "flags", "quoting", "options", "keys"),
+    )
 ]
-ONLY_INSIDE_FUNCTIONS += ["kdx.config." + name for name in ("words", "flags", "quoting", "options", "keys")]
 ONLY_INSIDE_FUNCTIONS += ["kdx.api", "kdx.pipeline.controls", "kdx.pipeline.scores", "kdx.core.trees"]
 ONLY_INSIDE_FUNCTIONS += [
     "kdx.pipeline.foretelling." + name for name in ("data", "labelling", "others", "teacher", "training")

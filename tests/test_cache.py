@@ -13,9 +13,9 @@ import pytest
 
 from kdx.cli import main
 from kdx.core.errors import UserError
-from kdx.runs import cleanup
+from kdx.runs import cleanup, store_entries
 from kdx.runs.reading import WRITES
-from kdx.store.artifact import key_of
+from kdx.store.manifest import key_of
 from kdx.store.source import sha256
 from kdx.store.stage import Stage
 from kdx.store.store import Store
@@ -252,7 +252,7 @@ def test_what_a_run_is_at_work_on_stays(chain, capsys):
 def test_the_lock_is_the_stores(chain, tmp_path):
     """Store and cache must mean the same file, or a lock protects nothing."""
     unfinished("train", "a" * 64, days=1)
-    (entry,) = [e for e in cleanup.store_entries(STORE) if e.state == "unfinished"]
+    (entry,) = [e for e in store_entries.store_contents(STORE).entries if e.state == "unfinished"]
     with Store(tmp_path / STORE, None, Listener())._lock(Stage("train", "none"), entry.key, "train"):
         assert cleanup.busy(STORE, entry) and not cleanup.remove(STORE, entry)
     assert not cleanup.busy(STORE, entry)
@@ -284,7 +284,9 @@ def test_remove_refuses_what_is_not_in_the_store(chain, tmp_path):
     strange.mkdir()
     for path in (outside, link, strange, STORE / "train" / ".." / ".." / ".." / "train" / ("c" * 64)):
         with pytest.raises(UserError, match="nothing was deleted"):
-            cleanup.remove(STORE, cleanup.StoreEntry("train", "c" * 64, "finished", path, 0, 0.0, "", ()))
+            cleanup.remove(
+                STORE, store_entries.StoreEntry("train", "c" * 64, "finished", path, 0, 0.0, "", ())
+            )
     assert outside.is_dir() and strange.is_dir()
 
 

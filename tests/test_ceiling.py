@@ -16,7 +16,8 @@ from kdx.pipeline.controls.control import all_the_way
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.report.run.sentences import result_sentences
 from kdx.runs import claims
-from kdx.store.artifact import MANIFEST, Artifact, seal
+from kdx.store.artifact import Artifact
+from kdx.store.manifest import MANIFEST, seal
 
 WORDS = [
     "train",

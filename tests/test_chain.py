@@ -10,7 +10,7 @@ import torch
 
 from kdx.cli import main
 from kdx.config import compose
-from kdx.config.suggest import networks_for, such_as
+from kdx.config.suggestions import networks_for, such_as
 from kdx.config.wire import wire
 from kdx.planning.dry_run import forecast
 

@@ -20,7 +20,7 @@ import pytest
 
 from kdx import __version__, cli
 from kdx import commands as package
-from kdx.commands import completion
+from kdx.commands import _shells, completion
 from kdx.commands import list as listing
 from kdx.core import output, shortage, signals
 from kdx.core.errors import UserErrors
@@ -76,6 +76,7 @@ def made_up(root, tmp_path_factory) -> Path:
         "core/__init__",
         "core/errors",
         "core/signals",
+        "core/documents",
         "core/output",
         "core/shortage",
         "core/snapshot",
@@ -83,6 +84,8 @@ def made_up(root, tmp_path_factory) -> Path:
         "cli",
         "commands/__init__",
         "commands/list",
+        "commands/_option_keys",
+        "commands/_shells",
         "commands/completion",
     ):
         shutil.copy(root / "kdx" / f"{name}.py", top / "kdx" / f"{name}.py")
@@ -656,7 +659,7 @@ def test_completion_in_zsh_and_fish(made_up, shell, line, replies, tmp_path):
 
 def test_every_shell_asks_the_kdx_that_is_typed(capsys):
     """What the scripts hold, also where the shells are not installed."""
-    for shell, script in completion.SCRIPTS.items():
+    for shell, script in _shells.SCRIPTS.items():
         assert cli.main(["completion", shell]) == 0
         assert capsys.readouterr().out == f"{script}\n"
         assert "completion words" in script and "KDX_NO_SETUP=1" in script and "2>/dev/null" in script

@@ -14,6 +14,7 @@ from kdx.core.errors import UserError
 from kdx.report.compare.compare import arranged, compare_runs
 from kdx.report.compare.documents import as_csv, as_json, as_markdown, records
 from kdx.report.compare.entries import entry, pick_entries
+from kdx.report.compare.files import digests_of_files
 from kdx.report.compare.plots import reach
 from kdx.report.compare.rows import comparison_sentences, forms, group_cells, header
 from kdx.report.compare.statistics import holm, spread, t_interval
@@ -47,6 +48,51 @@ def reported(entries, **more) -> str:
 
 def names_of(entries) -> list[str]:
     return [g.name for g in arranged(compare_runs(entries), "name").groups]
+
+
+# Settings that are files
+
+
+def reads(path, digest, stage="given-answers", source="answers.file", setting="teacher__file", **more):
+    """A run that names a file there, whose stage says what it held; digest None: an older run does not."""
+    made = run(**{f"config__{setting}": path}, **more)
+    held = {} if digest is None else {"sources": {source: digest}}
+    stages = [{"name": stage, "key": "k", **held}, {"name": "student-train", "key": f"{path} {more}"}]
+    return run(**{f"config__{setting}": path, "stages": stages}, **more), made
+
+
+def test_a_file_is_known_by_its_content():
+    """One under two paths is one setting, two under one path are two, and each is called by its path."""
+    one, two = 64 * "1", 64 * "2"
+    a, older = reads("a.csv", one)
+    b, c, d = reads("b.csv", one, seed=1)[0], reads("c.csv", two)[0], reads("a.csv", two, seed=2)[0]
+    assert names_of([a, b]) == ["loss=kd student=cnn_tiny"]
+    assert compare_runs([a, b]).groups[0].seeds == (0, 1)
+    assert names_of([a, b, c]) == ["teacher.file=a.csv", "teacher.file=c.csv"]
+    found = arranged(compare_runs([a, d]), "name").groups
+    assert [g.name for g in found] == ["teacher.file=a.csv (11111111)", "teacher.file=a.csv (22222222)"]
+    assert [g.seeds for g in found] == [(0,), (2,)]
+    assert older.files == {} and older.settings["teacher.file"] == "a.csv"
+    assert names_of([older, reads("b.csv", None, seed=1)[1]]) == ["teacher.file=a.csv", "teacher.file=b.csv"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "source", "setting"),
+    [
+        ("teacher-pretrain", "model.file", "teacher.file"),
+        ("teacher-pretrain", "checkpoint", "teacher.checkpoint"),
+        ("teacher-pretrain-1", "checkpoint", "members.1.checkpoint"),
+        ("teacher-pretrain-1", "checkpoint", "teacher.checkpoint"),
+        ("teacher-pretrain-2", "model.file", "members.2.file"),
+        ("student-train", "checkpoint", "student.checkpoint"),
+    ],
+)
+def test_files_of_every_network_are_found(stage, source, setting):
+    stages = [{"name": stage, "sources": {source: "abc"}}]
+    assert digests_of_files(stages, {setting: "x.pt"}) == {setting: "abc"}
+    assert digests_of_files(stages, {setting: None}) == {} == digests_of_files(stages, {"loss": "x.pt"})
+    assert digests_of_files([{"name": "decode", "sources": {"dataset.train": "abc"}}], {setting: "x"}) == {}
+    assert digests_of_files([{"name": stage, "sources": ["abc"]}], {setting: "x.pt"}) == {}
 
 
 # Statistics

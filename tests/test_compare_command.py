@@ -20,13 +20,15 @@ from fabricate import document, folder
 
 from kdx.cli import main
 from kdx.commands import completion
-from kdx.commands.compare import OPTIONS, collect, plain_words, show_comparison, sweep_summary
+from kdx.commands._comparison import show_comparison
+from kdx.commands._found import collect, sweep_summary
+from kdx.commands.compare import OPTIONS, plain_words
 from kdx.config.compose import check_words
 from kdx.config.wire import wire
 from kdx.pipeline.recipes.steps import prepare_data
 from kdx.report.compare.curves import read_curves
 from kdx.runs.run import protocol
-from kdx.store.artifact import key_of
+from kdx.store.manifest import key_of
 from kdx.store.store import Store
 from kdx.store.work import Listener
 from kdx.tasks.shown import ACCURACY

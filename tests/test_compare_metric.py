@@ -13,7 +13,7 @@ import pytest
 from fabricate import R2, RMSE, document, folder, regression
 
 from kdx.cli import main
-from kdx.commands import _sweep
+from kdx.commands import _sweep, _sweep_end
 from kdx.commands._arms import value
 from kdx.commands._watch import result_line
 from kdx.commands.reproduce import _compared, _named, _unit
@@ -327,11 +327,11 @@ def test_a_search_keeps_its_direction():
 
 def test_runs_of_several_tasks_are_shown_each_in_its_metric(capsys):
     both = [*runs(students=(0.7,)), entry("a/digits", document(("loss=kd",), 0))]
-    _sweep.side_by_side(both, ["they differ"], finished=2, whole=2)
+    _sweep_end.side_by_side(both, ["they differ"], finished=2, whole=2)
     shown = capsys.readouterr().out
     assert re.search(r"loss=kd_0 +\| +RMSE +\| +0.500 +\| +1.000 +\| +0.700", shown), shown
     assert re.search(r"digits +\| +accuracy +\| +95.0% +\| +88.0% +\| +90.0%", shown)
-    _sweep.side_by_side(both[1:], [], finished=1, whole=1)
+    _sweep_end.side_by_side(both[1:], [], finished=1, whole=1)
     assert "metric" not in capsys.readouterr().out
 
 

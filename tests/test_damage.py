@@ -29,10 +29,11 @@ from kdx.pipeline.stages.left import answered, open_answers, view_digest
 from kdx.report.run.folder import RunFolder
 from kdx.runs import sweep
 from kdx.runs.reading import open_artifact
-from kdx.store.artifact import MANIFEST, seal, verify
+from kdx.store.manifest import MANIFEST, seal
 from kdx.store.source import Source
 from kdx.store.stage import Stage
 from kdx.store.store import Miss, Store
+from kdx.store.verification import verify
 from kdx.store.work import Listener, Work
 
 CODE = """

@@ -40,7 +40,7 @@ def agree(loader):
     described, raw = loader.describe(), loader.load()
     assert all(path.exists() for path in loader.files())
     assert raw.images.shape == (described.train, *described.shape) and raw.images.dtype == np.uint8
-    assert raw.labels.dtype == np.int64 and raw.classes == described.classes and raw.skipped == ()
+    assert raw.labels.dtype == np.int64 and raw.classes == described.classes and not raw.skipped
     assert tuple(np.bincount(raw.labels, minlength=len(raw.classes))) == described.strata
     assert (None if raw.test_images is None else len(raw.test_images)) == described.test
     if raw.test_images is not None:

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from PIL import Image
 
 from kdx.core.errors import UserError
 from kdx.data.datasets.folder import Folder
+from kdx.data.new_rows.pictures import NewPictures
 from kdx.data.pictures import square
+from kdx.data.pictures.encoded import EncodedPart, EncodedRows, HowRead
 from kdx.store.artifact import Artifact
 
 RAMP = np.array([[0, 1024], [2048, 4095]])
@@ -295,7 +298,9 @@ def test_a_link_to_nothing_is_reported_as_that(tmp_path):
         ),
     ):
         folder(tmp_path).load()
-    assert folder(tmp_path, on_error="skip").load().skipped == ("a/y.png",)
+    assert folder(tmp_path, on_error="skip").load().skipped == {
+        "a/y.png": "it is a link to a file that is not there (of git-annex or DVC, say, and not fetched)"
+    }
 
 
 def test_a_class_of_pictures_that_pillow_does_not_read_is_no_empty_one(tmp_path):
@@ -360,6 +365,93 @@ def test_channels_of_sixteen_bits_keep_their_lower_bytes(tmp_path):
         background=0,
     ).load()
     assert levels(grey) == [[[0, 32], [64, 128]]]
+
+
+GREYS = {  # (values, white of 16 bits, background) -> grey, by hand: (19595 R + 38470 G + 7471 B) / 65536
+    "all 16 bits": ([51400, 25700, 12850], 65535, "white", 124),  # 124.2: 200, 100 and 50 of eight bits
+    "12 bits": ([4000, 100, 7], 4095, "white", 78),  # 1255.48 / 4095 * 255 = 78.18
+    "lower bytes alone": ([200, 100, 50], 255, "white", 124),  # of eight upper bits nothing were left
+    "white": ([4095, 4095, 4095], 4095, "black", 255),
+    "cut off in each channel": ([5000, 0, 0], 4095, "white", 76),  # 255 * .29900 = 76.24
+    "half on white": ([51400, 25700, 12850, 32768], 65535, "white", 190),  # (124.2 + 255) / 2 = 189.6
+    "half on red": ([51400, 25700, 12850, 32768], 65535, "red", 100),  # (124.2 + 76) / 2 = 100.1
+    "transparent": ([51400, 25700, 12850, 0], 65535, "red", 76),
+}
+
+
+@pytest.mark.parametrize("called", GREYS)
+def test_a_network_of_grey_pictures_sees_the_luminance_of_coloured_ones(tmp_path, called):
+    """As `kdx predict` reads them, and as rows that stay in their files are read; in PNG and TIFF."""
+    values, white, background, want = GREYS[called]
+    picture = np.full((4, 4, len(values)), values, np.uint16)
+    Path(tmp_path, "a.png").write_bytes(png16(picture))
+    extra = [2] if len(values) == 4 else []
+    Path(tmp_path, "b.tif").write_bytes(tiff(picture, extra=extra))
+    Path(tmp_path, "c.tif").write_bytes(tiff(picture.astype(">u2"), packed=True, extra=extra))
+    Path(tmp_path, "d.tif").write_bytes(tiff(picture, apart=True, extra=extra))
+    how = {"fit": "crop", "background": background, "range": {"16-bit": [0, white]}}
+    new = NewPictures(tmp_path, (1, 4, 4), how, 0)
+    (block,) = new.blocks(10)
+    assert block.inputs.shape == (4, 1, 4, 4) and np.unique(block.inputs).tolist() == [want]
+    assert not new.unread and "4 of 4 pictures are coloured and read as grey" in " ".join(new.notes())
+    asked = {"image_size": 4, "fit": "crop", "background": background}
+    read = HowRead(asked, True, {"16-bit": (0, white)}, 10**6, {"root": str(tmp_path)})
+    rows = EncodedRows(read, [EncodedPart(["root:a.png", "root:c.tif"], np.array([1, 1], np.uint8))])
+    assert np.unique(rows.read(np.arange(2))).tolist() == [want]
+
+
+def test_grey_of_a_deep_picture_is_that_of_the_same_picture_in_eight_bits(tmp_path):
+    eight = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(eight).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(png16(eight.astype(np.uint16) * 257))
+    how = {"fit": "crop", "background": "white", "range": {"16-bit": [0, 65535]}}
+    (block,) = NewPictures(tmp_path, (1, 40, 40), how, 0).blocks(2)
+    assert np.array_equal(block.inputs[0], block.inputs[1])
+
+
+def kinds(folder):
+    """A colour in each kind of picture that Pillow writes -> (its grey, its colours)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = Image.new("RGB", (4, 4), (200, 100, 50))
+    half, grey, few = plain.convert("RGBA"), Image.new("L", (4, 4), 128), plain.quantize(4)
+    half.putalpha(128)
+    clear = few.getpixel((0, 0))
+    plain.convert("CMYK").save(folder / "cmyk.tif")
+    Image.new("LAB", (4, 4), (128, 128, 128)).save(folder / "lab.tif")
+    half.save(folder / "rgba.png")
+    Image.merge("LA", [grey, Image.new("L", (4, 4), 128)]).save(folder / "la.png")
+    few.save(folder / "palette.png")
+    few.save(folder / "clear.png", transparency=clear)
+    few.save(folder / "clear.gif", transparency=clear)
+    Image.frombytes("I;16B", (4, 4), np.full((4, 4), 1000, ">u2").tobytes()).save(folder / "big.tif")
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(folder / "float.tif")
+    Image.fromarray(np.full((4, 4), 70000, np.int32)).save(folder / "long.tif")
+    return {
+        "cmyk.tif": (124, [200, 100, 50]),
+        "lab.tif": (119, [119, 119, 119]),  # L* = 50 is 18.4% of light, 0.466 of sRGB
+        "rgba.png": (190, [227, 177, 152]),
+        "la.png": (191, [191, 191, 191]),
+        "palette.png": (124, [200, 100, 50]),
+        "clear.png": (255, [255, 255, 255]),
+        "clear.gif": (255, [255, 255, 255]),
+        "big.tif": (62, [62, 62, 62]),  # 1000 / 4095 * 255 = 62.3
+        "float.tif": (128, [128, 128, 128]),
+        "long.tif": (136, [136, 136, 136]),  # 70000 / 131071 * 255 = 136.2
+    }
+
+
+def test_each_kind_of_picture_has_one_grey_and_one_colour(tmp_path):
+    want = kinds(tmp_path)
+    spans = {"16-bit": [0, 4095], "float": [0, 1], "32-bit": [0, 131071]}
+    how = {"fit": "crop", "background": "white", "range": spans}
+    for place, channels in enumerate((1, 3)):
+        new = NewPictures(tmp_path, (channels, 4, 4), how, 0)
+        (block,) = new.blocks(len(want))
+        assert not new.unread and sorted(want) == block.known_by["file"]
+        for name, seen in zip(sorted(want), block.inputs, strict=True):
+            expected = np.atleast_1d(want[name][place])
+            assert np.abs(seen[:, 2, 2].astype(int) - expected).max() <= 1, (name, seen[:, 2, 2])
+            assert (seen == seen[:, :1, :1]).all()
 
 
 def tiffs(dtype, channels):
@@ -718,7 +810,9 @@ def test_pictures_above_the_limit_are_named_with_their_size(tmp_path, recwarn):
         )
     before = Image.MAX_IMAGE_PIXELS
     raw = folder(tmp_path, max_pixels=100, on_error="skip").load()
-    assert len(raw.images) == 2 and len(raw.skipped) == 2 and Image.MAX_IMAGE_PIXELS == before
+    assert len(raw.images) == 2 and Image.MAX_IMAGE_PIXELS == before
+    why = "it has 30 x 20 = 600 pixels, and dataset.max_pixels allows 100"
+    assert raw.skipped == {"a/x.png": why, "b/x.png": why}
     assert len(folder(tmp_path, max_pixels=600).load().images) == 4 and not recwarn.list
 
 

@@ -20,7 +20,7 @@ from fabricate import document as made_up
 from fabricate import folder
 
 from kdx.cli import main
-from kdx.commands import _sweep, _watch, board, evaluate
+from kdx.commands import _sweep, _sweep_end, _watch, board, evaluate
 from kdx.config import restore
 from kdx.core import shapes
 from kdx.core.errors import UserError
@@ -98,7 +98,7 @@ def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
         run = sweep.run_in(place)
         (
             sweep.finished(run),
-            _sweep.why_unfinished(place, run),
+            _sweep_end.why_unfinished(place, run),
             _sweep.validation_error(run),
             sweep.key_in(run),
         )
@@ -312,12 +312,12 @@ def test_a_broken_run_of_a_sweep_is_to_do_and_says_why(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/run.json").write_text('{"status": "finished", "stages": [5]}')
     run = sweep.run_in(tmp_path / "a")
-    assert not sweep.finished(run) and "each of stages must be an object" in _sweep.why_unfinished(
+    assert not sweep.finished(run) and "each of stages must be an object" in _sweep_end.why_unfinished(
         tmp_path / "a", run
     )
     assert (
         sweep.run_in(tmp_path / "b") is None
-        and _sweep.why_unfinished(tmp_path / "b", None) == "did not begin"
+        and _sweep_end.why_unfinished(tmp_path / "b", None) == "did not begin"
     )
 
 
@@ -357,7 +357,7 @@ def test_a_run_that_died_shows_as_died(tmp_path):
     process.join()
     assert (
         document.state(tmp_path / "a", run) == "died"
-        and _sweep.why_unfinished(tmp_path / "a", run) == "was killed or stopped in the middle"
+        and _sweep_end.why_unfinished(tmp_path / "a", run) == "was killed or stopped in the middle"
     )
     for unknown in ({**run, "host": "another machine"}, {"status": "running"}):
         assert document.state(tmp_path / "a", unknown) == "running, or died"

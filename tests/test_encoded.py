@@ -195,6 +195,7 @@ def test_pictures_that_do_not_decode_are_left_out_where_that_is_asked_for(root, 
     made = Component({**spec, "on_error": "skip"}).build().load(workers=0)
     assert (len(made.images), len(made.labels), len(made.pool_images)) == (23, 23, 4)
     assert np.bincount(made.labels).tolist() == [8, 7, 8]
+    assert all("truncated" in why for why in made.skipped.values())
     assert sorted(made.skipped) == ["c1/2.png", "unlabelled/deep/er/0.png"]
     assert "c1/2.png" not in made.names["train"]
     assert made.images.read(np.arange(23)).shape == (23, 3, 8, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -13,6 +14,7 @@ from tasks import classification
 from test_additions import CENTROIDS
 from test_task_contract import Number
 
+import kdx
 from kdx.cli import main
 from kdx.config import compose, options
 from kdx.config.restore import restore
@@ -352,6 +354,46 @@ def test_it_is_measured_and_not_exported(here, capsys):
     card = json.loads(Path("run/export/student/card.json").read_text())
     assert card["teacher_artifact"] is None and len(card["lineage"]["teachers"]) == 2
     assert [m["artifact"] for m in card["metrics"]["members"]] == card["lineage"]["labels"]["teachers"]
+
+
+def test_one_member_is_asked_by_its_number_or_its_name(here, capsys):
+    """Its answers are those that its row of the table was measured by."""
+    results = json.loads(Path("run/run.json").read_text())["results"]
+
+    def answered(*words):
+        assert main(["predict", "run", "data=test", "to=a.csv", "overwrite=true", *SHORT[:2], *words]) == 0
+        rows = list(csv.DictReader(Path("a.csv").open(newline="")))
+        return sum(row["truth"] == row["label"] for row in rows) / len(rows), rows
+
+    for words, of in (
+        (["member=1"], results["members"][0]),
+        (["role=teacher", "member=2"], results["members"][1]),
+        (["member=mlp_small"], results["members"][1]),
+        (["role=teacher"], results["teacher"]),
+    ):
+        assert answered(*words)[0] == pytest.approx(of["last"]["test"]["accuracy"]), words
+    assert answered("member=1")[1] != answered("member=2")[1]
+    capsys.readouterr()
+    line = ["predict", "run", "data=test", "to=a.csv", "overwrite=true", *SHORT[:2]]
+    assert main([*line, "member=2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["role"], told["member"], told["model"]) == ("teacher", 2, "mlp_small")
+    for words, says in (
+        (["member=3"], "has no such member; it has 1 mlp, 2 mlp_small"),
+        (["member=0"], "has no such member; it has 1 mlp, 2 mlp_small"),
+        (["member=resnet20"], "member=resnet20: the teacher of 'run' has no such member; it has 1 mlp"),
+        (["member=1", "role=student"], "leave role=student out"),
+    ):
+        assert main([*line, *words]) == 2
+        assert says in capsys.readouterr().err
+    document = json.loads(Path("run/run.json").read_text())
+    document["config"]["members"]["2"]["option"] = "mlp"
+    Path("run/run.json").write_text(json.dumps(document))
+    assert main([*line, "member=mlp"]) == 2
+    assert "several have that name, so choose by number: 1 mlp, 2 mlp" in capsys.readouterr().err
+    rows = torch.rand(2, 1, 16, 16)
+    first, second = (kdx.open("run").teacher(member=number)(rows) for number in (1, 2))
+    assert torch.equal(kdx.open("run").network(member="1")(rows), first) and not torch.equal(first, second)
 
 
 def test_a_part_of_an_ensemble_is_not_measured_as_all_of_it(here, capsys):

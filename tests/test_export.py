@@ -494,10 +494,10 @@ def test_every_kind_of_network_becomes_a_program(root, tmp_path, name):
         assert found["largest_logit"] > 1e-3 and found["argmax_agreement"] == 1
 
 
-def card_of(model: dict, asked: dict, **more) -> str:
+def card_of(model: dict, how: dict, channels: int = 3) -> str:
     """What card.md says of preparing a row."""
-    about = preparation(model, {"component": {"_target_": "x", **asked}, "range": {}, **more})
-    inputs = {"shape": [3, 64, 64]} if model["reads"] == "pictures" else {}
+    about = preparation(model, how)
+    inputs = {"shape": [channels, 64, 64]} if model["reads"] == "pictures" else {}
     return "\n".join(preparing({"prepare": json.loads(json.dumps(about)), "input": inputs}))
 
 
@@ -506,7 +506,8 @@ def test_the_card_says_how_a_new_row_is_prepared(exported):
     assert "## How a new row is prepared" in text and "it must have 16x16 pixels" in text
     assert read_card(exported)["prepare"] == {"reads": "pictures"}
     asked = {"fit": "pad", "background": "white", "image_size": 64}
-    text = card_of({"reads": "pictures"}, asked, range={"16-bit": [0, 4095]})
+    asked |= {"range": {"16-bit": [0, 4095]}}
+    text = card_of({"reads": "pictures"}, asked)
     for says in (
         'on `"white"`',
         "mode RGB",
@@ -522,6 +523,14 @@ def test_the_card_says_how_a_new_row_is_prepared(exported):
     ):
         places = [part.index(step) for step in steps]
         assert places == sorted(places), part
+    grey = card_of({"reads": "pictures"}, asked, channels=1).partition("A picture of more than eight")[2]
+    steps = [
+        "float32 from 0 to 255",
+        "(19595 red + 38470 green + 7471 blue) / 65536",
+        "lay each",
+        "`round()`",
+    ]
+    assert sorted(steps, key=grey.index) == steps and "three times" not in grey and "19595" not in text
     columns = [
         {"name": "age", "mean": 3.0, "std": 1.0, "missing": 2},
         {"name": "kind", "categories": ["a", "b"], "codes": [1, 0]},

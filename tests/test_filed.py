@@ -12,8 +12,9 @@ import yaml
 
 from kdx.cli import main
 from kdx.commands import train as command
-from kdx.config import compose, filed
+from kdx.config import compose, filed, options
 from kdx.config.yaml_files import as_yaml, read_yaml
+from kdx.core import snapshot
 from kdx.core.errors import UserError
 
 SHORT = ["device=cpu", "device.threads=1", "student_train.steps=2", "teacher_pretrain.steps=2"]
@@ -249,6 +250,34 @@ def test_code_of_ones_own_needs_to_be_allowed_where_it_is_typed(capsys, monkeypa
     config = examined(text, "allow=[ownloss]")
     assert config["loss"] == {"_target_": "ownloss.Mine", "temperature": 2, "alpha": 0.5}
     sys.modules.pop("ownloss", None)
+
+
+def test_a_sweep_of_a_file_reads_each_option_file_once(monkeypatch):
+    """And again where it has changed; outside a command each time."""
+    read, look = [], options._read_option
+    monkeypatch.setattr(options, "_read_option", lambda file: read.append(file) or look(file))
+    text = "loss: soft\nshift:\n  blur: {_target_: kdx.data.views.shift.Blur, sigma: 1.0}\n"
+    Path("my.yaml").write_text(text)
+    filed.use_file(["--config=my.yaml"])
+    with snapshot.one_command():
+        first = [filed.examine([f"seed={seed}"]) for seed in range(3)]
+    assert len(read) == len(set(read)) > 1
+    assert all(errors == [] and config["shift"].keys() == {"blur"} for config, errors, _ in first)
+    filed.examine(["seed=1"])
+    assert len(read) > len(set(read))
+
+
+def test_what_was_read_of_an_option_file_is_the_callers_own(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("a: {b: [1]}\n")
+    with snapshot.one_command():
+        options.read_option(file)["a"]["b"].append(2)
+        assert options.read_option(file) == {"a": {"b": [1]}}
+        file.write_text("a: {b: [1, 3]}\n")
+        assert options.read_option(file) == {"a": {"b": [1, 3]}}
+    file.write_text("a: [1\nb: 2\n")
+    with pytest.raises(UserError, match=r"mine\.yaml' cannot be read, line 2: expected ',' or '\]'"):
+        options.read_option(file)
 
 
 def test_no_value_of_a_file_reaches_hydra(capsys, monkeypatch):

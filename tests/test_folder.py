@@ -293,6 +293,8 @@ def test_pictures_that_do_not_decode_can_be_skipped_and_are_counted(tmp_path):
     loader = folder(tmp_path, on_error="skip")
     raw = loader.load()
     assert sorted(raw.skipped) == ["cat/1.png", "dog/0.png"]
+    assert raw.skipped["dog/0.png"] == "it is no picture of a kind that Pillow knows"
+    assert "truncated" in raw.skipped["cat/1.png"]
     assert (raw.images == want.images[[0, 2, 4, 5]]).all() and list(raw.labels) == [0, 0, 1, 1]
     assert loader.describe().train == 5
     for i in (0, 2):
@@ -396,12 +398,12 @@ def test_files_that_are_no_pictures_change_no_key(tmp_path):
     ):
         folder(tmp_path).load()
     loader = folder(tmp_path, on_error="skip")
-    assert loader.load().skipped == () and loader.describe().train == 6
+    assert not loader.load().skipped and loader.describe().train == 6
     assert loader.files().notes == (
         (
-            "files that are no pictures of a kind that Pillow knows were left out: 6 "
-            f"({tmp_path}/train/cat/LICENSE, {tmp_path}/train/cat/README, "
-            f"{tmp_path}/train/cat/x.bin and 3 more)",
+            f"left out: 6 files in '{tmp_path}/train/cat' that Pillow knows for no kind of picture: "
+            "2 without an ending (LICENSE, README), 1 .bin (x.bin), 1 .dcm (x.dcm), 1 .heic (x.heic), "
+            "1 .psd (x.psd)",
             "warning",
         ),
     )

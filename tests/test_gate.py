@@ -200,6 +200,7 @@ def ask(found, **pseudo_label):
         listener=heard, run=lambda stage, **inputs: types.SimpleNamespace(json=lambda name: found)
     )
     plan = types.SimpleNamespace(
+        given=None,
         class_weights="none",
         headline="last",
         teachers=(),
@@ -285,17 +286,23 @@ def test_a_run_keeps_what_the_gate_found(trained):
 @pytest.mark.parametrize(
     ("teachers", "how"),
     [
-        ([("training", False)], "steps"),
-        ([(None, True)], "fitted"),
-        ([("training", True)], "fitted"),
-        ([(None, False)], "taken"),
-        ([(None, True), ("training", False)], "steps"),
-        ([(None, False), (None, True)], "fitted"),
+        ([("training", False, False)], "steps"),
+        ([(None, True, False)], "fitted"),
+        ([("training", True, False)], "fitted"),
+        ([(None, False, False)], "taken"),
+        ([(None, True, False), ("training", False, False)], "steps"),
+        ([(None, False, False), (None, True, False)], "fitted"),
+        ([(None, True, True)], "finished"),
+        ([(None, True, True), (None, True, False)], "fitted"),
+        ([(None, True, True), (None, False, False)], "taken"),
+        ([], "given"),
     ],
 )
 def test_the_remedy_is_for_how_the_teachers_came_to_be(teachers, how):
-    setups = [types.SimpleNamespace(training=training, fitted=fitted) for training, fitted in teachers]
-    assert steps._how_it_learns(setups) == how
+    """Of none at all the answers came in a file."""
+    names = ("training", "fitted", "finished")
+    setups = [types.SimpleNamespace(**dict(zip(names, found, strict=True))) for found in teachers]
+    assert how in gate.REMEDIES
     asked = []
     store = types.SimpleNamespace(
         listener=Heard(),
@@ -307,6 +314,7 @@ def test_the_remedy_is_for_how_the_teachers_came_to_be(teachers, how):
         class_weights="none",
         headline="last",
         teachers=setups,
+        given=not setups,
         pseudo_label={"gate": "warn", "near_chance": None},
     )
     steps.gate(store, plan, None, None, None)

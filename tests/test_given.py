@@ -15,9 +15,14 @@ from PIL import Image
 from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.data.given import AnswersFile, whose_order
+from kdx.pipeline import stages
+from kdx.pipeline.foretelling import PlannedStage, foretelling_of, networks_asked
+from kdx.pipeline.stages.gate import hold_against
 from kdx.pipeline.stages.given import number_of
 from kdx.runs.reading import read_run
+from kdx.store.artifact import Artifact
 from kdx.store.source import Source
+from kdx.store.stage import Stage
 from kdx.tasks.classification import Classification
 from kdx.tasks.regression import Regression
 
@@ -119,7 +124,9 @@ def test_the_teachers_own_answers_teach_the_same_student(at_digits, capsys):
     told = capsys.readouterr().out
     assert "Everything is in the store" in told and "answers, of the file 'all.npy', as they are" in told
     assert main(["plan", *QUICK, "teacher=answers", "teacher.file=all.npy", "seed=1"]) == 0
-    assert "answers: those of the file, one to each clean row" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "answers: those of the file, one to each clean row" in told
+    assert "with the answers of the file" in " ".join(told.split())
 
 
 def test_where_there_is_no_answer_there_is_no_number(at_digits, capsys):
@@ -185,10 +192,70 @@ def test_labels_alone_are_certain(at_digits):
     stored = torch.from_numpy(np.load(answers.file("unlabelled.npy"))[:, 0]).float()
     assert len(stored) == 996 and set(stored.softmax(1).flatten().tolist()) == {0.0, 1.0}
     assert {
-        "teacher.file: 1 of 200 validation rows have an answer: the teacher is not measured there"
+        "teacher.file: 1 of 200 validation rows have an answer: the teacher is measured on these alone"
     } <= set(notes("given"))
     assert answers.json("answers.json")["given"]["validation"] == 1
-    assert results("given")["teacher"]["last"] == {}
+    found = results("given")["teacher"]["last"]
+    assert list(found) == ["validation"] and (found["validation"]["n"], found["validation"]["of"]) == (1, 200)
+    gate = json.loads(Path("given/run.json").read_text())["gate"]
+    assert gate["gain"] is None and "1 of 200 validation rows: answer more of them" in gate["text"]
+
+
+def test_some_of_validation_is_measured_as_some(at_digits, capsys):
+    """By hand from the file and the truth, and said wherever it is told; what estimates on validation, or
+    holds it against all rows, does without."""
+    asked = list(csv.DictReader(Path("validation.csv").open(newline="")))
+    assert len(asked) == 200
+    write("some.csv", [*csv.DictReader(Path("pool.csv").open(newline="")), *asked[70:190]])
+    run(*CPU, "student_train.steps=8", "teacher=answers", "teacher.file=some.csv", "hydra.run.dir=given")
+    told = capsys.readouterr().out
+    right = np.array([row["label"] == row["truth"] for row in asked[70:190]])
+    found, document = results("given"), json.loads(Path("given/run.json").read_text())
+    measured = found["teacher"]["last"]["validation"]
+    assert (measured["n"], measured["of"]) == (120, 200) and "reliability" not in measured
+    assert measured["accuracy"] == pytest.approx(right.mean()) and "test" not in found["teacher"]["last"]
+    assert found["baseline"]["last"]["validation"]["n"] == 200
+    assert "agreement" not in found["student"]["last"]["validation"]
+    answers, data = stage("given", "given-answers"), stage("given", "prepare")
+    assert not answers.file("validation.npy").exists() and answers.file("answered.validation.npy").exists()
+    numbers = np.load(data.file("validation.rows.npy")) + 1
+    places = np.load(answers.file("places.validation.npy"))
+    assert set(numbers[places >= 0]) == {int(row["row"]) for row in asked[70:190]}
+    gate = document["gate"]
+    assert (gate["n"], gate["of"], gate["teacher"]) == (120, 200, pytest.approx(right.mean()))
+    alone = np.load(stage("given", "baseline-train").file("validation.by_row.npy"))[places >= 0]
+    assert gate["alone"] == pytest.approx(alone.mean())
+    assert gate["difference"] == pytest.approx(right.mean() - alone.mean())
+    assert "on 120 of 200 validation rows, the answered, its accuracy is" in gate["text"]
+    percent = f"{100 * right.mean():.1f}"
+    sentence = f"The teacher on validation (*): {percent}%, on 120 of 200 rows, those that its file answers"
+    flat = " ".join(told.split())
+    assert f"| {percent}* |" in flat and sentence in flat
+    assert "on its training rows" not in told and "overfits" not in told
+    report = Path("given/report.md").read_text()
+    assert "on 120 of 200 rows, those that its file" in report and "on 120 of 200 validation" in report
+    assert document["audit"]["teacher"] is None
+    rows = list(csv.DictReader(Path("given/predictions.csv").open(newline="")))
+    assert not any(row.get("teacher.label") for row in rows)
+    assert main(["export", "given", "to=alone", "format=state_dict"]) == 0
+    assert f"| on validation | {percent}% on 120 of 200 rows |" in Path("alone/card.md").read_text()
+    capsys.readouterr()
+    words = [*CPU, "student_train.steps=8", "teacher=answers", "teacher.file=some.csv"]
+    assert main(["plan", *words]) == 0
+    assert f"accuracy {percent}% on 120 of 200 validation rows" in capsys.readouterr().out
+    assert main(["compare", "own", "given"]) == 0
+    slam = [*GIVEN, "teacher.file=some.csv", "loss=slam"]
+    assert "does not answer every row there" in said(slam, capsys, 1)
+
+
+def test_the_gate_says_that_rows_are_some_of_them():
+    metric = Classification(classes=["a", "b"]).paired
+    right, other = np.array([1, 1, 0, 1, 1, 1]), np.array([1, 0, 0, 1, 1, 1])
+    found = hold_against(right, other, "x", metric, whole=40)
+    assert (found["n"], found["of"], found["gain"]) == (6, 40, False)
+    assert "on 6 of 40 validation rows, the answered, its accuracy is 83.3%" in found["text"]
+    assert "only more answered validation rows could show" in found["text"]
+    assert "of" not in hold_against(right, other, "x", metric)
 
 
 def test_a_loss_or_a_rule_that_needs_more_than_the_file_has_is_refused(at_digits, capsys):
@@ -536,3 +603,17 @@ def test_texts_by_the_name_of_their_row(tmp_path, monkeypatch):
     run(*QUICK, *names, "teacher=answers", "teacher.file=pool.csv", "hydra.run.dir=given")
     own, given = stage("own", "pseudo-label"), stage("given", "given-answers")
     assert (np.load(own.file("unlabelled.npy")) == np.load(given.file("unlabelled.npy"))).all()
+
+
+def test_a_stage_of_answers_says_itself_whom_it_asks(tmp_path):
+    """`kdx plan` goes by that and by no input that is there or not, whatever else a stage is given."""
+    folder = Artifact("pseudo-label", "k", tmp_path)
+
+    def asked(stage):
+        inputs = {"teachers": [folder], "networks": ()}
+        return list(networks_asked(PlannedStage("x", stage, "k", inputs, folder, False)))
+
+    assert asked(stages.LABEL) == [folder] and foretelling_of(stages.LABEL).whose == ""
+    assert asked(stages.GIVEN) == [] and foretelling_of(stages.GIVEN).whose == "the answers of the file"
+    own = Stage("mine", "my_parts.mine")
+    assert asked(own) == [] and foretelling_of(own).whose == "", "one that says nothing"

@@ -29,6 +29,7 @@ from kdx.config.compose import base, composed, examine_words, parse_overrides, p
 from kdx.config.compose.base import overlaid
 from kdx.config.wire import known
 from kdx.core import shapes, snapshot
+from kdx.core.documents import dump
 from kdx.core.paths import conf_dir
 from kdx.core.shapes import all_wrong
 from kdx.data.pictures import decode
@@ -36,8 +37,7 @@ from kdx.pipeline.stages.measuring import keep_arrays
 from kdx.planning import dry_run
 from kdx.report.run import document as reading
 from kdx.report.run import figures
-from kdx.report.run.plain import dump
-from kdx.store import artifact, digest, memory, source, store
+from kdx.store import digest, manifest, memory, source, store, verification
 from kdx.store.component import Component
 from kdx.store.source import Source, sha256
 from kdx.store.work import Listener, Work
@@ -167,25 +167,25 @@ def test_a_large_file_of_an_artifact_is_hashed_once_a_command(tmp_path, monkeypa
     large, hashed = tmp_path / "large.npy", []
     large.write_bytes(bytes(100_000))
     (tmp_path / "small.json").write_text("{}")
-    artifact.seal(
+    manifest.seal(
         tmp_path, {"stage": "s", "version": 1, "inputs": {}, "code": "c", "created": 1, "seconds": 1}
     )
-    monkeypatch.setattr(artifact, "sha256", lambda file: hashed.append(file.name) or sha256(file))
+    monkeypatch.setattr(verification, "sha256", lambda file: hashed.append(file.name) or sha256(file))
     for _ in range(2):
-        assert artifact.verify(tmp_path) is None
+        assert verification.verify(tmp_path) is None
     with snapshot.one_command():
-        assert artifact.verify(tmp_path) is None and artifact.verify(tmp_path) is None
+        assert verification.verify(tmp_path) is None and verification.verify(tmp_path) is None
     assert hashed.count("large.npy") == hashed.count("small.json") == 4
     monkeypatch.setattr(source, "_SETTLED", -1.0)
     hashed.clear()
     with snapshot.one_command():
-        assert artifact.verify(tmp_path) is None and artifact.verify(tmp_path) is None
+        assert verification.verify(tmp_path) is None and verification.verify(tmp_path) is None
         assert hashed.count("large.npy") == 1 and hashed.count("small.json") == 2
         before = large.stat()
         time.sleep(0.02)  # longer than a tick of the clock that files get their times from
         large.write_bytes(bytes(99_999) + b"1")
         os.utime(large, ns=(before.st_atime_ns, before.st_mtime_ns))
-        assert "large.npy does not have the content that was published" in artifact.verify(tmp_path)
+        assert "large.npy does not have the content that was published" in verification.verify(tmp_path)
 
 
 OPTIONS = {

@@ -8,7 +8,9 @@ import unicodedata
 import pytest
 
 from kdx.core.errors import UserError
+from kdx.data.phrases import MOST_KINDS, by_kind
 from kdx.data.pictures.layout import lay_out, role_of
+from kdx.data.pictures.walk import files_left_out
 
 
 def files(root, *names):
@@ -252,8 +254,28 @@ def test_what_is_beside_the_parts_is_reported(tmp_path):
             "makes it the pool"
         ),
         "pictures in '/train' itself are in no class and not read: 1, the first stray.jpg",
-        "files whose names say that they are no pictures were left out: 1, the first /train/cat/labels.txt",
+        "left out: 1 file in '/train/cat' whose names say that they are no pictures: 1 .txt (labels.txt)",
     ]
+
+
+def test_what_is_left_out_is_counted_by_kind():
+    names = [f"a/{i}.txt" for i in range(5)] + ["b/x.PSD", "c/x.psd", "README", "a.b/.rc", "a~"]
+    assert by_kind(names) == (
+        "5 .txt (a/0.txt, a/1.txt, a/2.txt and 2 more), 3 without an ending (README, a.b/.rc, a~), 2 .psd "
+        "(b/x.PSD, c/x.psd)"
+    )
+    kinds = [f"{i}.k{i}" for i in range(MOST_KINDS + 2)]
+    few = by_kind(kinds[:MOST_KINDS])
+    assert few.count("(") == MOST_KINDS and "other" not in few
+    assert by_kind(["a.k0", *kinds]).startswith("2 .k0 (a.k0, 0.k0), 1 .k1 (1.k1)")
+    assert by_kind(kinds).endswith(", 1 .k5 (5.k5), 2 of 2 other kinds") and MOST_KINDS == 6
+    assert files_left_out(["/d/a/x.txt", "/d/b/y.md"], "that are odd") == (
+        "left out: 2 files in '/d' that are odd: 1 .md (b/y.md), 1 .txt (a/x.txt)"
+    )
+    assert files_left_out(["a/x.txt"], "so") == "left out: 1 file in 'a' so: 1 .txt (x.txt)"
+    assert files_left_out(["a/x.c", "b/x.c"], "so") == "left out: 2 files in '.' so: 2 .c (a/x.c, b/x.c)"
+    mixed = files_left_out(["a/x.c", f"{os.getcwd()}/a/y.c"], "so")
+    assert mixed == f"left out: 2 files in '{os.getcwd()}/a' so: 2 .c (x.c, y.c)"
 
 
 def test_a_class_may_be_missing_where_nothing_is_learned(tmp_path):

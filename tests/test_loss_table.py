@@ -102,7 +102,7 @@ def build(loss: str) -> nn.Module:
         config["features"] = {"_target_": "kdx.methods.features.none.NoFeatures"}
     if loss == "fixmatch":
         config |= {"threshold": 0.6, "weight": 3.0}
-    if loss in ("noisy_student", "kd"):
+    if loss in ("noisy_student", "kd", "token_kd"):
         config |= {"unlabel_ratio": 3.0} if loss == "noisy_student" else {"alpha": [0.9, 0.5]}
     if loss == "divergence":
         config |= {"kind": "jsd", "beta": 0.3, "temperature": 2.0}
@@ -178,7 +178,7 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
     if loss == "heteroscedastic":
         sure = o.noise / (o.noise + (asked / scale).square() / 10)
         values["v d²(answer)"] = sure.mean(1) * ((both - asked) / scale).square().mean(1)
-    if loss == "kd":
+    if loss in ("kd", "token_kd"):
         cold, warm = ((x / o.temperature).log_softmax(1) for x in (asked, both))
         values["T² D(teacher ‖ student)"] = o.temperature**2 * (cold.exp() * (cold - warm)).sum(1)
     if loss == "divergence":
@@ -209,7 +209,7 @@ def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str
     known |= {"S": which.get("sure", torch.zeros(1)).sum(), "D": which.get("denied", torch.zeros(1)).sum()}
     if loss in NUMBERS or loss == "divergence":
         known |= {"alpha": getattr(o, "alpha", None), "pool": getattr(o, "pool", None)}
-    if loss == "kd":
+    if loss in ("kd", "token_kd"):
         known["alpha"] = alpha_at(o.alpha, PROGRESS)
     if loss == "mean_teacher":
         known["ramp"] = ramp_up(PROGRESS / o.ramp)

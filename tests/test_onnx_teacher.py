@@ -14,7 +14,11 @@ from kdx.core.errors import UserError
 from kdx.models import size
 from kdx.models.adapt import PictureAdapter
 from kdx.models.estimator import check_kept, fit_to
+from kdx.pipeline.stages.arrays import read_inputs
+from kdx.pipeline.stages.files import open_network
+from kdx.runs.reading import read_run
 from kdx.store.component import Component
+from kdx.store.source import Source
 from kdx.tasks.classification import Classification
 
 onnx = pytest.importorskip("onnx")
@@ -126,6 +130,52 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         fit_to(made, torch.rand(2, 3, SIDE, SIDE), torch.zeros(2), few)
 
 
+def columns_graph(file: Path, wide, labels: bool = False) -> str:
+    """x (N, D) -> x @ w, and before it maybe the number of the class, as converters of other libraries do."""
+    helper, proto = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("ArgMax", ["y"], ["label"], axis=1, keepdims=0),
+    ]
+    outputs = [helper.make_tensor_value_info("y", proto.FLOAT, ["n", 3])]
+    if labels:
+        outputs.insert(0, helper.make_tensor_value_info("label", proto.INT64, ["n"]))
+    weight = onnx.numpy_helper.from_array(WEIGHT[: wide if isinstance(wide, int) else 13, :3].copy(), "w")
+    x = helper.make_tensor_value_info("x", proto.FLOAT, ["n", wide])
+    made = helper.make_graph(nodes, "g", [x], outputs, [weight])
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
+    return str(file)
+
+
+def test_rows_of_a_table_are_given_as_the_table_holds_them(tmp_path, monkeypatch, capsys):
+    """By hand: the columns of wine, none of them standardised, times the weights."""
+    monkeypatch.chdir(tmp_path)
+    columns_graph(tmp_path / "model.onnx", "d", labels=True)
+    words = ["device=cpu", "device.threads=1", "student_train.steps=4", "baseline=false", "dataset=wine"]
+    words += ["teacher=onnx", "hydra.run.dir=run"]
+    assert main(["train", *words, "teacher.file=model.onnx", "teacher.output=y"]) == 0
+    data, rows = read_run("run").stage("prepare"), read_run("run").role("teacher")
+    x = read_inputs(data, "test")
+    wanted = torch.from_numpy(np.array(x, np.float32) @ WEIGHT[:13, :3])
+    assert x.shape[1] == 13 and np.abs(x).max() > 100
+    assert torch.allclose(open_network(rows)(torch.from_numpy(np.array(x))), wanted, rtol=1e-4, atol=1e-3)
+    truth = np.load(data.file("test.truth.npy"))
+    found = json.loads(Path("run/run.json").read_text())["results"]["teacher"]
+    assert found["last"]["test"]["accuracy"] == pytest.approx((wanted.argmax(1).numpy() == truth).mean())
+    assert main(["predict", "run", "data=test", "role=teacher", "to=o.csv", *words[:2]]) == 0
+    columns_graph(tmp_path / "narrow.onnx", 4)
+    capsys.readouterr()
+    for more, says in (
+        (["teacher.file=model.onnx"], "the output 'label' of teacher.file=model.onnx holds no floats"),
+        (["teacher.file=narrow.onnx"], "reads rows of 4 numbers, and a row of this table has 13"),
+        (["teacher.file=model.onnx", "teacher.output=y", "teacher.mean=[0.5]"], "are of the channels of"),
+        (["teacher.file=model.onnx", "teacher.output=y", "dataset=digits"], "four sides (N, C, H, W), of"),
+    ):
+        assert main(["train", *words, *more]) == 2
+        told = capsys.readouterr().err
+        assert says in told and len(told.splitlines()) <= 3, told
+
+
 def test_no_file_beside_it_is_read(tmp_path, monkeypatch):
     """A graph may name any file as its weights, and onnxruntime would look in the working directory."""
     monkeypatch.chdir(tmp_path)
@@ -141,9 +191,20 @@ def test_a_run_with_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     graph(tmp_path / "model.onnx", ["n", 3, SIDE, SIDE])
     words = ["device=cpu", "device.threads=1", "student_train.steps=4", "baseline=false", "teacher=onnx"]
+    assert main(["plan", *words, "teacher.file=model.onnx"]) == 0
+    told = capsys.readouterr().out
+    assert "onnx, a finished network in the file 'model.onnx', answers only: " in told
+    assert "taken as it is" in told and "fitted at once" not in told and "pretrained weights" not in told
+    assert "with the teacher's answers" in told
     assert main(["train", *words, "teacher.file=model.onnx", "hydra.run.dir=run"]) == 0
+    told = capsys.readouterr()
+    assert "choose another file (teacher.file=) or another teacher (teacher=)" in told.out + told.err
+    assert main(["export", "run", "to=alone", "format=state_dict"]) == 0
+    card = Path("alone/card.md").read_text()
+    assert "none: taken as it is" in card and f"file (digest) | `{Source('model.onnx').digest()}`" in card
     found = json.loads(Path("run/run.json").read_text())["results"]["teacher"]
     assert (found["parameters"], found["flops"], found["steps"]) == (None, None, 0)
+    assert "fitted" not in found
     assert found["bytes"] > WEIGHT.nbytes and 0 < found["last"]["test"]["accuracy"] < 0.4
     Path("model.onnx").rename("moved.onnx")
     assert main(["plan", *words, "teacher.file=moved.onnx"]) == 0
@@ -155,10 +216,11 @@ def test_a_run_with_it(tmp_path, monkeypatch, capsys):
             ["teacher.file=moved.onnx", "teacher_pretrain.steps=9"],
             "is a finished network, and taken as it is",
         ),
-        (["teacher.file=moved.onnx", "loss=vid"], "reads hidden"),
+        (["teacher.file=moved.onnx", "loss=vid"], "and one that only answers has none"),
+        (["teacher.file=moved.onnx", "teacher.checkpoint=moved.onnx"], "onnx lies whole in its file"),
         (
             ["teacher.file=moved.onnx", "dataset=wine"],
-            "reads pictures, and this data set holds rows of tables",
+            "must read rows as one input (N, D), of floats; it reads x tensor(float) ['n', 3, 4, 4]",
         ),
         (
             ["teacher=cnn", "student=onnx", "student.file=moved.onnx"],

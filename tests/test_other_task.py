@@ -24,12 +24,13 @@ from kdx.report.run import document, figures, rounds, shifts
 from kdx.report.run.audit import audit_sentences, per_round
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.progress import Progress
+from kdx.report.run.result_warnings import overfits, result_warnings
 from kdx.report.run.sentences import gained, result_sentences
 from kdx.report.run.table import print_table, role_cells
-from kdx.report.run.verdict import overfits, result_warnings, summary
+from kdx.report.run.verdict import summary
 from kdx.runs.export import card
 from kdx.runs.reading import Run
-from kdx.store.artifact import is_record
+from kdx.store.verification import is_record
 from kdx.tasks.shown import ACCURACY, CLASSIFICATION
 
 RMSE = {"name": "rmse", "title": "RMSE", "scale": 1, "unit": "", "digits": 3, "more": False}

@@ -4,15 +4,20 @@ file and the line. The parts are those of `kdx new`, each broken in one way.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from kdx.cli import main
 from kdx.config import skeletons
+from kdx.config.tried_networks import _check_logits
+from kdx.core.errors import WrongPart
 from kdx.store.resolve import allow
 
 SHORT = "device=cpu device.threads=1 teacher=mlp_small baseline=false store=store hydra.run.dir=run".split()
@@ -60,6 +65,14 @@ BROKEN = {
         "softmax": (
             ("(units, classes),", "(units, classes), nn.Softmax(1),"),
             "the student answers with probabilities, as each row adds up to 1, and logits are read: leave",
+        ),
+        "log_softmax": (
+            ("(units, classes),", "(units, classes), nn.LogSoftmax(1),"),
+            "the student answers with log-probabilities, as the exponentials of each row add up to 1, and",
+        ),
+        "sigmoid": (
+            ("(units, classes),", "(units, classes), nn.Sigmoid(),"),
+            "the student answers with results of a sigmoid, each from 0 to 1, and logits are read: leave the",
         ),
         "keys": (("*, shape, classes, units", "*, shape, classes, unit"), "takes no units: let it take that"),
         "float64": (("(units, classes)", "(units, classes).double()"), "must have the same dtype"),
@@ -237,6 +250,77 @@ def broken(text: str, change: str | tuple) -> str:
     return text.replace(before, after, *often)
 
 
+def ends(*layers: nn.Module, classes: int = 3) -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, classes), *layers)
+
+
+class Last(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def tried(network: nn.Module, rows: torch.Tensor) -> None:
+    with torch.no_grad():
+        answers = network(rows)
+    _check_logits("it", network, rows, answers)
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (nn.Softmax(1), "with probabilities, as each row"),
+        (nn.LogSoftmax(1), "log_softmax at its end out"),
+        (Last(lambda x: x - x.logsumexp(1, keepdim=True)), "log_softmax at its end out"),
+        (
+            Last(lambda x: torch.stack([x, -x]).softmax(2).mean(0).log()),
+            "of a mixture take each row's mean off",
+        ),
+        (nn.Sigmoid(), "sigmoid at its end out"),
+        (nn.Hardsigmoid(), "sigmoid at its end out"),
+        (Last(lambda x: torch.cat([x[:, :1].sigmoid(), x[:, 1:].sigmoid()], 1)), "sigmoid at its end out"),
+        (Last(lambda x: x.double().sigmoid().float()[:, None].squeeze(1)), "sigmoid at its end out"),
+    ],
+)
+def test_what_is_no_logits_is_known_by_the_answers(end, says):
+    torch.manual_seed(0)
+    with pytest.raises(WrongPart, match=says):
+        tried(ends(end), torch.randn(2, 5))
+
+
+def test_logits_are_not_suspected():
+    """Whatever the first weights are, and where the answers happen to lie between 0 and 1."""
+    inside = 0
+    for seed in range(60):
+        torch.manual_seed(seed)
+        for network in (
+            ends(),
+            ends(nn.ReLU()),
+            ends(nn.Tanh()),
+            ends(classes=2),
+            ends(nn.ReLU6(), classes=2),
+        ):
+            rows = torch.randn(2, 5)
+            inside += bool(((network(rows) >= 0) & (network(rows) <= 1)).all())
+            tried(network, rows)
+    assert inside > 30
+    rows, shares = torch.randn(2, 5), torch.tensor([0.7, 0.2, 0.1]).log()
+    gated = ends(Last(lambda x: x * x.sigmoid()))
+    scaled = ends(nn.Sigmoid(), Last(lambda x: 4 * x - 2))
+    centred = ends(nn.LogSoftmax(1), Last(lambda x: x - x.mean(1, keepdim=True)))
+    for last in (0.0, 1e-3):
+        begun = ends()
+        nn.init.normal_(begun[2].weight, std=last)
+        begun[2].bias.data = shares.clone()  # the classes' shares, as where one is rare
+        tried(begun, rows)
+    frozen = ends(nn.Sigmoid()).requires_grad_(False)  # nobody knows what made its answers
+    for network in (gated, scaled, centred, frozen, ends(nn.Sigmoid(), classes=1)):
+        tried(network, rows)
+
+
 @pytest.mark.parametrize(("kind", "change", "says"), CASES)
 def test_what_is_wrong_with_a_part_is_said_with_its_place_before_the_run(kind, change, says, here, capsys):
     name = NAMES[kind]
@@ -372,3 +456,104 @@ def test_a_run_with_a_model_that_is_not_allowed_is_named_as_it_was_typed(here, c
         said = capsys.readouterr().err
         assert "of 'run' names 'my_parts.flat_net.flat_net', which is no model of kdx" in said
         assert "name it with allow=[my_parts]" in said and "store/" not in said
+
+
+ODD_TEACHERS = {
+    "no target": (
+        "model/flat_net",
+        "units: 24\n",
+        "no _target_, the address of its code: _target_: my_parts.fl",
+    ),
+    "package": (
+        "teacher/flat_net",
+        "defaults:\n  - /model@teacher: flat_net\n",
+        "the line '# @package _global_'",
+    ),
+    "flow list": ("teacher/flat_net", "# @package _global_\nteacher: [2.0\n", "line 3: expected ',' or ']'"),
+    "bytes": ("teacher/flat_net", b"# caf\xe9\n", "cannot be read"),
+    "environment": (
+        "model/flat_net",
+        "_target_: my_parts.flat_net.flat_net\nunits: ${oc.env:HOME}\n",
+        "sets 'teacher.units' to '${oc.env:HOME}', and may refer to other keys only",
+    ),
+}
+"""What an option file of a teacher may lack: (file, what it holds, what is said)."""
+
+
+@pytest.mark.parametrize("what", ODD_TEACHERS)
+def test_an_option_file_of_several_teachers_is_answered_as_that_of_one_is(what, here, capsys):
+    for file, content in skeletons.part_files("model", "flat_net", "my_parts").items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(content)
+    option, text, says = ODD_TEACHERS[what]
+    odd = Path(f"my_parts/conf/{option}.yaml")
+    odd.write_bytes(text if isinstance(text, bytes) else text.encode())
+    flags, said = ["allow=[my_parts]", "--config-dir", "my_parts/conf", "device=cpu"], []
+    for teachers in ("teacher=flat_net", "teachers=[flat_net]", "teachers=[cnn,flat_net,flat_net]"):
+        for command in ("train", "plan"):
+            assert main([command, teachers, *flags]) == 2
+            said.append(capsys.readouterr().err.strip())
+    assert len(set(said)) == 1, said
+    assert says in said[0] and "Traceback" not in said[0]
+    assert what == "environment" or str(odd.absolute()) in said[0]
+    assert not Path("outputs").exists() and len(said[0].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("weights/odd", ["loss=soft", "loss.weights=odd"]),
+        ("features/odd", ["loss=soft", "loss.features=odd"]),
+        ("model/odd", ["recipe=chain", "assistants=[cnn_small,odd]"]),
+    ],
+)
+def test_an_option_file_of_a_slot_or_an_assistant_that_names_no_code_is_named(option, words, here, capsys):
+    file = Path(f"conf/{option}.yaml")
+    file.parent.mkdir(parents=True)
+    called = "odd" if option.startswith("model") else "Odd"
+    for text in ("share: 2\n", "", "_target_: null\n"):
+        file.write_text(text)
+        assert main(["train", "--config-dir", "conf", *words, "device=cpu"]) == 2
+        said = capsys.readouterr().err.strip()
+        assert said == (
+            f"'{file.absolute()}' has no _target_, the address of its code: _target_: my_parts.odd.{called}"
+        )
+
+
+LARGE = [("dataset", what) for what in ("load", "signature", "shape", "dtype", "truth")]
+LARGE += [("torch_dataset", what) for what in ("late row", "late label")]
+QUICK_LARGE = {"load", "truth", "late label"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [pytest.param(*one, marks=[] if one[1] in QUICK_LARGE else pytest.mark.slow) for one in LARGE],
+)
+def test_a_data_set_that_is_too_large_to_be_loaded_before_is_named_as_well(
+    kind, what, here, capsys, monkeypatch
+):
+    """The stage decode says what the checks before work say of a small one, with the same file and line."""
+    name = NAMES[kind]
+    change, says = BROKEN[kind][what]
+    for file, text in skeletons.part_files(kind, name, "my_parts").items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(broken(text, change) if file.endswith(".py") else text)
+    words = shlex.split(skeletons.trying_command(kind, name, "my_parts"))[1:]
+    words += [*SHORT, "student=mlp_small"]
+    assert main(words) == 2
+    place = re.search(r"\(\S+, line \d+\)", capsys.readouterr().err)[0]
+    assert not Path("store/decode").exists()
+    monkeypatch.setattr("kdx.config.tried_data._LOADED", 0)
+    raised = what in (
+        "load",
+        "late row",
+    )  # by lines of the user's own; then the traceback is kept with the run
+    assert main(words) == (1 if raised else 2)
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said.pop(0) == "decode: started" and len(said) <= 3
+    assert says in said[0] and place in said[0] and "Traceback" not in said[0], (said, place)
+    assert Path("run").exists() == raised
+    if raised:
+        document = json.loads(Path("run/run.json").read_text())
+        assert document["status"] == "failed" and document["error"] == said[0]
+    assert not any(len(folder.name) == 64 for folder in Path("store/decode").iterdir())

@@ -122,6 +122,9 @@ def test_pictures_are_read_as_those_that_were_learned_from(at_pictures, capsys):
     assert sum(about["labels"].values()) == 27 and about["columns"] == list(own[0])
     kept = json.loads(Path("alone/model.json").read_text())["preprocessing"]
     assert (kept["fit"], kept["background"], kept["image_size"]) == ("pad", [200, 30, 90], 8)
+    prepared = json.loads(Path("alone/card.json").read_text())["prepare"]
+    assert prepared == {"reads": "pictures", "fit": kept["fit"], "background": kept["background"]}
+    assert "lay it on `[200, 30, 90]`" in Path("alone/card.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_pictures_that_do_not_decode_are_listed(at_pictures, capsys):
     assert [row["file"] for row in rows] == ["deep/er/fine, too.png"]
     unread = list(csv.DictReader(Path("out.csv.unread.csv").open(newline="")))
     assert [row["name"] for row in unread] == ["broken.png", "sixteen.png"]
-    assert "16-bit picture, and the network learned from none" in unread[1]["why"]
+    assert "16-bit picture, and the network learned from none" in unread[1]["reason"]
     found = json.loads(Path("said.json").read_text())
     assert [one["name"] for one in found["unread"]] == ["broken.png", "sixteen.png"]
     assert any("readme.txt" in note for note in found["notes"])
@@ -204,7 +207,7 @@ def test_pictures_that_cropping_nearly_drops_are_named(tmp_path):
         rows = NewPictures(tmp_path, (3, 8, 8), {"fit": fit}, 0)
         (block,) = rows.blocks(9)
         notes = "\n".join(rows.notes())
-        assert len(block.inputs) == 3 and "no pictures were left out: 1, the first" in notes
+        assert len(block.inputs) == 3 and "say that they are no pictures: 1 .svg (drawing.svg)" in notes
         assert (
             "of each of 2 of 3 pictures, more than twice as long as wide (tall.png, thin.png)" in notes
         ) is noted
@@ -431,7 +434,7 @@ def test_texts(tmp_path, monkeypatch):
     Path("new/empty.txt").write_bytes(b"")
     assert len(predict("run", "data=new", "json=said.json")) == len(own) + 1
     found = json.loads(Path("said.json").read_text())
-    assert found["unread"] == [{"name": "bad.txt", "why": "it is not UTF-8: see its byte 3"}]
+    assert found["unread"] == [{"name": "bad.txt", "reason": "it is not UTF-8: its byte 3 is 0xe9"}]
     assert found["notes"] == ["1 of 21 texts is empty: such an answer tells nothing"]
 
 
@@ -659,7 +662,13 @@ RUN = "outputs/runs/a=b"
         ),
         ([RUN, "data=test", "to=out.csv", "dataset=mnist5k"], "dataset= is for a checkpoint"),
         ([RUN, "data=test", "to=out.csv", "model=cnn"], "model= is for a checkpoint"),
-        (["student.onnx", "data=there.csv", "to=out.csv"], "is a graph alone; kdx predict opens the folder"),
+        ([RUN, "data=test", "to=out.csv", "trust=true"], "trust= is for a .pt2 file, and"),
+        ([RUN, "data=test", "to=out.csv", "member=1"], f"the teacher of '{RUN}' is no ensemble"),
+        (["bare.pt", "data=there.csv", "to=out.csv", "trust=true"], "trust= is for a .pt2 file"),
+        (
+            ["bare.pt", "data=there.csv", "to=out.csv", "member=1"],
+            "member= chooses among the weights of a run",
+        ),
         (["no.pt", "data=there.csv", "to=out.csv"], "'no.pt' does not exist"),
         (["bare.pt", "data=there.csv", "to=out.csv"], "has no model.json beside it"),
         (["bare.pt", "data=there.csv", "to=out.csv", "model=cnn"], "model= and dataset= go together"),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kdx.core.documents import plain
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLE_WORDS, ROLES
@@ -22,13 +23,14 @@ from kdx.report.compare.statistics import plus_minus
 from kdx.report.run import canvas, detail, figures, gallery, markdown, markup, reliability, rounds, sections
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Listener, Many
-from kdx.report.run.plain import plain, write_or_error
 from kdx.report.run.progress import Progress, duration
+from kdx.report.run.result_warnings import result_warnings
 from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import print_table, role_cells
 from kdx.report.run.tensorboard import hyperparameters
-from kdx.report.run.units import bytes_in_words, decimals, magnitude, three_figures
-from kdx.report.run.verdict import percent, result_warnings, settle, summary
+from kdx.report.run.units import bytes_in_words, decimals, magnitude, percent, three_figures
+from kdx.report.run.verdict import settle, summary
+from kdx.report.run.written import write_or_error
 from kdx.tasks import chance
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -672,7 +674,8 @@ def test_a_death_between_writes_leaves_the_old_run_json(tmp_path, monkeypatch):
 
 def test_a_kill_at_any_moment_leaves_valid_json(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from kdx.report.run.plain import dump, write_or_error\n"
+        "import sys; from pathlib import Path; from kdx.core.documents import dump\n"
+        "from kdx.report.run.written import write_or_error\n"
         "for i in range(10**9): write_or_error(Path(sys.argv[1]), dump({'i': i, 'pad': 'x' * 300_000}))"
     )
     path = tmp_path / "run.json"
@@ -919,10 +922,10 @@ def test_importing_the_report_is_cheap():
         "verdict",
         "listeners",
         "markdown",
-        "plain",
         "progress",
         "reliability",
         "table",
+        "written",
     ]
     heavy = ["torch", "hydra", "omegaconf", "rich", "matplotlib", "tensorboard", "PIL", "numpy"]
     program = (

@@ -18,7 +18,7 @@ from kdx.config import compose, restore
 from kdx.config.options import options_of, use_own
 from kdx.runs import diff
 from kdx.runs.reading import read_run
-from kdx.store.artifact import manifest_digest
+from kdx.store.manifest import manifest_digest
 from kdx.store.source import sha256
 from kdx.training.runtime import Runtime
 

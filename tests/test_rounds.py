@@ -34,8 +34,9 @@ from kdx.pipeline.stages.spread import Passes, write_spread
 from kdx.report.run.audit import audit_sentences, per_round
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.runs.run import perform
-from kdx.store.artifact import LEFTOVERS, MANIFEST, Artifact, seal
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.manifest import LEFTOVERS, MANIFEST, seal
 from kdx.store.store import Store
 from kdx.store.work import Listener, Work
 from kdx.tasks import pseudo_labels as audit

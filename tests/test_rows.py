@@ -18,11 +18,14 @@ from tasks import classification
 from kdx.cli import main
 from kdx.core.types import Split
 from kdx.data.kept_columns import ColumnKeeper, KeptRows, keep_columns, keep_known
+from kdx.data.raw import Arrays, skip_reasons
 from kdx.pipeline.stages.examples import EXAMPLES, example_rows
 from kdx.pipeline.stages.worst import worst_rows
 from kdx.report.run import classes, detail, gallery
+from kdx.report.run.markdown import data as markdown_data
 from kdx.report.run.table import role_cells
 from kdx.runs import row_predictions
+from kdx.runs.unread import write_unread
 from kdx.store.artifact import Artifact
 from kdx.tasks.metrics import confusion, mistaken, recalls
 from kdx.tasks.regression import Regression
@@ -301,6 +304,8 @@ def test_all_files_that_were_skipped_are_listed_in_the_run_folder(tmp_path, monk
         if k >= 66:  # the header is whole, the pixels are not, or nothing is
             spot.write_bytes(spot.read_bytes()[:60] if k % 3 else b"nothing")
     monkeypatch.chdir(tmp_path)
+    for name in ("cat/notes.txt", "dog/a.txt", "dog/shot.psd"):
+        Path("pics", name).write_text("words")
     bad = sorted(f"{('cat', 'dog')[k % 2]}/{k}.png" for k in range(66, 120))
     words = ["dataset=folder", "dataset.root=pics", "dataset.image_size=8", "teacher_pretrain.steps=1"]
     words += ["student_train.steps=1", "dataset.labelled=20", "baseline=false", "hydra.run.dir=run", *CPU]
@@ -309,16 +314,47 @@ def test_all_files_that_were_skipped_are_listed_in_the_run_folder(tmp_path, monk
     assert "could not be read and were skipped: 54, the first" in " ".join(
         (printed.out + printed.err).split()
     )
-    assert [row["name"] for row in read("run/unread.csv")] == bad
+    rows = read("run/unread.csv")
+    assert [row["name"] for row in rows] == bad
+    why = {row["name"]: row["reason"] for row in rows}
+    none = {name for name in bad if int(name[4:-4]) % 3 == 0}
+    assert {name for name in bad if why[name] == "it is no picture of a kind that Pillow knows"} == none
+    assert all("truncated" in why[name] and "\n" not in why[name] for name in set(bad) - none)
     run, report = json.loads(Path("run/run.json").read_text()), Path("run/report.md").read_text()
-    assert run["unread"] == {"file": "unread.csv", "count": 54, "first": bad[:50]}
-    assert f"- `{bad[0]}`" in report and f"- `{bad[49]}`" in report and bad[50] not in report
+    reasons = [why[name] for name in bad[:50]]
+    assert run["unread"] == {"file": "unread.csv", "count": 54, "first": bad[:50], "reasons": reasons}
+    first = next(name for name in bad if name in none)
+    named = (
+        "left out: 2 files in 'pics' whose names say that they are no pictures: 2 .txt (cat/notes.txt, "
+        "dog/a.txt)"
+    )
+    known = "left out: 1 file in 'pics/dog' that Pillow knows for no kind of picture: 1 .psd (shot.psd)"
+    said = " ".join((printed.out + printed.err).split())
+    assert named in said and known in said and named in run["data"]
+    assert known in run["warnings"] and f"- {named}" in report and known in report
+    assert f"- `{first}`: it is no picture of a kind that Pillow knows" in report
+    assert f"- `{bad[49]}`: " in report and bad[50] not in report
     assert "the first 50 of 54 (as a table: [unread.csv](unread.csv))" in report
-    for name in bad:
+    for name in (*bad, "dog/shot.psd"):
         Path("pics", name).unlink()
     assert main(["train", *words, "dataset.test=10", "dataset.validation=10"]) == 0
     assert not Path("run/unread.csv").exists()
     assert "could not be read" not in Path("run/report.md").read_text()
+
+
+def test_skipped_files_of_older_versions_have_no_reason_and_are_listed_all_the_same(tmp_path):
+    """data.json of before had names alone, as a loader of one's own may give them; so had run.json."""
+    (tmp_path / "data.json").write_text('{"skipped": ["b.png", "a.png"]}')
+    listed = write_unread(Artifact("prepare", "k" * 64, tmp_path), tmp_path)
+    assert listed == {"file": "unread.csv", "count": 2, "first": ["a.png", "b.png"], "reasons": ["", ""]}
+    assert (tmp_path / "unread.csv").read_text() == "name,reason\na.png,\nb.png,\n"
+    before = {"unread": {"file": "unread.csv", "count": 2, "first": ["a.png", "b.png"]}}
+    for run in (before, {"unread": listed}):
+        assert markdown_data(run)[-1] == "- `a.png`\n- `b.png`"
+    (tmp_path / "data.json").write_text('{"skipped": []}')
+    assert write_unread(Artifact("prepare", "k" * 64, tmp_path), tmp_path) is None
+    arrays = Arrays({"train": (np.zeros((1, 2)), np.zeros(1))}, {}, "numbers", skipped=("z", "y"))
+    assert skip_reasons(arrays.skipped) == {"y": "", "z": ""}
 
 
 def test_numbers_have_their_worst_rows_in_the_report(tmp_path, monkeypatch):

@@ -20,15 +20,16 @@ from kdx.core import signals
 from kdx.core.errors import UserError
 from kdx.core.shortage import Shortage
 from kdx.pipeline.stages import TRAIN
-from kdx.store.artifact import CHECKPOINT, MANIFEST, verify
 from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.digest import code_digest
 from kdx.store.disk import lock_file
+from kdx.store.manifest import CHECKPOINT, MANIFEST
 from kdx.store.resolve import allow, resolve
 from kdx.store.source import Source
 from kdx.store.stage import Stage, subseed
 from kdx.store.store import Halt, Miss, Store
+from kdx.store.verification import verify
 from kdx.store.work import Listener, Work
 from kdx.training.runtime import Runtime
 

@@ -17,7 +17,7 @@ from kdx.core.files import finite_or_null
 from kdx.core.metric import Metric
 from kdx.core.task import Nothing, OwnMetric, Task
 from kdx.core.trees import all_finite
-from kdx.report.run.verdict import result_warnings
+from kdx.report.run.result_warnings import result_warnings
 
 RMSE = Metric("rmse", "RMSE", more=False, low=0)
 MSE = Metric("mse", "MSE", more=False, low=0)

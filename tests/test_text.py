@@ -161,7 +161,10 @@ def test_a_folder_for_each_class(tmp_path):
         ("b/1.txt", tmp_path / "b/1.txt"),
         ("b/deep/2.TXT", tmp_path / "b/deep/2.TXT"),
     ]
-    assert "were left out: 1 (x.html)" in found.files().notes[0][0]
+    assert found.files().notes[0][0] == (
+        f"left out: 1 file in the classes of '{tmp_path}' whose names do not end with .txt or .text: 1 .html "
+        "(a/x.html)"
+    )
     about, raw = found.describe(), found.load()
     assert about.classes == ("a", "b") and (about.train, about.strata, about.test) == (3, (1, 2), None)
     assert raw.labels["train"].tolist() == [0, 1, 1] and raw.texts == ("", "one", "two")
@@ -342,7 +345,7 @@ def test_texts_of_another_encoding_are_read_or_skipped(tmp_path):
     write(tmp_path, {"a/1.txt": b"caf\xe9", "a/2.txt": "x", "b/1.txt": b"\xef\xbb\xbfmarked"})
     assert loader(tmp_path, encoding="latin-1").load().texts[0] == "café"
     raw = loader(tmp_path, on_error="skip").load()
-    assert raw.skipped == ("a/1.txt",) and raw.texts == ("x", "marked")
+    assert raw.skipped == {"a/1.txt": "it is not UTF-8: its byte 3 is 0xe9"} and raw.texts == ("x", "marked")
     assert loader(tmp_path, on_error="skip").describe().train == 2
     with pytest.raises(UserError, match="dataset.encoding must be an encoding"):
         loader(tmp_path, encoding="utf-9")

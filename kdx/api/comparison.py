@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ class Comparison:
 
     def __init__(self, made: Any, left_out: Sequence[str]):
         self._made, self._left_out = made, list(left_out)
-        self.document: dict[str, Any] = json.loads(documents.as_json(made, left_out))
+        self.document: dict[str, Any] = documents.as_document(made, left_out)
 
     @property
     def rows(self) -> list[dict[str, Any]]:

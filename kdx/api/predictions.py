@@ -57,7 +57,7 @@ class Predictions(Mapping[str, list[Any]]):
         if left := len(self._columns) - len(names):
             below.insert(0, f"and {left:,} more columns")
         if unread := self.document.get("unread"):
-            below.append(f"not read: {len(unread):,}; the first, {unread[0]['name']}: {unread[0]['why']}")
+            below.append(f"not read: {len(unread):,}; the first, {unread[0]['name']}: {unread[0]['reason']}")
         shown = [[_shown(row[name]) for name in names] for row in self.rows[:_ROWS]]
         return html.html_block(self._title(), html.html_table(names, shown), html.html_list(below))
 

@@ -68,18 +68,25 @@ class Run:
         return file.read_text(encoding="utf-8")
 
     def network(
-        self, role: str = "student", which: str | None = None, allow: Sequence[str] = ()
+        self,
+        role: str = "student",
+        which: str | None = None,
+        allow: Sequence[str] = (),
+        member: int | str | None = None,
     ) -> nn.Module:
         """A stored network on the CPU, in eval mode: rows as `kdx.load` takes them -> answers; of pictures
         (N, C, H, W) float32 in [0, 1] -> (N, K) logits.
 
         role: student, teacher (of several their mean), baseline or any other that the run has. which: "last"
         or "best" (on validation); None: those that the run's table shows. allow: packages of your own that
-        the model comes from. Raises UserError where the run has no such weights, or its store is gone.
+        the model comes from. member: of several teachers one alone, by its number in the table, from 1, or by
+        the name of its model. Raises UserError where the run has no such weights, or its store is gone.
         """
         if which not in (None, "last", "best"):
             raise UserError(f"which must be 'last' or 'best'; given: {which!r}")
         own = [allow] if isinstance(allow, str) else [*allow]
+        one = None if member is None else str(member)
+        chosen = None if one is not None and role == "student" else role
 
         def opened() -> nn.Module:
             from kdx.commands._stored import weights_of
@@ -87,7 +94,7 @@ class Run:
 
             let_in(own)
             with reading.as_written(self.folder):
-                return weights_of(self._read(), role, which, own)[2].network()
+                return weights_of(self._read(), chosen, which, own, one)[2].network()
 
         return call_as("evaluate", [f"allow=[{','.join(own)}]"], opened)[1]
 
@@ -95,9 +102,11 @@ class Run:
         """`network("student")`: the distilled one."""
         return self.network("student", which, allow)
 
-    def teacher(self, which: str | None = None, allow: Sequence[str] = ()) -> nn.Module:
+    def teacher(
+        self, which: str | None = None, allow: Sequence[str] = (), member: int | str | None = None
+    ) -> nn.Module:
         """`network("teacher")`"""
-        return self.network("teacher", which, allow)
+        return self.network("teacher", which, allow, member)
 
     def predict(self, data: Any, *words: str) -> Predictions:
         """Answers to new rows, as `kdx predict RUN data=... WORDS` gives them, held in memory.

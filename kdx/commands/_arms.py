@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.commands import _tell, halfspace
+from kdx.commands._folder import begin_folder
 from kdx.commands._words import parse_words
 from kdx.config import compose
 from kdx.config.wire import wire
@@ -20,7 +21,7 @@ from kdx.core.metric import Metric
 from kdx.report.run import document
 from kdx.runs.claims import COUNTS, ClaimFigure
 from kdx.runs.row_predictions import write_predictions
-from kdx.runs.run import environment, perform, protocol, trace
+from kdx.runs.run import perform, protocol, trace
 from kdx.runs.unread import write_unread
 from kdx.store.artifact import Artifact
 from kdx.store.work import Listener
@@ -50,7 +51,6 @@ def try_train(
     """One run as `kdx train` makes it, with a run folder of its own (without pictures); what is stored is not
     computed again.
     """
-    from kdx.report.run.folder import RunFolder
     from kdx.report.run.listeners import Many
     from kdx.report.run.progress import Progress
 
@@ -58,11 +58,7 @@ def try_train(
     order = wire(compose.check_words(whole))
     path = place / f"{arm}-{seed}"
     with document.at_work(path, timeout=1) as host:
-        with signals.held():
-            folder = RunFolder(
-                path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *whole]
-            )
-        folder.run |= {"store": str(order.store.resolve()), "host": host}
+        folder = begin_folder(path, order, ["kdx", "train", *whole], host)
         try:
             signals.raise_if_stopped()
             folder.save()

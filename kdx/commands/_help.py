@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.commands.completion import keys
+from kdx.commands._option_keys import keys
 from kdx.commands.list import defaults, load_option, row
 from kdx.config.options import own
 from kdx.core.paths import conf_dir

@@ -1,10 +1,15 @@
-"""A table on the terminal, as `kdx train` ends with one."""
+"""What a command ends with: a table on the terminal, and a document in its place or in a file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from kdx.core import output
+from kdx.core.documents import dump
 from kdx.core.errors import printable
+from kdx.core.files import write_output
 
 
 def show_table(
@@ -28,3 +33,14 @@ def show_table(
         Console(highlight=False, width=max(width, console.width), force_jupyter=False).print(made)
     for line in below:
         console.print(Text(printable(line)))
+
+
+def give(document: Mapping[str, Any], show: Callable[[Any], object], file: Path | None) -> None:
+    """What a command found: answered as a document, or else shown; and written to the file that `json=`
+    named. show: is given the document.
+    """
+    output.answer(document)
+    if not output.wants_document():
+        show(document)
+    if file:
+        write_output("json", file, dump(document))

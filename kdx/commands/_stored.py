@@ -12,7 +12,7 @@ from kdx.core.errors import UserError, nearest
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import Run
-from kdx.store.artifact import MANIFEST
+from kdx.store.manifest import MANIFEST
 
 
 def is_run(target: Path) -> bool:
@@ -21,6 +21,11 @@ def is_run(target: Path) -> bool:
     return target.is_dir() and (
         (target / "run.json").exists() or not any((target / name).exists() for name in others)
     )
+
+
+def is_graph(target: Path) -> bool:
+    """Whether the name is that of a file which kdx export wrote of a network whole."""
+    return target.suffix in (".onnx", ".pt2")
 
 
 def chooses(words: Words, group: str) -> bool:
@@ -53,7 +58,7 @@ def weights_file(command: str, target: Path) -> Path:
     """The file of weights of an export or a checkpoint. Raises UserError where there is none."""
     from kdx.runs import stored
 
-    if target.suffix in (".onnx", ".pt2"):
+    if is_graph(target) and command != "predict":
         raise UserError(
             f"'{target}' is a graph alone; kdx {command} opens the folder that kdx export made, by the state "
             f"dict in it: '{target.parent}'"
@@ -66,12 +71,38 @@ def weights_file(command: str, target: Path) -> Path:
     return file
 
 
-def weights_of(run: Run, role: str | None, which: str | None, allow: Sequence[str]) -> tuple[str, str, Any]:
+def member_of(run: Run, asked: str) -> int:
+    """The number of a member of the run's teacher, from 1. asked: that number, or the name of its model where
+    one member alone has it. Raises UserError, with the members that there are."""
+    models, made = run.member_models(), len(run.members())
+    listed = ", ".join(f"{number} {model}" for number, model in enumerate(models[:made], 1))
+    if not made:
+        raise UserError(f"member={asked}: the teacher of '{run.path}' is no ensemble: leave member= out")
+    named = [number for number, model in enumerate(models[:made], 1) if model == asked]
+    if len(named) > 1:
+        raise UserError(f"member={asked}: several have that name, so choose by number: {listed}")
+    if asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= made:
+        return int(asked)
+    if not named:
+        raise UserError(f"member={asked}: the teacher of '{run.path}' has no such member; it has {listed}")
+    return named[0]
+
+
+def weights_of(
+    run: Run, role: str | None, which: str | None, allow: Sequence[str], member: str | None = None
+) -> tuple[str, str, Any]:
     """(role, "last" or "best", the weights) of one role of a run, an ensemble whole. role: None: the student,
-    or the last that was trained where there is none. which: None: those that the run's table shows.
+    or the last that was trained where there is none. which: None: those that the run's table shows. member:
+    of an ensemble one alone, see `member_of`.
     """
     from kdx.runs import stored
 
+    if member is not None:
+        if role not in (None, "teacher"):
+            raise UserError(f"member= chooses one of the networks of role=teacher: leave role={role} out")
+        number, which = member_of(run, member), which_of("teacher", which or of_table(run.document))
+        weights, _ = stored.of_member(run, number, which, allow)
+        return "teacher", which, replace(weights, called=f"member {number} of the teacher")
     there = [*(["teacher"] if run.members() else []), *run.roles()]
     if role is None:
         role = "student" if "student" in there or not there else there[-1]

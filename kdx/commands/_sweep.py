@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import shlex
 import sys
@@ -12,19 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.commands import compare
 from kdx.commands._check import Job, varying
-from kdx.commands._show import show_table
-from kdx.commands._tell import Alone, Elsewhere, InSweep, Teller, run_document
+from kdx.commands._sweep_end import conclude
+from kdx.commands._tell import Alone, Elsewhere, InSweep, Teller
 from kdx.commands._watch import SweepWatch
 from kdx.config import compose, grid
 from kdx.config.quoting import quoted
-from kdx.core import output, signals
-from kdx.report.compare import documents
+from kdx.core import signals
 from kdx.report.compare.caveats import some
-from kdx.report.compare.entries import Entry
-from kdx.report.run import document
-from kdx.report.run.verdict import ROLE_WORDS, metric
+from kdx.report.run.verdict import metric
 from kdx.runs import sweep
 from kdx.runs.sweep import Sweep
 from kdx.tasks.shown import counting_metric
@@ -160,102 +155,6 @@ def announce(place: Sweep) -> None:
         else "none is done yet"
     )
     print(f"{whole} {'run' if whole == 1 else 'runs'} in {os.path.relpath(place.path)}: {how}", flush=True)
-
-
-def conclude(place: Sweep) -> int:
-    """Tells what came of the runs."""
-    runs = place.runs()
-    failed = {
-        name: why_unfinished(place.path / name, run) for name, run in runs.items() if not sweep.finished(run)
-    }
-    found, lines, apart = compare.sweep_summary(place.path)
-    if output.wants_document():
-        output.answer(_document(place, runs, failed, found, lines))
-    elif found:
-        compare.show_comparison(found)
-    elif apart:
-        side_by_side(apart, lines, finished=len(runs) - len(failed), whole=len(runs))
-    elif len(failed) < len(runs):
-        print("\n".join(lines), file=sys.stderr)
-    if failed:
-        why: dict[str, list[str]] = {}
-        for name, cause in failed.items():
-            why.setdefault(cause, []).append(name)
-        rows = [[some(names), cause] for cause, names in why.items()]
-        show_table(
-            f"{len(failed)} of {len(runs)} runs are not finished:",
-            ["runs", "reason"],
-            rows,
-            ["Run the same command again: only these will run."],
-        )
-    folder = os.path.relpath(place.path)
-    print(
-        f"\nruns: {folder}\n  kdx compare {folder} {'where=KEY=VALUE ' if apart else ''}--html "
-        f"report.html\n  kdx board {folder}"
-    )
-    output.instead(f"the runs are in {folder}, and kdx compare {folder} shows them")
-    return 1 if failed or not runs else 0
-
-
-def _document(
-    place: Sweep,
-    runs: Mapping[str, Any],
-    failed: Mapping[str, str],
-    found: compare.Comparison | None,
-    lines: Sequence[str],
-) -> dict[str, Any]:
-    """What --json says of a sweep: its runs, and their comparison, or why there is none."""
-    listed = []
-    for name in runs:
-        run = sweep.run_in(place.path / name) or {}
-        about = {"words": list((place.jobs or {}).get(name, (run.get("command") or [])[2:]))}
-        listed.append(
-            {**about, **run_document(place.path / name, run)}
-            | ({"why": failed[name]} if name in failed else {})
-        )
-    compared = json.loads(documents.as_json(found, lines)) if found else None
-    return {
-        "folder": os.path.relpath(place.path),
-        "runs": listed,
-        "comparison": compared,
-        "notes": list(lines),
-    }
-
-
-def side_by_side(entries: Sequence[Entry], lines: Sequence[str], *, finished: int, whole: int) -> None:
-    """Runs that are finished and must not be compared, each with its own figures. lines: why."""
-    roles = ("teacher", "baseline", "student")
-    several = len({e.counts.meaning for e in entries}) > 1
-    rows = [
-        [Path(e.name).name, *([e.counts.title] if several else []), *(_shown(e, role) for role in roles)]
-        for e in entries
-    ]
-    done = (
-        f"the {whole} runs are finished" if finished == whole else f"{finished} of {whole} runs are finished"
-    )
-    show_table(
-        f"{done}; each has a test split or a protocol of its own, so they are not compared, and no row is "
-        "better than another:",
-        ["run", *(["metric"] if several else []), *(f"{ROLE_WORDS[role]}, test" for role in roles)],
-        rows,
-        lines,
-    )
-
-
-def _shown(e: Entry, role: str) -> str:
-    value = e.score(role, e.counts.name)
-    return "-" if value is None else e.counts.text(value)
-
-
-def why_unfinished(folder: Path, run: Mapping[str, Any] | None) -> str:
-    """Why a run is not finished, in one line."""
-    if not run:
-        return "did not begin"
-    if run.get("status") in ("failed", sweep.DAMAGED):
-        return (str(run.get("error") or "").splitlines() or ["no reason given"])[0]
-    return {document.DIED: "was killed or stopped in the middle", "interrupted": "was interrupted"}.get(
-        state := document.state(folder, run), state
-    )
 
 
 def _interrupted(place: Sweep, stores: Sequence[str], command: Sequence[str]) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 from kdx.commands._watch import failure, result_line
 from kdx.config.wire import Order
 from kdx.core import output
+from kdx.core.documents import plain
 from kdx.core.errors import UserError
-from kdx.report.run.plain import plain
 from kdx.store.resolve import error_in_one_line, own_error
 from kdx.store.work import Listener
 

@@ -13,6 +13,7 @@ from kdx.core import output
 from kdx.core.errors import UserError
 from kdx.report.run.table import bytes_in_words
 from kdx.runs import cleanup
+from kdx.runs.store_entries import UNREADABLE, StoreEntry, store_contents
 
 OPTIONS = (
     Option("store", "outputs/store", "the store"),
@@ -48,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def ls(words: Words, store: Path) -> int:
-    found, folders = cleanup.store_entries(store), cleanup.every_run_folder(tops(words, store), store)
+    contents, folders = store_contents(store), cleanup.every_run_folder(tops(words, store), store)
+    found = contents.entries
     used: dict[str, list[str]] = {}
     unread = []
     for folder in folders:
@@ -57,12 +59,13 @@ def ls(words: Words, store: Path) -> int:
                 used.setdefault(name, []).extend(runs)
         except UserError as error:
             unread.append(str(error))
+    unread += contents.strangers
     rows: list[list[str]] = []
     output.answer(
         {
             "store": str(store),
             "entries": [{**_about(entry), "runs": used.get(entry.name, [])} for entry in found],
-            "unread": [*unread, *cleanup.strangers(store)],
+            "unread": unread,
         }
     )
     for entry in found if not output.wants_document() else ():
@@ -80,7 +83,6 @@ def ls(words: Words, store: Path) -> int:
         )
     if output.wants_document():
         return 0
-    unread += cleanup.strangers(store)
     show_table(
         f"{store}: {len(found)} entries, {bytes_in_words(sum(e.bytes for e in found))}",
         ["stage and key", "state", "size", "age", "runs", "what"],
@@ -90,13 +92,14 @@ def ls(words: Words, store: Path) -> int:
     return 0
 
 
-def _about(entry: cleanup.StoreEntry) -> dict[str, Any]:
+def _about(entry: StoreEntry) -> dict[str, Any]:
     about = {"stage": entry.stage, "key": entry.key, "state": entry.state, "bytes": entry.bytes}
     return {**about, "age": round(time.time() - entry.made, 1), "what": entry.what}
 
 
 def _verify(words: Words, store: Path) -> int:
-    found = cleanup.store_entries(store)
+    contents = store_contents(store)
+    found = contents.entries
     hidden = [f"'{e.path}' may not be read by you: nothing in it was looked at" for e in found if not e.key]
     finished = [e for e in found if e.path.name == e.key]
     damaged = [why for entry in finished if (why := cleanup.damage(store, entry))]
@@ -106,10 +109,10 @@ def _verify(words: Words, store: Path) -> int:
             "artifacts": len(finished),
             "whole": len(finished) - len(damaged),
             "damaged": damaged,
-            "unread": [*hidden, *cleanup.strangers(store)],
+            "unread": [*hidden, *contents.strangers],
         }
     )
-    for text in (*hidden, *damaged, *cleanup.strangers(store)):
+    for text in (*hidden, *damaged, *contents.strangers):
         print(text)
     print(f"{len(finished) - len(damaged)} of {len(finished)} artifacts in {store} are whole")
     return 1 if damaged or hidden else 0
@@ -117,13 +120,13 @@ def _verify(words: Words, store: Path) -> int:
 
 def gc(words: Words, store: Path) -> int:
     older_than, delete = cleanup.parse_duration(words["older_than"]), switch("yes", words["yes"])
-    found, where = cleanup.store_entries(store), tops(words, store)
+    found, where = store_contents(store).entries, tops(words, store)
     if not where:
         raise UserError(
             f"no folder of runs was found beside '{store}' or in outputs, and without one everything would "
             "go: name it with runs=PATH"
         )
-    if hidden := next((e for e in found if e.state == cleanup.UNREADABLE), None):
+    if hidden := next((e for e in found if e.state == UNREADABLE), None):
         raise UserError(
             f"'{hidden.path}' may not be read by you, and it may need anything else in the "
             "store: nothing was freed"
@@ -141,7 +144,7 @@ def gc(words: Words, store: Path) -> int:
 
 def free(
     store: Path,
-    doomed: Sequence[tuple[cleanup.StoreEntry, str]],
+    doomed: Sequence[tuple[StoreEntry, str]],
     whole: int,
     where: Sequence[Path],
     delete: bool,

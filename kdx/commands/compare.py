@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from kdx.commands._show import show_table
+from kdx.commands._comparison import show_classes, show_comparison
+from kdx.commands._found import Found, collect
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words, switch
 from kdx.core import checks, output
 from kdx.core.errors import UserError
 from kdx.core.files import write_output
-from kdx.pipeline.scores import digests_of
 from kdx.report.compare import documents, rows
-from kdx.report.compare.by_class import class_tables, without_table
-from kdx.report.compare.caveats import some
 from kdx.report.compare.compare import SORTS, Comparison, arranged, compare_runs
-from kdx.report.compare.entries import STUDENT, Entry, entry, pick_entries
-from kdx.report.compare.search import run_folders
-from kdx.report.run.names import visible
-from kdx.runs.reading import Run, read_run
-from kdx.store.artifact import MANIFEST, read_manifest, stands_for
+from kdx.report.compare.entries import Entry, pick_entries
 
-_DEPTH = 3
-"""Levels below a named folder at which a run folder may lie: outputs/sweeps/<sweep>/<job> from outputs."""
 FILES = ("csv", "json", "md", "html")
 OPTIONS = (
     Option(
@@ -62,16 +51,6 @@ HELP = help_text(
 PATH is a run folder, a sweep's folder, or a folder that holds some, up to three levels down. Runs that differ by seed only are one row.""",  # noqa: E501
     OPTIONS,
 )
-
-
-@dataclass
-class Found:
-    """What lay in the folders. lines: what is not compared and why. damaged: how many could not be read."""
-
-    entries: list[Entry] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    damaged: int = 0
-    paths: dict[str, Path] = field(default_factory=dict)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -162,108 +141,6 @@ def files(words: Words) -> dict[str, str]:
     return found
 
 
-def collect(paths: Sequence[Path]) -> Found:
-    """Every run at or below the paths, checked. Raises UserError for a path that is not there or holds no run
-    folder.
-    """
-    found, seen = Found(), set()
-    named: dict[str, list[str]] = {}
-    manifests: dict[Path, Mapping[str, Any] | None] = {}
-    for path in paths:
-        folders = run_folders(path, _DEPTH)
-        if not folders:
-            raise UserError(
-                f"'{path}' "
-                f"{'holds no run folder, three levels down' if path.is_dir() else 'does not exist: kdx compare needs run folders'}"  # noqa: E501
-            )
-        for folder in folders:
-            if folder.resolve() in seen:
-                continue
-            seen.add(folder.resolve())
-            name = visible(os.path.relpath(folder))
-            try:
-                run = read_run(folder, figures=True)
-                state = _state(run)
-                if state == "finished":
-                    found.entries.append(entry(name, run.document, *_from_store(run, manifests)))
-                    found.paths[name] = folder
-            except UserError as error:
-                found.damaged += 1
-                found.lines.append(f"not read: {visible(' '.join(str(error).split()))}")
-                continue
-            named.setdefault(state, []).append(name)
-    for state in (s for s in named if s != "finished"):
-        found.lines.append(
-            f"not compared: {len(named[state])} {'run' if len(named[state]) == 1 else 'runs'} {state}: "
-            f"{some(named[state])}"
-        )
-    return found
-
-
-def _state(run: Run) -> str:
-    """finished: with a student that was measured; else what it is in words."""
-    state = run.state
-    if state != "finished":
-        return visible(state)[:40]
-    results = run.document.get("results")
-    return (
-        "finished"
-        if isinstance(results, dict) and results.get("student")
-        else "without a student that was measured"
-    )
-
-
-def _from_store(
-    run: Run, manifests: dict[Path, Mapping[str, Any] | None]
-) -> tuple[dict[str, str] | None, str | None]:
-    """(digests of the splits, digest of the student's code) from the manifests, where the store is at hand. A
-    manifest is read once.
-    """
-    protocol = run.document.get("protocol")
-    data = (
-        None
-        if isinstance(protocol, dict) and protocol.get("digests")
-        else _manifest(run, "prepare", manifests)
-    )
-    student = _manifest(run, STUDENT, manifests)
-    # where splits are numbers of rows, run.json alone tells what the rows hold
-    own = data is not None and not any(name.endswith(".rows.npy") for name in data["files"])
-    return digests_of(data["files"]) if data and own else None, student["code"] if student else None
-
-
-def _manifest(
-    run: Run, name: str, manifests: dict[Path, Mapping[str, Any] | None]
-) -> Mapping[str, Any] | None:
-    if name not in run.stages:
-        return None
-    stage, key = run.stages[name]
-    for store in run.stores:
-        file = store / stage / key / MANIFEST
-        if file not in manifests:
-            try:
-                read = read_manifest(file)
-                manifests[file] = read if stands_for(read) == key else None
-            except UserError:
-                manifests[file] = None  # not here, or damaged: then this is not known
-        if manifests[file]:
-            return manifests[file]
-    return None
-
-
-def sweep_summary(folder: Path) -> tuple[Comparison | None, list[str], list[Entry]]:
-    """(the comparison of a sweep's folder for `show_comparison`, lines of what is not in it, runs that are
-    finished and stand in no one table).
-
-    None where there is nothing to compare, or what must not be mixed, and the lines say why.
-    """
-    found = Found()
-    try:
-        found = collect([folder])
-        return (compare_runs(found.entries) if found.entries else None), found.lines, []
-    except UserError as error:
-        return None, [*str(error).splitlines(), *found.lines], found.entries
-
-
 def write(targets: Mapping[str, str], made: Comparison, found: Found, classes: bool = False) -> None:
     """The files; and the table, unless one of them goes to the terminal in its place. classes: tables by
     class below it."""
@@ -273,8 +150,9 @@ def write(targets: Mapping[str, str], made: Comparison, found: Found, classes: b
         "md": lambda: documents.as_markdown(made, found.lines),
         "html": lambda: page_of(made, found),
     }
-    output.answer(json.loads(content["json"]()) if output.wants_document() else None)
-    if "-" not in targets.values() and not output.wants_document():
+    if output.wants_document():
+        output.answer(documents.as_document(made, found.lines))
+    elif "-" not in targets.values():
         show_comparison(made)
         if classes:
             show_classes(made)
@@ -283,16 +161,6 @@ def write(targets: Mapping[str, str], made: Comparison, found: Found, classes: b
             print(content[kind](), end="")
             continue
         write_output(kind, Path(name).expanduser(), content[kind]())
-
-
-def show_classes(made: Comparison) -> None:
-    tables = class_tables(made)
-    for name, head, body in tables:
-        show_table(name, head, body)
-    if not tables:
-        print("No table by class: the runs have no classes, or are older than kdx's tables of them.")
-    elif more := without_table(made):
-        print(more)
 
 
 def page_of(made: Comparison, found: Found) -> str:
@@ -304,29 +172,3 @@ def page_of(made: Comparison, found: Found) -> str:
 
     groups = tuple(replace(g, entries=tuple(map(drawn, g.entries))) for g in made.groups)
     return page(replace(made, groups=groups), found.lines)
-
-
-def show_comparison(made: Comparison) -> None:
-    """The table on the terminal, in the widest form that fits; a pipe gets Markdown."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    from kdx.report.run.table import grid
-
-    console = Console(highlight=False, force_jupyter=False)
-    wide = console.options.update(width=10_000)
-    forms = rows.forms(made)
-    fitting = (
-        f
-        for f in forms
-        if all(Measurement.get(console, wide, grid(*t, True)).maximum <= console.width for t in f.tables)
-    )
-    chosen = next(fitting) if console.is_terminal else forms[0]
-    for number, (head, body) in enumerate(chosen.tables):
-        show_table(rows.comparison_title(made) if number == 0 else "", head, body)
-    show_table(
-        "" if chosen.tables else rows.comparison_title(made),
-        [],
-        [],
-        [*chosen.below, *rows.comparison_sentences(made)],
-    )

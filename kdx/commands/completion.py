@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kdx.commands import commands
-from kdx.commands.list import defaults, load_option, option_groups, options, options_in_defaults
+from kdx.commands._option_keys import keys
+from kdx.commands._shells import SCRIPTS
+from kdx.commands.list import defaults, load_option, option_groups, options
 from kdx.core import output
 from kdx.core.errors import UserError, nearest
 from kdx.core.paths import conf_dir
@@ -19,43 +21,6 @@ Put this line in ~/.bashrc:   eval "$(kdx completion bash)"
 in ~/.zshrc, after compinit:  eval "$(kdx completion zsh)"
 in ~/.config/fish/config.fish:  kdx completion fish | source"""
 
-# The words come from the kdx that is being typed, so that each clone answers from its own conf/. KDX_NO_SETUP
-# keeps ./scripts/kdx from building an environment because somebody pressed TAB. Bash splits words at the
-# characters of COMP_WORDBREAKS (`=` is one), so the whole line is handed over. A reply that needs no more
-# ends in a space.
-BASH = r"""_kdx() {
-    local word
-    COMPREPLY=()
-    while IFS= read -r word; do
-        COMPREPLY+=("$word")
-    done < <(KDX_NO_SETUP=1 KDX_WORDBREAKS="$COMP_WORDBREAKS" "${1/#\~/$HOME}" completion words "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
-}
-complete -o nospace -o default -F _kdx kdx"""  # noqa: E501
-
-# zsh and fish replace whole words, and say by themselves what is quoted.
-ZSH = r"""_kdx() {
-    local reply
-    local -a whole open
-    for reply in "${(@f)$(KDX_NO_SETUP=1 KDX_WORDBREAKS= "${words[1]/#\~/$HOME}" completion words "${(j: :)words[1,CURRENT-1]} ${(Q)PREFIX}" 2>/dev/null)}"; do
-        if [[ $reply == *' ' ]]; then whole+=("${reply% }"); elif [[ -n $reply ]]; then open+=("$reply"); fi
-    done
-    (( $#whole )) && compadd -- "${whole[@]}"
-    (( $#open )) && compadd -S '' -- "${open[@]}"
-    (( $#whole + $#open )) || _files
-}
-compdef _kdx kdx"""  # noqa: E501
-FISH = r"""function __kdx_words
-    set -l kdx (string replace -r '^~' $HOME (commandline -opc)[1])
-    set -l line (commandline -cp | string collect)
-    set -l found (env KDX_NO_SETUP=1 KDX_WORDBREAKS= $kdx completion words "$line" 2>/dev/null)
-    if test (count $found) -gt 0
-        string trim --right $found
-    else
-        __fish_complete_path (commandline -ct)
-    end
-end
-complete -c kdx -f -a '(__kdx_words)'"""
-SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 _WORDS = {
     "cache": ["ls", "verify", "gc"],
@@ -101,83 +66,6 @@ KEYED = {
 """Commands with keys of their own; `reproduce` takes names of claims as well, `compare` and `board` folders.
 A test holds them to the commands' OPTIONS.
 """
-
-
-def _place(tree: dict, package: Sequence[str], data: Mapping) -> None:
-    """Merges `data` into `tree` below the keys of `package`."""
-    for key in package:
-        child = tree.get(key)
-        tree[key] = tree = child if isinstance(child, dict) else {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            _place(tree, [str(key)], value)
-        else:
-            tree[str(key)] = value
-
-
-def _header(path: Path) -> str | None:
-    """The package that a file names in its first lines: `# @package _global_`"""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            words = line.split()
-            if words[:2] == ["#", "@package"] and len(words) > 2:
-                return words[2]
-            if words and not words[0].startswith("#"):
-                return None
-    return None
-
-
-Load = Callable[[Path], dict]
-"""What an option file says: its values, or something else of the same keys."""
-
-
-def add(
-    tree: dict,
-    conf: Path,
-    group: str,
-    option: str,
-    package: list[str],
-    named: str | None,
-    load: Load = load_option,
-    depth: int = 0,
-) -> None:
-    """Places one option's keys in `tree` as Hydra does: below its parent's package and its own, be it named
-    or its group's.
-    """
-    path = conf / group / f"{option}.yaml"
-    if depth > 8 or not path.is_file():  # depth: files that name each other in a ring
-        return
-    named = named or _header(path) or group.replace("/", ".")
-    own = [part for part in named.split(".") if part and part != "_here_"]
-    if own[:1] == ["_global_"]:
-        package, own = [], own[1:]
-    own = [part for word in own for part in (group.split("/") if word == "_group_" else [word])]
-    for key, chosen in options_in_defaults(load_option(path)).items():
-        child, _, at = key.partition("@")
-        for name in chosen:
-            add(tree, conf, child, name, [*package, *own], at or None, load, depth + 1)
-    data = load(path)
-    _place(tree, [*package, *own], {key: value for key, value in data.items() if key != "defaults"})
-
-
-def keys(conf: Path, words: Iterable[str], load: Load = load_option) -> dict:
-    """The keys that can be set, nested, for the options which `words` choose and the defaults of the other
-    groups, with what `load` says of each.
-    """
-    body = load_option(conf / "train.yaml")
-    chosen = options_in_defaults(body)
-    for word in words:
-        group, is_override, option = word.lstrip("+").partition("=")
-        if is_override and group in option_groups(conf):
-            chosen[group] = option.strip("[]").split(",")
-    tree: dict = {}
-    said = load(conf / "train.yaml")
-    _place(tree, [], {key: value for key, value in said.items() if key != "defaults"})
-    for key, names in chosen.items():
-        group, _, package = key.partition("@")
-        for name in names:
-            add(tree, conf, group, name, [], package or None, load)
-    return tree
 
 
 def overrides(conf: Path, words: Sequence[str], last: str) -> list[str]:

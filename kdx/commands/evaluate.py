@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kdx.commands._show import show_table
+from kdx.commands._show import give, show_table
 from kdx.commands._stored import chooses, is_run, order_of, weights_file
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words
-from kdx.core import checks, output
+from kdx.core import checks
 from kdx.core.errors import UserError, together
-from kdx.core.files import write_output
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.metric import cell, finer
@@ -69,13 +68,7 @@ def main(argv: Sequence[str]) -> int:
     file = checks.output("json", words["json"]) if words["json"] else None
     with as_written(target):
         found = evaluate_run(target, words) if is_run(target) else evaluate_checkpoint(target, words)
-    from kdx.report.run.plain import dump, plain
-
-    output.answer(plain(found))
-    if not output.wants_document():
-        _show(found)
-    if file:
-        write_output("json", file, dump(found))
+    give(found, _show, file)
     return 0
 
 

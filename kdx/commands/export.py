@@ -10,9 +10,9 @@ from kdx.commands._show import show_table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words
 from kdx.core import output
 from kdx.core.errors import UserError, nearest
-from kdx.report.run.plain import plain
 from kdx.report.run.table import bytes_in_words
-from kdx.report.run.verdict import of_table, percent, which_of
+from kdx.report.run.units import percent
+from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import as_written, read_run
 
 _FORMATS = ("state_dict", "torch_export", "onnx")
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     except Unlike as error:
         output.report_error(str(error))
         return 1
-    output.answer({"folder": str(to), "card": plain(card)})
+    output.answer({"folder": str(to), "card": card})
     if not output.wants_document():
         _show(card, to)
     output.instead(f"it is in {to / 'card.md'}")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdx.commands._show import show_table
+from kdx.commands._show import give, show_table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words
-from kdx.core import checks, output
+from kdx.core import checks
 from kdx.core.errors import UserError, UserErrors
-from kdx.core.files import write_output
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread
-from kdx.report.run.plain import dump, plain
 from kdx.runs.studies.halfspace import METHODS, Problem, bound, compare_methods
 
 OPTIONS = (
@@ -58,11 +56,7 @@ def main(argv: Sequence[str]) -> int:
         "errors": errors,
         "noise_estimated": guessed,
     }
-    output.answer(plain(about))
-    if not output.wants_document():
-        _show(problem, errors, guessed)
-    if file:
-        write_output("json", file, dump(about))
+    give(about, lambda _: _show(problem, errors, guessed), file)
     return 0
 
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdx.commands._check import check_runs
-from kdx.commands._show import show_table
+from kdx.commands._show import give, show_table
 from kdx.commands._typed import read_words
 from kdx.config import grid
-from kdx.core import checks, output
+from kdx.core import checks
 from kdx.core.errors import UserError
-from kdx.core.files import write_output
 
 HELP = """kdx plan WORDS
 
@@ -50,13 +49,7 @@ def main(argv: Sequence[str]) -> int:
         plan["searched"] = (
             "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
         )
-    from kdx.report.run.plain import dump, plain
-
-    output.answer(plain(plan))
-    if not output.wants_document():
-        show_plan(plan)
-    if file:
-        write_output("json", file, dump(plan))
+    give(plan, show_plan, file)
     return 0
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdx.commands._show import show_table
-from kdx.commands._stored import chooses, is_run, order_of, weights_file, weights_of
+from kdx.commands._stored import chooses, is_graph, is_run, member_of, order_of, weights_file, weights_of
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words, switch
 from kdx.core import checks, output, shortage
 from kdx.core.errors import UserError
@@ -36,6 +36,12 @@ OPTIONS = (
         "of a run: the weights at the end, or those best on validation; default: those that its table shows",
         ("last", "best"),
     ),
+    Option(
+        "member",
+        None,
+        "of a teacher that is an ensemble: one of its networks, by its number in the table of the run or by "
+        "its name; default: all together",
+    ),
     Option("top", "1", "of classes: how many of the likeliest stand in the file"),
     Option(
         "soft", "none", "of classes: a number of every class as well", ("none", "probabilities", "logits")
@@ -50,6 +56,12 @@ OPTIONS = (
         "it learned from",
     ),
     Option("key", None, "of a checkpoint that holds several sets of weights: which, such as model_ema"),
+    Option(
+        "trust",
+        "false",
+        "of a .pt2 file, which can hold code that runs as it is opened: whether it is opened",
+        ("true", "false"),
+    ),
     Option("json", None, "write what was done to this file too"),
     Option("store", None, "where the artifacts are, if they cannot be found through the run"),
 )
@@ -58,7 +70,8 @@ _LABELS = 20
 HELP = help_text(
     """kdx predict RUN|EXPORT|CHECKPOINT data=FOLDER|FILE to=labels.csv [key=value ...]
 
-RUN is a run folder, EXPORT one made by kdx export; CHECKPOINT is a .safetensors file or a state dict saved by torch.
+RUN is a run folder, EXPORT one made by kdx export or an .onnx or .pt2 file in it; CHECKPOINT is a .safetensors file or a
+state dict saved by torch.
 New rows are read as those were that the network learned from: docs/predict.md.""",  # noqa: E501
     OPTIONS,
     "device= and its keys, as in kdx train, say where to compute; allow=[package] lets your own models in.",
@@ -67,13 +80,15 @@ New rows are read as those were that the network learned from: docs/predict.md."
 
 @dataclass(frozen=True)
 class _Opened:
-    """weights, data (the prepared rows, None: not known): see kdx.runs. role, which: None of a checkpoint."""
+    """weights, data (the prepared rows, None: not known): see kdx.runs. role, which: None of a checkpoint.
+    member: None but of one of an ensemble."""
 
     weights: Any
     data: Any
     runtime: Any
     role: str | None = None
     which: str | None = None
+    member: int | None = None
 
 
 def main(argv: Sequence[str], given: Any = None) -> int:
@@ -89,11 +104,12 @@ def main(argv: Sequence[str], given: Any = None) -> int:
     file = checks.output("json", words["json"]) if words["json"] else None
     asked = _asked(words, to)
     with as_written(target):
-        opened = _of_run(target, words) if is_run(target) else _of_checkpoint(target, words)
+        opened = _opener(target)(target, words)
     with as_written(target) if given is None else _as_given():
         found = _answered(asked, given or where, opened)
-    found = {"of": str(target), "role": opened.role, "which": opened.which, "data": where, **found}
-    from kdx.report.run.plain import dump, plain
+    chosen = {"role": opened.role, "which": opened.which, "member": opened.member}
+    found = {"of": str(target), **chosen, "data": where, **found}
+    from kdx.core.documents import dump, plain
 
     output.answer(plain(found))
     if not output.wants_document():
@@ -148,6 +164,12 @@ def _whole(words: Words, name: str) -> int:
     return int(text)
 
 
+def _opener(target: Path) -> Callable[[Path, Words], _Opened]:
+    if is_run(target):
+        return _of_run
+    return _of_graph if is_graph(target) and not target.is_dir() else _of_checkpoint
+
+
 def _of_run(target: Path, words: Words) -> _Opened:
     run = read_run(target, words["store"])
     for name in ("model", "dataset", "key", "seed"):
@@ -155,19 +177,47 @@ def _of_run(target: Path, words: Words) -> _Opened:
             raise UserError(
                 f"{name}= is for a checkpoint, and '{target}' is a run, which knows it: leave it out"
             )
+    _refuse_trust(target, words)
     order = order_of("predict", words, 0)
     role = words["role"] if "role" in words.given else None
-    role, which, weights = weights_of(run, role, words["which"], order.config["allow"])
-    return _Opened(weights, run.stage("prepare"), order.runtime.settle(), role, which)
+    asked = words["member"]
+    role, which, weights = weights_of(run, role, words["which"], order.config["allow"], asked)
+    member = None if asked is None else member_of(run, asked)
+    return _Opened(weights, run.stage("prepare"), order.runtime.settle(), role, which, member)
+
+
+def _refuse_trust(target: Path, words: Words) -> None:
+    if "trust" in words.given:
+        raise UserError(f"trust= is for a .pt2 file, and '{target}' is none: leave it out")
+
+
+def _of_graph(target: Path, words: Words) -> _Opened:
+    from kdx.runs import graphs
+
+    file = weights_file("predict", target)
+    for name in ("role", "which", "member", "model", "dataset", "key", "seed"):
+        if name in words.given or chooses(words, name):
+            raise UserError(
+                f"{name}= chooses what a network is made of, and '{target}' holds one whole: leave it out"
+            )
+    if target.suffix != ".pt2":
+        _refuse_trust(target, words)
+    order = order_of("predict", words, 0)
+    runtime = order.runtime.settle()
+    weights = graphs.of_graph(file, order.config["allow"], switch("trust", words["trust"]))
+    if runtime.device != "cpu":
+        weights.notes.append(f"a graph answers on the CPU: device={runtime.device} is for the other formats")
+    return _Opened(weights, None, runtime)
 
 
 def _of_checkpoint(target: Path, words: Words) -> _Opened:
     from kdx.runs import measure, stored
 
-    if wrong := sorted({"role", "which"} & words.given):
+    if wrong := sorted({"role", "which", "member"} & words.given):
         raise UserError(
             f"{wrong[0]}= chooses among the weights of a run, and '{target}' is one set: leave it out"
         )
+    _refuse_trust(target, words)
     order, file = order_of("predict", words, 0), weights_file("predict", target)
     if chooses(words, "model") != chooses(words, "dataset"):
         raise UserError(
@@ -214,7 +264,7 @@ def _answered(asked: Any, where: Any, opened: _Opened) -> dict[str, Any]:
         "columns": tally.columns,
         "labels": dict(tally.labels.most_common()),
         "numbers": tally.numbers(),
-        "unread": [{"name": name, "why": why} for name, why in rows.unread],
+        "unread": [{"name": name, "reason": why} for name, why in rows.unread],
         "unread_file": None if beside is None else str(beside),
         "notes": [*opened.weights.notes, *rows.notes()],
     }
@@ -240,7 +290,7 @@ def _show(found: dict[str, Any]) -> None:
         first = unread[0]
         below.append(
             f"Not read: {len(unread):,}, all listed in {found['unread_file']}; the first, {first['name']}: "
-            f"{first['why']}"
+            f"{first['reason']}"
         )
     title = f"{found['rows']:,} {noun} answered by {found['who']} ({found['model']}){which}, in {found['to']}"
     show_table(title, header, rows, [*below, *found["notes"]])

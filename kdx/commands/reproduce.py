@@ -18,10 +18,11 @@ from kdx.commands.list import row
 from kdx.config import compose, grid
 from kdx.config.wire import examine_config
 from kdx.core import checks, output
+from kdx.core.documents import dump
 from kdx.core.errors import UserError, UserErrors, within
 from kdx.core.metric import Metric
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
-from kdx.report.run.plain import dump, plain, write_or_error
+from kdx.report.run.written import write_or_error
 from kdx.runs import claims
 from kdx.runs.claims import UNITS, Claim
 from kdx.runs.run import all_stored
@@ -93,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
             "runs": runs,
         }
         write_or_error(place / "reproduce.json", dump(document))
-        measured.append(plain(document))
+        measured.append(document)
         if not output.wants_document():
             _show(claim, values, metrics, pairs)
         _tell_where(claim, place)

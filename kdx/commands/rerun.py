@@ -18,9 +18,10 @@ from kdx.config.options import use_own
 from kdx.config.quoting import quote_paths
 from kdx.config.wire import Order, examine_config
 from kdx.core import checks, output
+from kdx.core.documents import dump
 from kdx.core.errors import UserError, UserErrors
 from kdx.core.files import LogFile
-from kdx.report.run.plain import dump, plain, write_or_error
+from kdx.report.run.written import write_or_error
 from kdx.runs import diff
 from kdx.runs.reading import Run, as_written, read_mapping, read_run
 from kdx.runs.run import all_stored
@@ -88,13 +89,13 @@ def main(argv: Sequence[str]) -> int:
     report["status"] = now.document["status"]
     if code not in (0, 1):
         write_or_error(to / REPORT, dump(report))
-        output.answer({"folder": str(to), **plain(report)})
+        output.answer({"folder": str(to), **report})
         return code
     found = diff.differences(run, now)
     stored = from_store(now)
     report |= rerun_report(found, run, stored)
     write_or_error(to / REPORT, dump(report))
-    output.answer({"folder": str(to), **plain(report)})
+    output.answer({"folder": str(to), **report})
     if not output.wants_document():
         show_likeness(found, run, now, stored)
     output.instead(f"what differs is in {to / REPORT}")

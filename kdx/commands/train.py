@@ -14,6 +14,7 @@ import hydra
 
 from kdx.commands import _sweep
 from kdx.commands._check import check_runs
+from kdx.commands._folder import begin_folder
 from kdx.commands._tell import Alone, Teller
 from kdx.commands._typed import check_shown, read_words
 from kdx.config import compose, filed
@@ -29,7 +30,7 @@ from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.report.run import document
 from kdx.runs import sweep
 from kdx.runs.row_predictions import write_predictions
-from kdx.runs.run import environment, load_examples, perform, protocol, trace
+from kdx.runs.run import load_examples, perform, protocol, trace
 from kdx.runs.unread import write_unread
 from kdx.store.work import Listener
 
@@ -142,18 +143,9 @@ def take_turn(order: Order, path: Path, words: Sequence[str], teller: Teller, *,
 
 def run_order(order: Order, path: Path, words: Sequence[str], teller: Teller, host: str | None) -> int:
     """host: see kdx.report.run.document.at_work. Raises UserError where the run folder cannot be made."""
-    from kdx.report.run.folder import RunFolder
     from kdx.report.run.listeners import Many
 
-    with signals.held():  # a folder that says `running` is always reported better
-        folder = RunFolder(
-            path,
-            dict(order.config),
-            protocol(order, None),
-            environment(order),
-            ["kdx", teller.command, *words],
-        )
-    folder.run |= {"store": str(order.store.resolve()), "host": host}
+    folder = begin_folder(path, order, ["kdx", teller.command, *words], host)
     try:
         signals.raise_if_stopped()
         folder.save()

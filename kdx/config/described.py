@@ -30,10 +30,10 @@ def component(node: str, spec: Any) -> Component:
     """
     if not isinstance(spec, Mapping):
         raise UserError(f"{node} must hold a _target_ and its keys; given: {checks.shown(spec)}")
-    _check_target(node, _group(node), spec.get("_target_"))
+    _check_target(node, group_of(node), spec.get("_target_"))
     made = Component(spec)
     for key, inner in made.spec.items():
-        if key in SLOTS_OF_A_LOSS and _group(node) == "loss":
+        if key in SLOTS_OF_A_LOSS and group_of(node) == "loss":
             component(f"{node}.{key}", inner)
         elif any(True for _ in targets(inner)):
             checks.refuse(
@@ -47,7 +47,7 @@ def component(node: str, spec: Any) -> Component:
     return made
 
 
-def _group(node: str) -> str:
+def group_of(node: str) -> str:
     """The folder of conf/ that has the options of a node."""
     first, _, last = node.partition(".")
     return last if last in SLOTS_OF_A_LOSS else GROUP_OF.get(first, first)

@@ -16,8 +16,9 @@ from kdx.config import compose
 from kdx.config.compose.members import TEACHERS
 from kdx.config.compose.naming import unnamed
 from kdx.config.options import SEVERAL, SLOTS, groups, wrong_option
+from kdx.config.overlay import Overlay
 from kdx.config.quoting import quoted
-from kdx.config.restore import Laid, options_of_saved, seeds_of, texts_of
+from kdx.config.restore import options_of_saved, seeds_of, texts_of
 from kdx.config.words import beyond
 from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
@@ -132,7 +133,7 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
     saved = kept.narrowed(file.saved, before, config, "")
     plain = {key: value for key, value in config.items() if key != "choices"}
     del saved["choices"]
-    laid = Laid(config, set(), errors, [], own_code=True).mapping(plain, saved, [])
+    laid = Overlay(config, set(), errors, [], own_code=True).mapping(plain, saved, [])
     errors += _downloads(laid["dataset"], config["dataset"], typed)
     return {**config, **laid}, [f"'{file.path}': {error}" for error in errors], good
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
-from kdx.core.errors import UserError, nearest
+from kdx.core.errors import UserError, closest, nearest
 
 FLAGS = (
     "--help",
@@ -96,8 +95,8 @@ def _instead(name: str, value: str | None, todo: Sequence[str]) -> str:
     """What to type in place of a flag that is not there: one like it, or the setting of that name, as other
     tools have flags for settings.
     """
-    if near := [flag for flag in FLAGS if difflib.get_close_matches(name, [flag], n=1, cutoff=0.75)]:
-        return nearest(name, near)
+    if near := closest(name, FLAGS, 0.75):
+        return nearest(name, [near])
     if value is None and todo and not todo[0].startswith("-") and "=" not in todo[0]:
         value = todo[0]
     meant = _setting_meant(name.lstrip("-").replace("-", "_"), value)

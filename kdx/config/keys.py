@@ -6,12 +6,10 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from kdx.config.meant import close_key, either, said_of, words_meant
-from kdx.config.options import QUICK_YAML, groups, options_of, own
+from kdx.config.options import groups, option_file, options_of, read_option
 from kdx.core.checks import shown
-from kdx.core.errors import in_short, nearest
+from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
 from kdx.training.length import SIZES, STAGES
 
@@ -26,7 +24,7 @@ HOLDING = ("loss", "dataset", "student", "teacher", "select", "made_up", "init")
 def misshapen(config: Mapping[str, Any]) -> list[str]:
     """Errors in the shape of what option files of the user's own compose: a key that is not there, one that
     lacks, one value in place of keys, or keys that lie where nothing reads them."""
-    template = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    template = read_option(conf_dir() / "train.yaml")
     known = {*template, *groups(), "choices"} - {"defaults", "hydra"}
     errors = [
         (
@@ -50,7 +48,7 @@ def misshapen(config: Mapping[str, Any]) -> list[str]:
         for name in [*template, *groups()]
         if name not in ("defaults", "hydra", *PRESETS, *SHAPED, *config)
     ]
-    template["device"] = yaml.safe_load((conf_dir() / "device" / "auto.yaml").read_text(encoding="utf-8"))
+    template["device"] = read_option(conf_dir() / "device" / "auto.yaml")
     for name in SHAPED:
         node = config.get(name)
         if not isinstance(node, Mapping):
@@ -138,12 +136,11 @@ def _misspelled(known: Mapping[str, Any], asked: str, value: Any) -> str:
 
 def keys_of(group: str, option: str) -> set[str]:
     """The keys that an option sets of its own group; none of one that cannot be read."""
-    for folder in (conf_dir(), *own):
-        file = folder / group / f"{option}.yaml"
-        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
-            node = yaml.load(file.read_text(encoding="utf-8"), QUICK_YAML)
-            inside = node.get(group, node) if isinstance(node, dict) else {}
-            return {str(key) for key in inside} - {"defaults"} if isinstance(inside, dict) else set()
+    file = option_file(group, option)
+    with contextlib.suppress(UserError):
+        node = read_option(file) if file else None
+        inside = node.get(group, node) if isinstance(node, dict) else {}
+        return {str(key) for key in inside} - {"defaults"} if isinstance(inside, dict) else set()
     return set()
 
 

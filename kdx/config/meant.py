@@ -12,6 +12,7 @@ from typing import Any
 
 from kdx.config.libraries import words_for
 from kdx.core.checks import shown
+from kdx.core.errors import closest
 
 _CALLED = {
     "init": "student_init initialisation initialization init_from",
@@ -279,8 +280,7 @@ def close_key(known: Mapping[str, Any], asked: str) -> str:
     where there is none."""
     parts = {key.rpartition(".")[2] for key in _dotted(known)} | {n for n in ALIASES if len(n) > 3}
     last = asked.rpartition(".")[2].lower().replace("-", "_")
-    close = difflib.get_close_matches(last, sorted(parts - {last}), n=1, cutoff=0.8)
-    return close[0] if close else ""
+    return closest(last, parts - {last}, 0.8)
 
 
 def either(words: Sequence[str]) -> str:

@@ -6,28 +6,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kdx.config.described import component
-from kdx.config.options import own
-from kdx.config.yaml_files import unreadable
+from kdx.config.named_options import read_augmentation
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
-from kdx.core.paths import conf_dir
-from kdx.pipeline.controls import CONTROLS
-from kdx.pipeline.controls.control import ControlTraining, StudentAlone, build_control
 from kdx.pipeline.recipes.experiment import Checkpoint
 from kdx.store.component import Component
-from kdx.store.resolve import importable, own_error
+from kdx.store.resolve import importable
 from kdx.store.source import Source
 from kdx.tasks.kept import ANSWER_FORMATS, MOST_DRAWS
 from kdx.training.length import SIZES, STAGES, length
 from kdx.training.runtime import Runtime
 
-MOST_ROUNDS, MOST_ASSISTANTS = 1000, 16
+MOST_ROUNDS = 1000
 """More of them are a slip of the pen."""
 
 
@@ -61,45 +54,6 @@ def read_training(node: str, config: Mapping[str, Any]) -> Component:
     return Component({"_target_": "kdx.training.settings.Training", **spec})
 
 
-def read_augmentation(asked: Any, node: str) -> dict[str, Any]:
-    """name -> spec, from a mapping as composed, or from names of files in conf/augment: `affine` or
-    `[flip_crop, cutout]`.
-    """
-    folder = conf_dir() / "augment"
-    known = [p.stem for p in folder.glob("*.yaml")]
-    if isinstance(asked, Mapping):
-        wrong = [
-            name for name, spec in asked.items() if not isinstance(spec, Mapping) or "_target_" not in spec
-        ]
-        checks.refuse_all(
-            in_short(
-                [
-                    f"{node} must name options, such as {node}=[affine]; given: "
-                    f"{checks.shown({name: asked[name]})}; the values of one are set with "
-                    f"augment.{name}.KEY=VALUE"
-                    for name in wrong
-                ],
-                node,
-            )
-        )
-        return {name: spec for name, spec in asked.items() if name not in wrong}
-    names = [asked] if isinstance(asked, str) else [] if asked is None else asked
-    if not isinstance(names, list):
-        checks.refuse(f"{node} must name options, such as {node}=[affine]; given: {checks.shown(asked)}")
-        return {}
-    found: dict[str, Any] = {}
-    wrong = [
-        f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
-        for name in names
-        if name not in known
-    ]
-    checks.refuse_all(in_short(wrong, node))
-    for name in names:
-        if name in known:
-            found |= yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) or {}
-    return found
-
-
 def read_select(config: Mapping[str, Any]) -> Component | None:
     """The rule that chooses among the pool; None: all of it. The recipe `active` goes with the rules that
     buy.
@@ -118,77 +72,6 @@ def read_made_up(config: Mapping[str, Any]) -> Component | None:
     if found:
         checks.integer("made_up.rows", found.spec.get("rows"), low=1)
     return found
-
-
-def read_assistants(names: Any) -> list[Component]:
-    """Networks by name, as conf/model has them, or `model/` in the user's own folder."""
-    known = {file.stem: file for place in (*own, conf_dir()) for file in (place / "model").glob("*.yaml")}
-    if not isinstance(names, list):
-        raise UserError(
-            f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}"
-        )
-    if len(names) > MOST_ASSISTANTS:
-        raise UserError(
-            f"assistants names {len(names)} models, each to be trained, and at most "
-            f"{MOST_ASSISTANTS} are taken"
-        )
-    wrong = [
-        f"assistants has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
-        for name in names
-        if name not in known
-    ]
-    checks.refuse_all(in_short(wrong, "assistants"))
-    return [component(f"assistants.{name}", _option(known[name])) for name in names if name in known]
-
-
-def _option(file: Path) -> Any:
-    """What an option file holds; UserError where it is none."""
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        raise unreadable(file, error) from error
-
-
-def read_controls(
-    config: Mapping[str, Any], student: Component | None, training: Component | None
-) -> dict[str, ControlTraining]:
-    """role -> control with its training: those of kdx that a key asks for, then the user's own. student,
-    training: of the distilled student, None where they were refused.
-    """
-    wanted = {role: checks.flag(role, config[role]) for role in CONTROLS}
-    mine = config.get("controls") or {}
-    if not isinstance(mine, Mapping):
-        raise UserError(f"controls must hold controls by name; given: {checks.shown(mine)}")
-    described = {role: Component({"_target_": CONTROLS[role]}) for role in CONTROLS if wanted[role] is True}
-    for role, spec in mine.items():
-        with checks.gather(errors := []):
-            described[role] = component(f"controls.{role}", spec)
-        checks.refuse_all(errors)
-    loss = component("baseline_loss", config["baseline_loss"])
-    if student is None or training is None:
-        return {}
-    alone = StudentAlone(loss, student, training)
-    return {role: _own_control(role, control, alone) for role, control in described.items()}
-
-
-def read_own_metrics(config: Mapping[str, Any]) -> dict[str, Component]:
-    """The user's own metrics, by name."""
-    mine = config.get("metrics") or {}
-    if not isinstance(mine, Mapping):
-        raise UserError(f"metrics must hold metrics by name; given: {checks.shown(mine)}")
-    return {name: found for name, spec in mine.items() if (found := component(f"metrics.{name}", spec))}
-
-
-def _own_control(role: str, described: Component, alone: StudentAlone) -> ControlTraining:
-    """`build_control`; what the user's own code raises is reported with where."""
-    try:
-        return build_control(role, described, alone)
-    except UserError:
-        raise
-    except Exception as error:
-        if why := own_error(error):
-            raise UserError(f"controls.{role}: your own code fails: {why}") from error
-        raise
 
 
 def read_count(name: str, value: Any, high: int = checks.MOST) -> int | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import filecmp
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ SEVERAL = ("augment", "shift")
 @functools.cache
 def groups() -> list[str]:
     """The groups that a user chooses from; conf/model is chosen by way of teacher and student."""
-    defaults = yaml.load((conf_dir() / "train.yaml").read_text(encoding="utf-8"), QUICK_YAML)["defaults"]
+    defaults = read_option(conf_dir() / "train.yaml")["defaults"]
     return [name for entry in defaults if isinstance(entry, dict) for name in entry]
 
 
@@ -95,17 +96,60 @@ def _options_of(group: str) -> list[str]:
     ]
 
 
+def option_file(group: str, name: str) -> Path | None:
+    """Where an option is written: in conf/, or in the user's own folder; None where there is no such."""
+    files = (folder / group / f"{name}.yaml" for folder in (conf_dir(), *own))
+    return next((file for file in files if file.is_file()), None)
+
+
+def read_option(file: Path) -> Any:
+    """What an option file holds, read once a command while it is the same. Raises UserError, naming the line,
+    where it cannot be read.
+    """
+    found = snapshot.while_same(
+        ("option", os.path.abspath(file)), str(file), lambda: _read_option(file), lambda found: True
+    )
+    return copy.deepcopy(found)
+
+
+def _read_option(file: Path) -> Any:
+    try:
+        text = file.read_text(encoding="utf-8")
+        try:
+            return yaml.load(text, QUICK_YAML)
+        except yaml.YAMLError:
+            return yaml.safe_load(text)  # says what is wrong in the words that Hydra has for it
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise unreadable(file, error) from error
+
+
+def contents_of(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, what it holds) of every option of a group that holds keys; one may stand in both folders."""
+    for folder in (conf_dir(), *own):
+        for option in options_of(group):
+            file = folder / group / f"{option}.yaml"
+            content = read_option(file) if file.is_file() else None
+            if isinstance(content, dict):
+                yield option, content
+
+
 def target_of(group: str, name: str) -> str | None:
     """The `_target_` that an option's file names; None where it names none."""
-    for folder in (conf_dir(), *own):
-        file = folder / group / f"{name}.yaml"
-        if file.is_file():
-            try:
-                found = yaml.load(file.read_text(encoding="utf-8"), QUICK_YAML)
-            except (OSError, ValueError, yaml.YAMLError) as error:
-                raise unreadable(file, error) from error
-            return found.get("_target_") if isinstance(found, dict) else None
-    return None
+    file = option_file(group, name)
+    found = read_option(file) if file else None
+    return found.get("_target_") if isinstance(found, dict) else None
+
+
+def no_address(file: Path) -> str:
+    """What is said of an option file that names no code."""
+    return f"'{file}' has no _target_, the address of its code: {example_address(file)}"
+
+
+def example_address(file: Path) -> str:
+    """What might stand in an option file."""
+    stem = file.stem
+    called = stem if file.parent.name == "model" else "".join(p[:1].upper() + p[1:] for p in stem.split("_"))
+    return f"_target_: my_parts.{stem}.{called}"
 
 
 def wrong_option(group: str, value: Any) -> list[str]:

@@ -6,9 +6,8 @@ import contextlib
 import re
 from collections.abc import Collection, Sequence
 
-import yaml
-
-from kdx.config.options import own
+from kdx.config.options import own, read_option
+from kdx.core.errors import UserError
 from kdx.store.places import USUAL, path_keys
 from kdx.store.resolve import allow
 
@@ -43,8 +42,8 @@ def own_paths() -> frozenset[str]:
     found: set[str] = set()
     for file in (file for folder in own for file in sorted((folder / "dataset").glob("*.yaml"))):
         # one that cannot be read is reported where it is chosen
-        with contextlib.suppress(yaml.YAMLError, OSError, ValueError):
-            node = yaml.safe_load(file.read_text(encoding="utf-8"))
+        with contextlib.suppress(UserError):
+            node = read_option(file)
             found.update(path_keys(node) if isinstance(node, dict) else ())
     return frozenset(found)
 

@@ -14,7 +14,7 @@ from kdx import models
 from kdx.config.contract import is_rule
 from kdx.config.kinds import adapter_of, check_given, check_kind, check_pool, task_of, trainings_of
 from kdx.config.networks import check_networks
-from kdx.config.suggest import networks_for
+from kdx.config.suggestions import networks_for
 from kdx.config.tried_data import describe_data, try_loader
 from kdx.config.tried_steps import builds_own_steps, try_shift, try_steps
 from kdx.config.trying import trying

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kdx.config import nodes
+from kdx.config import controls_and_metrics, named_options, nodes
 from kdx.config.described import component
 from kdx.config.given import given_file, names_given, wrong_given
 from kdx.config.teachers import read_teachers
@@ -87,7 +87,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
             for name, spec in config["shift"].items()
             if (found := part(component, f"shift.{name}", spec))
         ],
-        metrics=part(nodes.read_own_metrics, config) or {},
+        metrics=part(controls_and_metrics.read_own_metrics, config) or {},
         config={**config, "pseudo_label": experiment.pseudo_label} if experiment.pseudo_label else config,
         sound=not errors,
     )
@@ -116,8 +116,8 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         student_checkpoint=begins,
         teacher_loss=part(component, "teacher_loss", config["teacher_loss"]),
         loss=part(component, "loss", config["loss"]),
-        assistants=part(nodes.read_assistants, config["assistants"]) or [],
-        controls=part(nodes.read_controls, config, learner, trainings["student_train"]) or {},
+        assistants=part(named_options.read_assistants, config["assistants"]) or [],
+        controls=part(controls_and_metrics.read_controls, config, learner, trainings["student_train"]) or {},
         pseudo_label=part(nodes.read_pseudo_label, config["pseudo_label"]),
         student_train=trainings["student_train"],
         seed=part(nodes.read_seed, config["seed"]),

@@ -119,6 +119,13 @@ def together(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def closest(word: str, options: Iterable[str], least: float) -> str:
+    """The option that is spelled most like a word; empty where none is. least: how alike they must be, from 0
+    to 1, where they are the same.
+    """
+    return next(iter(difflib.get_close_matches(word, sorted(options), n=1, cutoff=least)), "")
+
+
 def nearest(word: str, options: Iterable[str]) -> str:
     """A clause that names the closest option, or all of them when they are few: `; did you mean 'kd'?`"""
     options = sorted(str(o) for o in options)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import codecs
 import contextlib
 import json
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from kdx.core.documents import plain
 
 ASCII = {
     "±": "+-",
@@ -195,7 +196,7 @@ def answer(value: Any) -> None:
     """The document of this command; only the first counts. NaN and infinities become null."""
     if _document is None or _document.answered:
         return
-    _document.answered, _document.value = True, _plain(value)
+    _document.answered, _document.value = True, plain(value)
     if _document.to is not None:
         _document.to.write(json.dumps(_document.value, indent=2, allow_nan=False) + "\n")
         _document.to.flush()
@@ -210,13 +211,3 @@ def report_error(text: str, document: Mapping[str, Any] | None = None) -> None:
     else:
         _document.error = text
     answer({"errors": text.splitlines()} if document is None else document)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)

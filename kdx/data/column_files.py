@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kdx.core.errors import UserError
 from kdx.data.columns import NO_VALUE, Columns, name_some, reads_as_number
-from kdx.data.jsonl import broken_line, read_jsonl
+from kdx.data.jsonl import SeenOtherwise, broken_line, tables_of_lines
 from kdx.data.opening import header_line, not_utf8, quoted_header, said
 from kdx.data.quotes import check_quotes
 
@@ -22,7 +22,8 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """Of files that can be read; all but Parquet may be packed with gzip and end with .gz too."""
 BATCH_ROWS = 1 << 16
 _BLOCK = 1 << 21
-"""Bytes of a CSV file that are looked at together; what its columns hold is guessed by the first so many."""
+"""Bytes of CSV or JSON lines that are looked at together; by the first so many what columns hold is guessed.
+"""
 _LINES = (".jsonl", ".ndjson")
 
 
@@ -36,28 +37,24 @@ class Pass(Protocol):
 _Passed = TypeVar("_Passed", bound=Pass)
 
 
-class _SeenOtherwise(Exception):
-    """A later row shows that a column holds something else than it seemed to: begin again."""
-
-
 @dataclass
 class ColumnFile:
-    """A file of columns, read in batches, so that no more of it is held than a few MB, whatever its size; of
-    JSON lines, whose columns are seen by all of them, all of it.
+    """A file of columns, read in batches, so that no more of it is held than a few MB, whatever its size.
 
-    takes: which columns are read, by name. types: of a CSV file, what its columns hold as far as is known:
-    `passed` settles it.
+    takes: which columns are read, by name. types: of a CSV file, what its columns hold as far as is known;
+    lines: the same of all columns of JSON lines. `passed` settles it.
     """
 
     path: Path
     takes: Callable[[str], bool] = bool
     types: dict[str, pyarrow.DataType] = field(default_factory=dict)
+    lines: dict[str, pyarrow.DataType] = field(default_factory=dict)
     block: int = _BLOCK
 
     def passed(self, begin: Callable[[], _Passed]) -> _Passed:
-        """What `begin` makes, after it was given all rows. Of a CSV file of which a later row shows that a
-        column holds something else (a word after numbers), a new one is begun, so that columns are what they
-        would be had all rows been looked at at once. Raises UserError as `read_columns`.
+        """What `begin` makes, after it was given all rows. Where a later row of CSV or JSON lines shows that
+        a column holds something else (a word after numbers), a new one is begun, so that columns are what
+        they would be had all rows been looked at at once. Raises UserError as `read_columns`.
         """
         while True:
             found = begin()
@@ -66,7 +63,7 @@ class ColumnFile:
                     found.add(columns)
                 self._check_quotes()
                 return found
-            except _SeenOtherwise:
+            except SeenOtherwise:
                 continue
 
     def as_words(self, names: Collection[str]) -> ColumnFile:
@@ -91,7 +88,7 @@ class ColumnFile:
         """
         try:
             yield from self._batches(rows)
-        except _SeenOtherwise:
+        except SeenOtherwise:
             raise changed_meanwhile(self.path) from None
 
     def _batches(self, rows: int = BATCH_ROWS) -> Iterator[Columns]:
@@ -99,8 +96,10 @@ class ColumnFile:
         if kind == ".parquet":
             whole = self._of_parquet(rows)
         elif kind in _LINES:
-            table = read_jsonl(self.path)
-            whole = iter([table.select(list(filter(self.takes, table.column_names)))])
+            whole = (
+                table.select(list(filter(self.takes, table.column_names)))
+                for table in tables_of_lines(self.path, self.block, self.lines)
+            )
         else:
             whole = self._of_csv(kind)
         for table in whole:
@@ -124,7 +123,7 @@ class ColumnFile:
                     yield pyarrow.Table.from_batches([batch])
 
     def _of_csv(self, kind: str) -> Iterator[pyarrow.Table]:
-        """Raises _SeenOtherwise where `types` has changed."""
+        """Raises SeenOtherwise where `types` has changed."""
         import pyarrow
         from pyarrow import csv
 
@@ -156,12 +155,12 @@ class ColumnFile:
                 raise not_utf8(self.path) from None
             if "straddling" in text and self.block < 1 << 30:  # a row is longer than a block
                 self.block *= 4
-                raise _SeenOtherwise from None
+                raise SeenOtherwise from None
             if (found := re.match(r"In CSV column #(\d+): .*conversion error", text)) is None:
                 with said(self.path):
                     raise
             self._loosen(names[int(found[1])])
-            raise _SeenOtherwise from None
+            raise SeenOtherwise from None
 
     def _loosen(self, name: str) -> None:
         """A column may hold the next of what a CSV file can hold, in the order in which Arrow tries them."""

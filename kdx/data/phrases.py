@@ -29,3 +29,21 @@ def few(names: Sequence[str], whole: int | None = None) -> str:
     """
     more = (len(names) if whole is None else whole) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+MOST_KINDS = 6
+
+
+def by_kind(names: Sequence[str]) -> str:
+    """Files by their endings, the most frequent first, with the first names of each: "10 .txt (a/b.txt,
+    a/c.txt, a/d.txt and 7 more), 2 .psd (a/x.psd, a/y.psd)"; beyond MOST_KINDS kinds how many there are of
+    the others.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        before, dot, kind = name.rpartition("/")[2].rpartition(".")
+        found.setdefault(f".{kind.lower()}" if before and dot else "without an ending", []).append(name)
+    ordered = sorted(found.items(), key=lambda kind: (-len(kind[1]), kind[0]))
+    said = [f"{len(of):,} {kind} ({few(of)})" for kind, of in ordered[:MOST_KINDS]]
+    rest = sum(len(of) for _, of in ordered[MOST_KINDS:])
+    return ", ".join([*said, f"{rest:,} of {len(ordered) - MOST_KINDS} other kinds"] if rest else said)

@@ -21,6 +21,8 @@ MEANING = {
     "test": "to test with",
     "unlabelled": "in the pool",
 }
+Skipped = Mapping[str, str] | Sequence[str]
+"""Name -> why it was left out, in a line; or names alone"""
 Note = tuple[str, str]
 """(what the user should know, "info" or "warning")"""
 
@@ -34,14 +36,14 @@ class Raw(ABC):
     `_target_` and the keys of what answers mean, as plain data. reads: what its rows are, as networks and
     augmentations say that they read it: "pictures", or a word of your own. noun: one row, in sentences.
     notes: what the user should know of how the set was read; what hangs on more than its key belongs to
-    kdx.data.files.Files. skipped: files that were left out because they cannot be read. names: what the rows
-    of a part are called, where they have names."""
+    kdx.data.files.Files. skipped: files that were left out because they cannot be read, by name, with the
+    reason of each; names alone will do. names: what the rows of a part are called, where they have names."""
 
     task: Mapping[str, Any]
     reads: str
     noun: str = "row"
     notes: tuple[Note, ...] = ()
-    skipped: tuple[str, ...] = ()
+    skipped: Skipped = ()
     names: Mapping[str, Sequence[str]]
 
     @abstractmethod
@@ -115,7 +117,7 @@ class Arrays(Raw):
     between: Mapping[str, Any] | None = None
     noun: str = "row"
     notes: tuple[Note, ...] = ()
-    skipped: tuple[str, ...] = ()
+    skipped: Skipped = ()
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def part(self, name: str) -> tuple[Any, Any]:
@@ -189,6 +191,12 @@ def joined_names(names: Sequence[Sequence[str]]) -> Sequence[str]:
                 found.append((file, []))
             found[-1][1].append(numbers)
     return RowNames(tuple(file for file, _ in found), tuple(np.concatenate(of) for _, of in found))
+
+
+def skip_reasons(skipped: Skipped) -> dict[str, str]:
+    """name -> why it was left out, in order of name; "" where nobody said why."""
+    found = skipped if isinstance(skipped, Mapping) else dict.fromkeys(skipped, "")
+    return {str(name): str(found[name]) for name in sorted(found, key=str)}
 
 
 def example_of(inputs: Any) -> dict[str, tuple[list[int], str]]:

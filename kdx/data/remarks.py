@@ -12,7 +12,7 @@ from kdx.core.trees import rows_of
 from kdx.data import copies
 from kdx.data.loading import per_class
 from kdx.data.phrases import few
-from kdx.data.raw import MEANING, PARTS, Note, Raw
+from kdx.data.raw import MEANING, PARTS, Note, Raw, skip_reasons
 
 
 def in_one_line(raw: Raw, counts: Mapping[str, int]) -> str:
@@ -32,10 +32,11 @@ def remarks(raw: Raw, labels: Mapping[str, np.ndarray], lost: Sequence[str]) -> 
         tested = {name: labels[name] for name in ("validation", "test") if len(labels[name])}
         for text in gaps(tested, classes, noun):
             yield text, "info"
-    if raw.skipped:
+    if skipped := skip_reasons(raw.skipped):
+        name, why = next(iter(skipped.items()))
         yield (
-            f"{noun}s that could not be read and were skipped: {len(raw.skipped)}, the first "
-            f"{raw.skipped[0]}; unread.csv in the run folder lists them",
+            f"{noun}s that could not be read and were skipped: {len(skipped)}, the first "
+            f"{name}{why and f': {why}'}; unread.csv in the run folder lists them",
             "warning",
         )
     if not labels:

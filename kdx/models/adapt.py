@@ -85,6 +85,11 @@ class Finished(nn.Module):
 
     inputs: InputFormat | None = None
 
+    def unprepared(self, shape: tuple[int, ...]) -> bool:
+        """Whether it wants rows of a table as the data set holds them, of that shape; else as other networks
+        see them."""
+        return False
+
 
 def in_units(network: nn.Module, units: nn.Module | None) -> nn.Module:
     """The network with its answers in the task's units."""

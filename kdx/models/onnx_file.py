@@ -3,9 +3,8 @@ it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,31 +19,32 @@ from kdx.core.trees import leaves
 from kdx.models import reads
 from kdx.models.adapt import Adapted, InputFormat
 from kdx.models.estimator import Estimator
+from kdx.models.onnx_session import open_session
 
 _LEAST = 1e-6
 """The least probability that an answer has."""
 _TRIED = 2
-_BESIDE = "session.model_external_initializers_file_folder_path"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """rows: how many it takes at a time, None: any. around: what makes its pictures of those of the data.
-    last: channels come last."""
+    """rows: how many it takes at a time, None: any. around: what makes its pictures of those of the data,
+    None: it reads rows of tables, as they are. last: channels come last."""
 
     session: Any
     input: str
     output: str
     dtype: Any
     rows: int | None
-    around: Adapted
-    last: bool
+    around: Adapted | None
+    last: bool = False
 
 
-@reads("pictures")
+@reads("pictures", "table")
 class OnnxFile(Estimator):
-    """file: an .onnx file of one input, pictures (N, C, H, W) or (N, H, W, C), whose weights lie inside.
+    """file: an .onnx file of one input, pictures (N, C, H, W) or (N, H, W, C), or rows of a table (N, D) as
+    the data set holds them, whose weights lie inside.
     output: the name of the output to take, None: the first. answers: what that holds for each class,
     "logits" or "probabilities"; of a task of numbers it holds these, in the user's units. mean, std: what it
     wants taken off each channel and divided by, of pictures in [0, 1]; None: it reads those as they are.
@@ -80,6 +80,11 @@ class OnnxFile(Estimator):
         """Pictures as the data set gives them: what it wants else is done in `forward`."""
         channels = self.shape[0]
         return InputFormat(channels, (self.shape[1], self.shape[2]), (0.0,) * channels, (1.0,) * channels)
+
+    def unprepared(self, shape: tuple[int, ...]) -> bool:
+        """A finished network has its own way of making numbers alike, or learned from the columns."""
+        self.shape = tuple(shape)
+        return True
 
     def check(self, task: Task) -> None:
         """Tries it on made-up rows."""
@@ -119,9 +124,9 @@ class OnnxFile(Estimator):
         self._opened = None
 
     def _run(self, rows: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> (B, K) float32, on the CPU."""
-        opened = self._session()
-        x = opened.around.prepare(rows.detach().float().cpu())
+        """(B, C, H, W) in [0, 1], or (B, D) -> (B, K) float32, on the CPU."""
+        opened, x = self._session(), rows.detach().float().cpu()
+        x = x if opened.around is None else opened.around.prepare(x)
         x = x.permute(0, 2, 3, 1) if opened.last else x
         given = np.ascontiguousarray(x.numpy(), opened.dtype)
         size, found = opened.rows or len(given), []
@@ -147,46 +152,47 @@ class OnnxFile(Estimator):
 
 def _open(asked: OnnxFile) -> _Opened:
     content, path, output = asked.kept.cpu().numpy().tobytes(), asked.path, asked.output
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError(
-            "teacher=onnx needs onnxruntime, which is not installed: pip install 'kdx[onnx]'"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4
-    # else a graph could have files of the working directory read as its weights
-    options.add_session_config_entry(_BESIDE, f"{os.devnull}/none")
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # many kinds, all its own
-        why = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"teacher.file={path} cannot be opened by onnxruntime: {why}; it must be one .onnx file with "
-            "its weights inside"
-        ) from None
-    inputs, outputs = session.get_inputs(), [found.name for found in session.get_outputs()]
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _FLOATS:
+    session = open_session(content, f"teacher.file={path}", "teacher=onnx")
+    inputs, outputs = session.get_inputs(), {found.name: found.type for found in session.get_outputs()}
+    table = len(asked.shape) == 1
+    if len(inputs) != 1 or len(inputs[0].shape) != (2 if table else 4) or inputs[0].type not in _FLOATS:
         form = ", ".join(f"{found.name} {found.type} {found.shape}" for found in inputs)
+        wanted = "rows as one input (N, D)" if table else "pictures as one input of four sides (N, C, H, W)"
         raise UserError(
-            f"teacher.file={path} must read pictures as one input of four sides (N, C, H, W), of floats; it "
-            f"reads {form}: let it answer the rows itself, and give the answers by teacher=answers"
+            f"teacher.file={path} must read {wanted}, of floats; it reads {form}: let it answer the rows "
+            "itself, and give the answers by teacher=answers"
         )
     if output is not None and output not in outputs:
         raise UserError(f"teacher.output={output} is no output of teacher.file={path}: {', '.join(outputs)}")
+    taken = output or next(iter(outputs))
+    if outputs[taken] not in _FLOATS:
+        raise UserError(
+            f"the output '{taken}' of teacher.file={path} holds no floats ({outputs[taken]}), and an answer "
+            f"is a number of each class: name another by teacher.output=, of {', '.join(outputs)}"
+        )
     rows, *sides = inputs[0].shape
+    some = rows if isinstance(rows, int) and rows > 0 else None
+    made = _Opened(session, inputs[0].name, taken, _FLOATS[inputs[0].type], some, None)
+    if table:
+        _check_columns(asked, sides[0])
+        return made
     last = sides[2] in (1, 3) and sides[0] not in (1, 3)
     channels, height, width = (sides[2], sides[0], sides[1]) if last else sides
-    return _Opened(
-        session,
-        inputs[0].name,
-        output or outputs[0],
-        _FLOATS[inputs[0].type],
-        rows if isinstance(rows, int) and rows > 0 else None,
-        _around(asked, channels, (height, width)),
-        last,
-    )
+    return replace(made, around=_around(asked, channels, (height, width)), last=last)
+
+
+def _check_columns(asked: OnnxFile, wanted: Any) -> None:
+    """wanted: numbers of a row, as the graph says; a name where any number goes."""
+    if asked.mean is not None or asked.std is not None:
+        raise UserError(
+            "teacher.mean and teacher.std are of the channels of pictures, and rows of a table are given as "
+            "they are: leave them out"
+        )
+    if isinstance(wanted, int) and wanted != asked.shape[0]:
+        raise UserError(
+            f"teacher.file={asked.path} reads rows of {wanted} numbers, and a row of this table has "
+            f"{asked.shape[0]}, in the order of its columns (docs/tables.md)"
+        )
 
 
 def _around(asked: OnnxFile, channels: Any, size: tuple[Any, Any]) -> Adapted:

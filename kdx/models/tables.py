@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.core.errors import UserError
-from kdx.models.adapt import Adapter, Around
+from kdx.models.adapt import Adapter, Around, Finished, Plain
 
 
 class TableAdapter(Adapter):
@@ -30,7 +30,9 @@ class TableAdapter(Adapter):
     def shape(self, shape: tuple[int]) -> tuple[int]:
         return (self._layer().features,)
 
-    def wrap(self, made: nn.Module, shape: tuple[int]) -> Standardised:
+    def wrap(self, made: nn.Module, shape: tuple[int]) -> Around:
+        if isinstance(made, Finished) and made.unprepared(shape):
+            return Plain(made)
         return Standardised(made, self._layer())
 
     def small(self, inputs: Tensor) -> np.ndarray:

@@ -8,152 +8,20 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, own_file
-from kdx.runs.export.card import component_line
-from kdx.runs.reading import NAME, STAGE_NAMES, open_artifact, read_run, read_run_manifest
-from kdx.store.artifact import MANIFEST, Unreadable, references, stands_for
+from kdx.runs.reading import open_artifact, read_run
+from kdx.runs.store_entries import ENTRY, StoreEntry
 from kdx.store.disk import lock_file, lock_name
 
 _LOCK = re.compile(r"[a-z][a-z0-9-]*-[0-9a-f]{32}\.lock")
-ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")
 _DEPTH = 3
 """Levels below a folder of runs at which a run folder may lie: outputs/sweeps/<sweep>/<job>."""
-UNREADABLE = "unreadable"
-"""The state of what this user may not read."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-@dataclass(frozen=True)
-class StoreEntry:
-    """One folder of the store. made: when it was finished or last touched, seconds since 1970. needs: what it
-    was made from.
-    """
-
-    stage: str
-    key: str
-    state: str
-    path: Path
-    bytes: int
-    made: float
-    what: str
-    needs: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.stage}/{self.key}"
-
-
-def store_entries(store: Path) -> list[StoreEntry]:
-    """What lies in the store, by stage and age. Links are passed over: what is behind them is not the
-    store's.
-    """
-    if not store.is_dir():
-        raise UserError(f"the store '{store}' does not exist; name another with store=PATH")
-    found = []
-    names = (*STAGE_NAMES, *_own_stages(store))
-    for stage in names:
-        folder = store / stage
-        if kind_at(folder) != "a folder":
-            continue
-        try:
-            inside = list(folder.iterdir())
-        except PermissionError:
-            found.append(StoreEntry(stage, "", UNREADABLE, folder, 0, folder.stat().st_mtime, "", ()))
-            continue
-        for path in inside:
-            match = ENTRY.fullmatch(path.name)
-            if match and kind_at(path) == "a folder":
-                state = "finished" if not match[2] else "unfinished" if match[2] == ".partial" else "damaged"
-                found.append(_entry(stage, match[1], state, path))
-    return sorted(found, key=lambda e: (names.index(e.stage), e.made))
-
-
-def _own_stages(store: Path) -> list[str]:
-    """Names of the stages of users' own that the store has finished folders of: another program's folders are
-    left alone.
-    """
-    return sorted(
-        folder.name
-        for folder in (store.iterdir() if os.access(store, os.R_OK) else ())
-        if NAME.fullmatch(folder.name)
-        and folder.name not in (*STAGE_NAMES, "locks")
-        and kind_at(folder) == "a folder"
-        and os.access(folder, os.R_OK)
-        and any(_made_by(folder.name, inside) for inside in folder.iterdir())
-    )
-
-
-def _made_by(stage: str, path: Path) -> bool:
-    """Whether a folder has a manifest that names this stage."""
-    if not ENTRY.fullmatch(path.name) or kind_at(path) != "a folder":
-        return False
-    try:
-        return bool(read_run_manifest(path / MANIFEST)["stage"] == stage)
-    except UserError:
-        return False
-
-
-def strangers(store: Path) -> list[str]:
-    """What is in the place of a folder of the store and is none: a sentence each."""
-    spots = [store / name for name in (*STAGE_NAMES, "locks")]
-    spots += [
-        path
-        for folder in spots
-        if kind_at(folder) == "a folder" and os.access(folder, os.R_OK)
-        for path in folder.iterdir()
-        if ENTRY.fullmatch(path.name)
-    ]
-    return [
-        f"'{spot}' is {found}, where the store has folders, and was passed over"
-        for spot in spots
-        if (found := kind_at(spot)) not in (None, "a folder")
-    ]
-
-
-def _entry(stage: str, key: str, state: str, path: Path) -> StoreEntry:
-    stats = [file.lstat() for file in _files(path)]
-    made = max([stat.st_mtime for stat in stats] + [path.stat().st_mtime])
-    what, needs = "", ()
-    try:
-        manifest = read_run_manifest(path / MANIFEST)
-        made, what = manifest["created"], _describe(stage, manifest["inputs"])
-        needs = tuple(f"{s}/{k}" for s, k in references(manifest["inputs"]))
-        if (manifest["stage"], stands_for(manifest)) != (stage, key):
-            state, needs = "damaged", ()
-    except Unreadable:
-        state = UNREADABLE
-    except UserError:
-        if state == "finished" or kind_at(path / MANIFEST):
-            state = "damaged"
-    return StoreEntry(stage, key, state, path, sum(stat.st_size for stat in stats), made, what, needs)
-
-
-def _files(path: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(path):  # does not follow links
-        yield from (Path(folder) / name for name in names)
-
-
-def _describe(stage: str, inputs: Mapping[str, Any]) -> str:
-    """What an artifact is, in a few words: `KD(temperature=4, alpha=0.9) cnn(widths=[4, 8], hidden=16)`"""
-    words = [
-        component_line(value["component"])
-        for name in ("dataset", "loss", "model")
-        if isinstance(value := inputs.get(name), dict) and isinstance(value.get("component"), dict)
-    ]
-    if stage == "prepare":
-        words.append(f"labelled={inputs.get('labelled')}")
-    if stage == "pseudo-label":
-        views = inputs.get("views")
-        words.append("answers of the live teacher" if not views else f"views of {views}")
-    if stage == "evaluate" and isinstance(inputs.get("models"), dict):
-        words.append(", ".join(map(str, inputs["models"])))
-    return " ".join(words)
 
 
 def every_run_folder(tops: Sequence[Path], store: Path) -> list[Path]:

@@ -94,6 +94,7 @@ def _labels(made: Artifact, student: Mapping[str, Any], counts: Metric) -> dict[
             "file": inputs["answers"]["sources"]["file"],
             "given": found["given"],
             "corrected": found["corrected"],
+            **({"validation_part": found["validation_part"]} if found.get("validation_part") else {}),
             "teachers": [],
             **_score_of_teacher(counts, score_of(found)),
         }

@@ -18,18 +18,21 @@ ARRAY_TYPES = ("uint8", "float16", "float32", "float64", "int16", "int32", "int6
 """Types that the arrays of rows have."""
 
 
-def read_model(file: Path, allow: Sequence[str] = (), called: str | None = None) -> dict[str, Any]:
+def read_model(
+    file: Path, allow: Sequence[str] = (), called: str | None = None, *, builds: bool = True
+) -> dict[str, Any]:
     """A model.json, fit to build a network from: component, dataset, and what its rows and answers are; of
     older ones "shape", "classes", "mean" and "std" tell that.
 
     allow: packages of the user's own that the component may come from. Others than these and kdx.models are
-    refused. called: what the user knows it as, None: the file.
+    refused. called: what the user knows it as, None: the file. builds: whether the component is going to be
+    built, and not a graph opened in its place.
     """
     about, called = read_mapping(file), called or f"'{file}'"
     component = expect_shape(about.get("component"), dict, file, "component")
     expect_shape(component.get("_target_"), str, file, "component: _target_")
     for target in targets(component):
-        if not any(str(target).startswith(f"{root}.") for root in ("kdx.models", *allow)):
+        if builds and not any(str(target).startswith(f"{root}.") for root in ("kdx.models", *allow)):
             raise UserError(
                 f"{called} names {target!r}, which is no model of kdx; if it is your own package, name it "
                 f"with {_letting(target)}"

@@ -164,5 +164,5 @@ def _list_unread(to: Path, rows: NewRows) -> Path | None:
         return None
     with whole_file("to", beside) as writer:
         names, why = zip(*rows.unread, strict=True)
-        writer.write({"name": names, "why": why})
+        writer.write({"name": names, "reason": why})
     return beside

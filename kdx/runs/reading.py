@@ -20,9 +20,11 @@ from kdx.core.shapes import expect_shape
 from kdx.pipeline import stages
 from kdx.report.run import document
 from kdx.runs.places import possible_stores
-from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, references, there, verify
-from kdx.store.artifact import read_manifest as read_any_manifest
+from kdx.store.artifact import Artifact
+from kdx.store.manifest import KEY, MANIFEST, Unreadable, references, there
+from kdx.store.manifest import read_manifest as read_any_manifest
 from kdx.store.stage import Stage, split_number
+from kdx.store.verification import verify
 
 WRITES = {found.name: found.writes for found in vars(stages).values() if isinstance(found, Stage)}
 """stage -> the files that it always writes."""

@@ -16,7 +16,8 @@ from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.pipeline.recipes.steps import teacher_stages
 from kdx.pipeline.scores import digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE
-from kdx.store.artifact import Artifact, Unreadable
+from kdx.store.artifact import Artifact
+from kdx.store.manifest import Unreadable
 from kdx.store.places import dotted
 from kdx.store.resolve import own_error
 from kdx.store.stage import split_number, subseed

@@ -18,8 +18,9 @@ from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import about_model, new_network
 from kdx.runs.model_files import read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
-from kdx.store.artifact import MANIFEST, Artifact
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.manifest import MANIFEST
 from kdx.store.source import sha256
 
 
@@ -66,21 +67,25 @@ def of_members(run: Run, which: str, allow: Sequence[str]) -> dict[str, tuple[We
     """The same of a teacher that is an ensemble, "teacher", and of its members, "member 1" and so on; the
     artifact of the ensemble is that of its first member. Empty where the teacher is one network.
     """
-    opened, made, named = {}, run.members(), run.member_models()
+    made, named = run.members(), run.member_models()
     if made and len(made) < len(named):
         raise UserError(
             f"the teacher of '{run.path}' is an ensemble of {len(named)}, and {len(made)} of them "
             f"{'is' if len(made) == 1 else 'are'} trained so far: run it again"
         )
-    for number, (stage, model) in enumerate(zip(made, named, strict=False), 1):
-        artifact = run.stage(stage)
-        weights = _trained(run, artifact, f"member {number}", which, allow)
-        opened[f"member {number}"] = replace(weights, model=model), artifact
+    opened = {f"member {n}": of_member(run, n, which, allow) for n in range(1, len(made) + 1)}
     if not opened:
         return {}
     members, (first, artifact) = [weights for weights, _ in opened.values()], opened["member 1"]
     whole = replace(first, name="teacher", model=name_of_several(named), members=members, notes=[])
     return {"teacher": (whole, artifact), **opened}
+
+
+def of_member(run: Run, number: int, which: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
+    """The same of one member of an ensemble. number: from 1."""
+    artifact = run.stage(run.members()[number - 1])
+    weights = _trained(run, artifact, f"member {number}", which, allow)
+    return replace(weights, model=run.member_models()[number - 1]), artifact
 
 
 def _trained(run: Run, artifact: Artifact, role: str, which: str, allow: Sequence[str]) -> Weights:

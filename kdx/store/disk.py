@@ -1,11 +1,15 @@
-"""The store's disk: the lock of a key, and whether there is room. No torch."""
+"""The store's disk: the lock of a key, and whether there is room, and leave to write. No torch."""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from kdx.core.errors import UserError
 from kdx.core.files import own_file, own_folder
 
 WHO = "the store"
@@ -35,3 +39,21 @@ def disk_full(error: Exception, root: Path) -> bool:
         return True
     writing = isinstance(error, OSError) or type(error).__name__ in ("SafetensorError", "RuntimeError")
     return writing and ("No space left" in str(error) or shutil.disk_usage(root).free < NEARLY_NOTHING)
+
+
+@contextmanager
+def may_write(root: Path) -> Iterator[None]:
+    """A store that is read only serves what it has; what it lacks cannot be made in it."""
+    try:
+        yield
+    except OSError as error:
+        inside = isinstance(error.filename, str | os.PathLike) and root.absolute() in (
+            path := Path(error.filename).absolute(),
+            *path.parents,
+        )
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and inside:
+            raise UserError(
+                f"the store '{root}' cannot be written ({error.strerror}: '{error.filename}'), and "
+                "something has to be made in it: name another with store=PATH"
+            ) from error
+        raise

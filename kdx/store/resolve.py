@@ -13,12 +13,12 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, UserErrors
 from kdx.store.moved import address
 
 ALLOWED = ("kdx", "torch.optim", "torchvision.models")
@@ -111,6 +111,30 @@ def place_of(target: str) -> str:
         found = resolve(target)
         return f" ({inspect.getsourcefile(found)}, line {inspect.getsourcelines(found)[1]})"
     return _file_of(target.rpartition(".")[0])
+
+
+@contextlib.contextmanager
+def at_its_place(target: str) -> Iterator[None]:
+    """What a part of the user's own gives that it must not, while it works, as a UserError with its file and
+    line; so too what it raises of a call that it does not take, in which none of its lines took part. target:
+    its address; of one that is none of the user's own nothing is changed.
+    """
+    try:
+        yield
+    except UserError as error:
+        if place := place_of(target):
+            raise UserErrors(f"{_few_lines(str(error))}{place}".splitlines()) from error
+        raise
+    except (TypeError, AttributeError, ValueError, LookupError) as error:
+        if (place := place_of(target)) and own_error(error) is None:
+            raise UserError(f"your own code fails: {error_in_one_line(error)}{place}") from error
+        raise
+
+
+def _few_lines(text: str) -> str:
+    """At most three."""
+    lines = text.splitlines()
+    return text if len(lines) <= 3 else "\n".join([*lines[:2], f"and {len(lines) - 2} more"])
 
 
 def from_own_package(target: str) -> bool:

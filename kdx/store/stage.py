@@ -12,7 +12,7 @@ from typing import Any
 
 from kdx.core import shortage
 from kdx.core.errors import UserError
-from kdx.store.artifact import published
+from kdx.store.manifest import published
 from kdx.store.work import Work
 
 NUMBERED = re.compile(r"(.+?)(?:-(\d+))?")

@@ -4,7 +4,6 @@ No torch.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -18,23 +17,13 @@ from typing import Any
 from kdx.core import shortage, signals, snapshot
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, own_folder, write_atomically
-from kdx.store.artifact import (
-    LEFTOVERS,
-    MANIFEST,
-    METRICS_FILE,
-    NOTES,
-    Artifact,
-    key_of,
-    lines,
-    seal,
-    there,
-    verify,
-)
-from kdx.store.component import Component, targets
-from kdx.store.digest import code_digest, remembering
-from kdx.store.disk import WHO, disk_full, lock_file
+from kdx.store.artifact import METRICS_FILE, NOTES, Artifact, lines
+from kdx.store.disk import WHO, disk_full, lock_file, may_write
+from kdx.store.manifest import LEFTOVERS, MANIFEST, seal, there
 from kdx.store.source import Source
 from kdx.store.stage import Stage
+from kdx.store.stage_key import key_with_inputs
+from kdx.store.verification import verify
 from kdx.store.work import Listener, Work
 
 _KEYS, _MARK = 1, "keys.json"
@@ -81,15 +70,8 @@ class Store:
         Source.memo = self.root / "sources.json"
 
     def key(self, stage: Stage, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """(64 hexadecimal digits, the canonical inputs behind them). A type that has no canonical form is a
-        TypeError.
-        """
-        specs: list[str] = []
-        what = {name: _canonical(value, specs) for name, value in sorted(inputs.items())}
-        with remembering(self.root / "code.json"):
-            code = code_digest([stage.module, *specs])
-        whole = {"stage": stage.name, "version": stage.version, "inputs": what, "code": code}
-        return key_of(whole), whole
+        """See `key_with_inputs`."""
+        return key_with_inputs(stage, inputs, self.root / "code.json")
 
     def run(self, stage: Stage, /, *, name: str | None = None, **inputs: Any) -> Artifact:
         """The artifact of `stage` on these inputs: loaded where its key exists, else made and published.
@@ -157,7 +139,7 @@ class Store:
         is written through it.
         """
         aside = path.with_name(f"{path.name.removesuffix('.partial')}.damaged-{time.time_ns()}")
-        with self._may_write():
+        with may_write(self.root):
             path.rename(aside)
         what = "the damaged folder" if kind_at(aside) == "a folder" else f"what was there, {kind_at(aside)},"
         self.listener.note(name, f"{why} ({what} is kept as {aside})", "warning")
@@ -174,7 +156,7 @@ class Store:
         partial = final.with_name(f"{key}.partial")
         self.listener.started(name, key, False)
         try:
-            with self._may_write():
+            with may_write(self.root):
                 self._greet(name)
                 sealed = self._open_partial(stage, key, name, partial)
                 if not sealed:
@@ -252,7 +234,7 @@ class Store:
     def _lock(self, stage: Stage, key: str, name: str) -> Iterator[None]:
         import filelock
 
-        with self._may_write():
+        with may_write(self.root):
             lock = filelock.FileLock(lock_file(self.root, stage.name, key))
             try:
                 lock.acquire(timeout=0)
@@ -263,43 +245,3 @@ class Store:
             yield
         finally:
             lock.release()
-
-    @contextmanager
-    def _may_write(self) -> Iterator[None]:
-        """A store that is read only serves what it has; what it lacks cannot be made in it."""
-        try:
-            yield
-        except OSError as error:
-            inside = isinstance(error.filename, str | os.PathLike) and self.root.absolute() in (
-                path := Path(error.filename).absolute(),
-                *path.parents,
-            )
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and inside:
-                raise UserError(
-                    f"the store '{self.root}' cannot be written ({error.strerror}: '{error.filename}'), and "
-                    "something has to be made in it: name another with store=PATH"
-                ) from error
-            raise
-
-
-def _canonical(value: Any, specs: list[str]) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_canonical(v, specs) for v in value]
-    if isinstance(value, Mapping):
-        if odd := [k for k in value if not isinstance(k, str)]:
-            raise TypeError(
-                f"{type(odd[0]).__name__} cannot name a part of a key, where 1 and '1' "
-                f"would be one: {odd[0]!r}"
-            )
-        return {k: _canonical(v, specs) for k, v in value.items()}
-    if isinstance(value, Component):
-        specs += targets(value.spec)
-        spec = {k: v for k, v in value.spec.items() if k not in value.places}
-        return {"component": spec, "sources": {k: s.digest() for k, s in sorted(value.sources.items())}}
-    if isinstance(value, Source):
-        return {"source": value.digest()}
-    if isinstance(value, Artifact):
-        return {"artifact": f"{value.stage}/{value.key}"}
-    raise TypeError(f"{type(value).__name__} cannot be part of a key: {value!r}")

@@ -12,8 +12,10 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import read_json, write_atomically
-from kdx.store.artifact import CHECKPOINT, DIGESTS, METRICS_FILE, NOTES, is_note, is_record
+from kdx.store.artifact import METRICS_FILE, NOTES
+from kdx.store.manifest import CHECKPOINT, DIGESTS
 from kdx.store.source import sha256
+from kdx.store.verification import is_note, is_record
 
 
 class Listener:

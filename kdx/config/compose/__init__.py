@@ -12,10 +12,10 @@ from kdx.config.compose.base import composes as composes
 from kdx.config.compose.base import first_line as first_line
 from kdx.config.compose.base import plain_config as plain_config
 from kdx.config.compose.base import whole_config as whole_config
-from kdx.config.compose.examine import PLUGINS as PLUGINS
-from kdx.config.compose.examine import check_words as check_words
-from kdx.config.compose.examine import examine_words as examine_words
-from kdx.config.compose.examine import sweeper_params as sweeper_params
+from kdx.config.compose.checked_words import PLUGINS as PLUGINS
+from kdx.config.compose.checked_words import check_words as check_words
+from kdx.config.compose.checked_words import examine_words as examine_words
+from kdx.config.compose.checked_words import sweeper_params as sweeper_params
 from kdx.config.compose.naming import job_name as job_name
 from kdx.config.compose.naming import register_names as register_names
 from kdx.config.compose.naming import run_name as run_name

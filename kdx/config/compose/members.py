@@ -23,15 +23,14 @@ _MOST = 64
 _EXAMPLE = "members.2.dropout=0.3"
 
 _Plain = dict[str, Any]
+_ComposeAs = Callable[[str], Mapping[str, Any] | list[str]]
 
 
-def with_members(
-    config: _Plain, compose_as: Callable[[str], Mapping[str, Any] | None]
-) -> tuple[_Plain, list[str]]:
+def with_members(config: _Plain, compose_as: _ComposeAs) -> tuple[_Plain, list[str]]:
     """(the configuration with `members` filled, errors). Of one teacher it stays as it is.
 
-    compose_as: what the same words compose with another option of the group `teacher`, None where they do
-    not go together.
+    compose_as: what the same words compose with another option of the group `teacher`, or errors where they
+    do not go together.
     """
     given = config[NODE]
     if not isinstance(given, Mapping) or not all(isinstance(keys, Mapping) for keys in given.values()):
@@ -41,22 +40,21 @@ def with_members(
     return (found, []) if not errors else ({**config, NODE: {}}, errors)
 
 
-def _filled(
-    config: _Plain, given: Mapping[str, Any], compose_as: Callable[[str], Mapping[str, Any] | None]
-) -> tuple[_Plain, list[str]]:
+def _filled(config: _Plain, given: Mapping[str, Any], compose_as: _ComposeAs) -> tuple[_Plain, list[str]]:
     names, errors = _asked(config)
     if errors or not names:
         return config, errors or _strange(given, 0)
     named = config[TEACHERS] is not None
-    composed = {name: compose_as(name) if named else config for name in dict.fromkeys(names)}
-    if unfit := [name for name, found in composed.items() if found is None]:
-        return config, [f"the other words do not go together with the teacher '{name}'" for name in unfit]
-    made = {str(number): _member(name, composed[name] or {}) for number, name in enumerate(names, 1)}
+    answers = {name: compose_as(name) if named else config for name in dict.fromkeys(names)}
+    if unfit := [error for found in answers.values() if isinstance(found, list) for error in found]:
+        return config, list(dict.fromkeys(unfit))
+    composed = {name: found for name, found in answers.items() if isinstance(found, Mapping)}
+    made = {str(number): _member(name, composed[name]) for number, name in enumerate(names, 1)}
     if errors := _strange(given, len(names)) or [*_wrong_keys(made, given, config["choices"])]:
         return config, errors
     made = {number: _merged(keys, given.get(number, {})) for number, keys in made.items()}
     if named:
-        config = _renamed(config, names, [found or {} for found in composed.values()], made)
+        config = _renamed(config, names, list(composed.values()), made)
     return {**config, NODE: made if len(made) > 1 else {}}, []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from kdx.config.options import SEVERAL, own
+from kdx.config.options import SEVERAL, SLOTS, example_address, no_address, own, read_option
 from kdx.config.yaml_files import unreadable
 
 _TARGETED = ("loss", "dataset", "select", "made_up", "init", "recipe")
@@ -37,11 +37,13 @@ def broken(error: BaseException) -> str | None:
 
 def chosen_files(known: Mapping[str, Any], words: Sequence[str]) -> list[tuple[str, Path]]:
     """(group, file) of the user's own options that a composed configuration is made of. words: those that
-    choose options, as of several Hydra keeps no note."""
+    choose options, as of several, and of slots, Hydra keeps no note."""
     pairs = [(group, name) for group, name in known["choices"].items() if isinstance(name, str)]
     for word in words:
-        group, _, names = word.partition("=")
-        pairs += [(group, name) for name in re.findall(r"[\w/.-]+", names) if group in SEVERAL]
+        key, _, names = word.partition("=")
+        group = key.partition("@")[0]
+        if group in SEVERAL or group in SLOTS.values():
+            pairs += [(group, name) for name in re.findall(r"[\w/.-]+", names)]
     files = [(group, folder / group / f"{name}.yaml") for folder in own for group, name in pairs]
     return list(dict.fromkeys(pair for pair in files if pair[1].is_file()))
 
@@ -54,8 +56,12 @@ def incomplete(known: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> l
         named = isinstance(node, Mapping) and isinstance(node.get("_target_"), str)
         if group in SEVERAL:
             errors += _of_steps(file)
+        elif group in SLOTS.values():
+            slot = known["loss"].get(group)
+            if not (isinstance(slot, Mapping) and isinstance(slot.get("_target_"), str)):
+                errors.append(no_address(file))
         elif group in _TARGETED and node is not None and not named:  # left out: said of the whole
-            errors.append(f"'{file}' has no _target_, the address of its code: {_address(file)}")
+            errors.append(no_address(file))
         elif group in _NETWORKS and not named:
             errors += _of_network(group, file)
     return errors
@@ -72,23 +78,16 @@ def _of_network(group: str, file: Path) -> Iterator[str]:
     found = re.search(rf"/model@{group}\s*:\s*([\w.-]+)", text)
     model = file.parent.parent / "model" / f"{found[1]}.yaml" if found else file
     where = model if model.is_file() else file
-    yield f"'{where}' has no _target_, the address of its code: {_address(where)}"
+    yield no_address(where)
 
 
 def _of_steps(file: Path) -> Iterator[str]:
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content = read_option(file)
     if isinstance(content, dict) and "defaults" in content:
         return
     steps = content if isinstance(content, dict) else {"": content}
     if not all(isinstance(step, dict) and isinstance(step.get("_target_"), str) for step in steps.values()):
         yield (
             f"'{file}' must hold a step under its name, and in it a _target_, the address of its code, and "
-            f"its keys: {file.stem}: {{{_address(file)}, ...}}"
+            f"its keys: {file.stem}: {{{example_address(file)}, ...}}"
         )
-
-
-def _address(file: Path) -> str:
-    """An example."""
-    stem = file.stem
-    called = stem if file.parent.name == "model" else "".join(p[:1].upper() + p[1:] for p in stem.split("_"))
-    return f"_target_: my_parts.{stem}.{called}"

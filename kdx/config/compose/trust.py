@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 
 from kdx.config.compose.base import HOW, kept
-from kdx.config.options import own
+from kdx.config.options import own, read_option
 from kdx.config.words import wrong_in_grid
 from kdx.core import checks
 from kdx.core.paths import conf_dir
@@ -97,10 +96,7 @@ def _downloads(dataset: Mapping[str, Any], grid: Mapping[str, Any], typed: set[s
         for key in places.dotted(dataset)
         if key in grid
     ]
-    own_nodes = [
-        yaml.safe_load(file.read_text(encoding="utf-8")).get("dataset", {})
-        for file in (conf_dir() / "dataset").glob("*.yaml")
-    ]
+    own_nodes = [read_option(file).get("dataset", {}) for file in (conf_dir() / "dataset").glob("*.yaml")]
     known = {"None", *(str(node[key]) for node in own_nodes for key in places.path_keys(node))}
     return errors + [
         "an option file in --config-dir has a data set downloaded to "

@@ -15,14 +15,14 @@ from kdx.core.errors import UserError
 from kdx.data.column_files import ending
 from kdx.data.files import Files
 from kdx.data.loading import check_flag, check_int, check_path, per_class
-from kdx.data.phrases import counted, few
+from kdx.data.phrases import counted
 from kdx.data.pictures import findings
 from kdx.data.pictures.decode import Decoder, Reading
 from kdx.data.pictures.header import Header, are_grey
 from kdx.data.pictures.layout import Layout, lay_out
 from kdx.data.pictures.listing import Listing
 from kdx.data.pictures.rows import SAMPLED_PICTURES, Pictures, describe
-from kdx.data.pictures.walk import as_text, readable
+from kdx.data.pictures.walk import as_text, files_left_out, readable
 from kdx.data.raw import MEANING, Description, Note
 from kdx.data.stored import InMemory, StoredRows, Writers
 
@@ -31,14 +31,14 @@ LAYOUTS = ("auto", "parts", "classes")
 
 @dataclass(frozen=True)
 class _Scan:
-    """parts: less the pictures that cannot be opened, which are `unread`; headers: of all in them; called:
-    what each picture is called.
+    """parts: less the pictures that cannot be opened, which are `unread`, with the reason of each; headers:
+    of all in them; called: what each picture is called.
     """
 
     layout: Layout
     parts: Mapping[str, Listing]
     headers: tuple[Header, ...]
-    unread: tuple[str, ...]
+    unread: Mapping[str, str]
     called: Mapping[Path, str]
 
 
@@ -138,7 +138,7 @@ class Folder:
         reading = self._decoder.reading(scan.headers, workers)
         if self._stays(scan, self._decoder.shape(reading)):
             return self._undecoded(scan, reading, workers)
-        skipped, names, made = list(scan.unread), {}, []
+        skipped, names, made = dict(scan.unread), {}, []
 
         def decode(role: str) -> tuple[np.ndarray | StoredRows | None, np.ndarray | None]:
             if role not in scan.parts:
@@ -146,9 +146,7 @@ class Folder:
             part = scan.parts[role]
             writer = write(role, len(part.paths), self._decoder.shape(reading), np.uint8)
             made.append(self._decoder.decode(part.paths, reading, workers, writer))
-            skipped.extend(
-                scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if not fine
-            )
+            skipped.update({scan.called[path]: why for path, why in made[-1].skipped.items()})
             names[role] = [
                 scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if fine
             ]
@@ -169,7 +167,7 @@ class Folder:
             test_images,
             test_labels,
             pool_images,
-            tuple(skipped),
+            skipped,
             validation_images,
             validation_labels,
             tuple(found),
@@ -188,11 +186,11 @@ class Folder:
 
     def _undecoded(self, scan: _Scan, reading: Reading, workers: int) -> Pictures:
         """Where pictures that do not decode are skipped, each is decoded once, to know them."""
-        parts, skipped, made = dict(scan.parts), list(scan.unread), []
+        parts, skipped, made = dict(scan.parts), dict(scan.unread), []
         for role, part in scan.parts.items():
             if tried := self._decoder.tried(part.paths, reading, workers):
                 made.append(tried)
-                skipped += [scan.called[part.paths[i]] for i in np.flatnonzero(~tried.good)]
+                skipped |= {scan.called[path]: why for path, why in tried.skipped.items()}
                 parts[role] = part.only(np.flatnonzero(tried.good).tolist())
         self._none_lost(scan.layout, np.array(parts["train"].labels, np.int64))
         roots = {"root": self._root}
@@ -216,7 +214,7 @@ class Folder:
             found.get("test"),
             labels.get("test"),
             found.get("unlabelled"),
-            tuple(skipped),
+            skipped,
             found.get("validation"),
             labels.get("validation"),
             notes,
@@ -244,7 +242,7 @@ class Folder:
                 if strange
                 else part
             )
-            gone += [readable(path) for path in part.paths if path in strange]
+            gone += [str(path) for path in part.paths if path in strange]
             if strange and not parts[role].paths:
                 raise UserError(
                     f"not one of {counted(len(part.paths), 'file')} {MEANING[role]} is a picture of a kind "
@@ -259,10 +257,7 @@ class Folder:
         if gone:
             notes.append(
                 (
-                    (
-                        "files that are no pictures of a kind that Pillow knows were left out: "
-                        f"{len(gone):,} ({few(gone)})"
-                    ),
+                    files_left_out(gone, "that Pillow knows for no kind of picture"),
                     "warning",
                 )
             )
@@ -270,7 +265,7 @@ class Folder:
 
     def _scan(self, workers: int) -> _Scan:
         layout, _ = self._lay_out()
-        parts, opened, unread, called = {}, [], [], {}
+        parts, opened, unread, called = {}, [], {}, {}
         several = bool(layout.parts.keys() & {"validation", "test"})
         for role, part in layout.parts.items():
             headers = self._decoder.headers(part.paths, workers)
@@ -278,13 +273,16 @@ class Folder:
                 path: as_text(name if role == "train" and not several else f"{role}/{name}")
                 for path, name in zip(part.paths, part.names, strict=True)
             }
-            unread += [
-                called[path] for path, header in zip(part.paths, headers, strict=True) if header is None
-            ]
-            opened += [header for header in headers if header]
-            parts[role] = part.only([i for i, header in enumerate(headers) if header])
+            unread |= {
+                called[path]: found
+                for path, found in zip(part.paths, headers, strict=True)
+                if isinstance(found, str)
+            }
+            fine = {i: found for i, found in enumerate(headers) if isinstance(found, Header)}
+            opened += fine.values()
+            parts[role] = part.only(list(fine))
         self._none_lost(layout, np.array(parts["train"].labels, np.int64))
-        return _Scan(layout, parts, tuple(opened), tuple(unread), called)
+        return _Scan(layout, parts, tuple(opened), unread, called)
 
     def _none_lost(self, layout: Layout, labels: np.ndarray) -> None:
         """A UserError where a class has pictures, and none of them can be read. labels: of those that can."""

@@ -119,21 +119,21 @@ class Text:
             counts = tuple(tables.parts["train"].classes[name] for name in classes)
         else:
             classes, rows, labels = self._laid().classes, Counter[str](), []
-            for part, found in self._files(opened=self._skips, skipped=[]):
+            for part, found in self._files(opened=self._skips, skipped={}):
                 rows[part] += len(found.labels)
                 labels += [found.labels] if part == "train" else []
             counts = per_class(np.concatenate(labels), len(classes))
         if pool is not None:
             rows["unlabelled"] = rows.get("unlabelled", 0) + pool.rows
         elif self._pool is not None and tables is not None:
-            more = self._of_files(self._pool_files(), self._skips, "", [])
+            more = self._of_files(self._pool_files(), self._skips, "", {})
             rows["unlabelled"] = rows.get("unlabelled", 0) + sum(len(found.labels) for found in more)
         return describe_texts(self._tokens, classes, rows, counts)
 
     def load(self, *, workers: int = 0, write: Writers | None = None) -> Texts:
         self.fetch()
         tables, pool = self._of_tables(), self._pool_table()
-        skipped: list[str] = []
+        skipped: dict[str, str] = {}
         batches = [self._files(True, skipped) if tables is None else tables.batches()]
         if pool is not None:
             batches.append(("unlabelled", part) for part in batches_of(pool, {}))
@@ -172,9 +172,9 @@ class Text:
             return None
         return read_text_table(self._pool, self._text, None, labelled=False)
 
-    def _files(self, opened: bool, skipped: list[str]) -> Iterator[tuple[str, Part]]:
-        """The .txt files of the root and of the pool. opened: False leaves each unread, an empty text; names
-        of those that are skipped are added to `skipped`.
+    def _files(self, opened: bool, skipped: dict[str, str]) -> Iterator[tuple[str, Part]]:
+        """The .txt files of the root and of the pool. opened: False leaves each unread, an empty text; those
+        that are skipped are added to `skipped`, with the reason.
         """
         laid = self._laid()
         several = bool(laid.parts.keys() & {"validation", "test"})
@@ -187,7 +187,7 @@ class Text:
                 yield "unlabelled", found
 
     def _of_files(
-        self, files: folders.TextFiles, opened: bool, before: str, skipped: list[str]
+        self, files: folders.TextFiles, opened: bool, before: str, skipped: dict[str, str]
     ) -> Iterator[Part]:
         """before: what is put before their names."""
         for start in range(0, len(files.paths), _TOGETHER):
@@ -196,26 +196,26 @@ class Text:
             for path, label, name in zip(
                 files.paths[those], files.labels[those], files.names[those], strict=True
             ):
-                text = self._text_in(path) if opened else ""
-                if text is None:
-                    skipped.append(before + name)
+                try:
+                    text = self._text_in(path) if opened else ""
+                except UnicodeDecodeError as error:
+                    skipped[before + name] = "it " + wrong_encoding(error, self._encoding)
                     continue
                 texts.append(text)
                 labels.append(label)
                 names.append(before + name)
             yield Part(texts, np.array(labels, np.int64), names)
 
-    def _text_in(self, path: Path) -> str | None:
-        """None where it is skipped."""
+    def _text_in(self, path: Path) -> str:
+        """UnicodeDecodeError where it is skipped."""
         try:
             return bare(path.read_bytes().decode(self._encoding))
         except UnicodeDecodeError as error:
             if self._skips:
-                return None
-            byte, called = error.object[error.start], encoding_called(self._encoding)
+                raise
             raise UserError(
-                f"'{readable(path)}' is not {called}: its byte {error.start} is 0x{byte:02x}; save it as "
-                "UTF-8, set dataset.encoding=latin-1, say, or dataset.on_error=skip, which leaves such out"
+                f"'{readable(path)}' {wrong_encoding(error, self._encoding)}; save it as UTF-8, "
+                "set dataset.encoding=latin-1, say, or dataset.on_error=skip, which leaves such out"
             ) from None
         except OSError as error:
             raise UserError(f"'{readable(path)}' cannot be read: {error.strerror}") from None
@@ -243,9 +243,10 @@ def check_column(key: str, value: object) -> str | None:
     return value
 
 
-def encoding_called(encoding: str) -> str:
-    """ "UTF-8", "LATIN-1" """
-    return encoding.upper().removesuffix("-SIG")
+def wrong_encoding(error: UnicodeDecodeError, encoding: str) -> str:
+    """What is wrong with bytes that are not of it: "is not UTF-8: its byte 3 is 0xe9" """
+    called = encoding.upper().removesuffix("-SIG")
+    return f"is not {called}: its byte {error.start} is 0x{error.object[error.start]:02x}"
 
 
 def check_encoding(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.core.errors import UserError
 from kdx.data.column_files import ENDINGS, ending
 from kdx.data.columns import name_some
-from kdx.data.datasets.text import PLAIN_ENCODING, check_encoding, encoding_called
+from kdx.data.datasets.text import PLAIN_ENCODING, check_encoding, wrong_encoding
 from kdx.data.new_rows.cells import cell_text, check_columns, column_names, read_cells, rows_in
 from kdx.data.new_rows.rows import FILE_COLUMN, ROW_COLUMN, NewRows, RowBlock, check_there, path_in
 from kdx.data.phrases import are
@@ -91,9 +91,7 @@ class NewTexts(NewRows):
                     texts.append(path.read_bytes().decode(self._encoding))
                     names.append(name)
                 except UnicodeDecodeError as error:
-                    self.unread.append(
-                        (name, f"it is not {encoding_called(self._encoding)}: see its byte {error.start}")
-                    )
+                    self.unread.append((name, f"it {wrong_encoding(error, self._encoding)}"))
                 except OSError as error:
                     self.unread.append((name, error.strerror or str(error)))
             yield FILE_COLUMN, names, texts

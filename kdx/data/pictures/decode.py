@@ -45,10 +45,12 @@ class Reading:
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """images (N, C, S, S) uint8 of the pictures that decode, in order; good (M,) bool: which of all those
-    are; beyond and odd: pictures with values beyond black and white, and with values that are no numbers."""
+    are; skipped: why not, of each other one; beyond and odd: pictures with values beyond black and white, and
+    with values that are no numbers."""
 
     images: np.ndarray | StoredRows
     good: np.ndarray
+    skipped: Mapping[Path, str]
     beyond: tuple[Path, ...]
     odd: tuple[Path, ...]
 
@@ -67,7 +69,7 @@ class Decoder:
     ):
         self._arguments = {"image_size": image_size, "fit": fit, "background": background}
         self.square = Square(**self._arguments)
-        self.range = check_range(range)
+        self.range = deep.check_range(range)
         self._most = check_int("max_pixels", max_pixels, 1, 2**31 - 1)
         self._skip = checks.choice("dataset.on_error", on_error, ("stop", "skip")) == "skip"
 
@@ -76,14 +78,17 @@ class Decoder:
         """What decides which files are no pictures: the most pixels, and whether such are skipped."""
         return self._most, self._skip
 
-    def headers(self, paths: Sequence[Path], workers: int) -> list[Header | None]:
-        """Of each picture, in order; None for those that cannot be opened and are skipped.
+    def headers(self, paths: Sequence[Path], workers: int) -> list[Header | str]:
+        """Of each picture, in order; the reason, of those that cannot be opened and are skipped.
         Decodes nothing.
         """
         with limited(self._most):
             answers = list(_map(self._header, paths, workers))
             self._refuse(paths, answers)
-        return [answer if isinstance(answer, Header) else None for answer in answers]
+            return [
+                answer if isinstance(answer, Header) else self._reason(path, answer)
+                for path, answer in zip(paths, answers, strict=True)
+            ]
 
     def strangers(self, paths: Sequence[Path]) -> dict[Path, str]:
         """Why, of those that are skipped as no picture at all: Pillow knows them for none, and their names do
@@ -185,9 +190,14 @@ class Decoder:
                 fine = [place for place, answer in enumerate(made) if answer is None]
                 writer.append(images[: len(made)] if len(fine) == len(made) else images[fine])
             self._refuse(paths, answers)
+            skipped = {
+                path: self._reason(path, answer)
+                for path, answer in zip(paths, answers, strict=True)
+                if answer is not None
+            }
         good = np.array([answer is None for answer in answers], bool)
         those = [tuple(paths[i] for i in np.flatnonzero(which & good)) for which in (beyond, odd)]
-        return Decoded(writer.close(), good, *those)
+        return Decoded(writer.close(), good, skipped, *those)
 
     def tried(self, paths: Sequence[Path], reading: Reading, workers: int) -> Decoded | None:
         """As `decode`, and nothing is kept of the pixels: which pictures decode, where those that do not are
@@ -203,8 +213,7 @@ class Decoder:
         if not bad or (self._skip and len(bad) < len(paths)):
             return
         path, error = bad[0]
-        large = isinstance(error, TooLarge)
-        why = self._too_many(path) if large else in_words(error)
+        large, why = isinstance(error, TooLarge), self._reason(path, error)
         if self._skip:
             raise UserError(f"not one of {len(bad)} pictures decodes; the first is '{readable(path)}': {why}")
         # a floor: these are of one part, and before a run begins of headers alone
@@ -217,6 +226,10 @@ class Decoder:
         raise UserError(
             f"the picture '{readable(path)}'{more} {what}: {why}; {instead} or set dataset.on_error=skip"
         )
+
+    def _reason(self, path: Path, error: Exception) -> str:
+        """Why it is left out, in one line. Called inside `limited`."""
+        return self._too_many(path) if isinstance(error, TooLarge) else in_words(error)
 
     def _too_many(self, path: Path) -> str:
         """Called inside `limited`."""
@@ -231,20 +244,6 @@ class Decoder:
             f"it has {wide:,} x {high:,} = {wide * high:,} pixels, and "
             f"dataset.max_pixels allows {self._most:,}"
         )
-
-
-def check_range(value: Any) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    ends = list(value) if isinstance(value, list | tuple) else [0, value]
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e30 for v in ends)
-    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
-        checks.refuse(
-            "dataset.range must be [low,high] with low < high, a number above 0 (black is 0 then), or null; "
-            f"given: {checks.shown(value)}"
-        )
-        return None
-    return float(ends[0]), float(ends[1])
 
 
 def _some(headers: Sequence[Header]) -> list[Path]:

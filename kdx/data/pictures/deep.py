@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from kdx.core import checks
+
 EIGHT, SIGNED, SIXTEEN, THIRTY_TWO, FLOAT = "8-bit", "signed 8-bit", "16-bit", "32-bit", "float"
 BITS, PHOTOMETRIC, CHANNELS, PLANAR, EXTRA, FORMAT = 258, 262, 277, 284, 338, 339
 """Tags of a TIFF."""
@@ -25,6 +27,8 @@ WHOLE_OR_FLOAT = re.compile(r"([IF];\d+)B(S?F?)")
 already, and Pillow does not know but of some.
 """
 UNSIGNED = ("I;32", "I;32N", "I;32B")
+LUMINANCE = np.array([19595, 38470, 7471], np.float32) / np.float32(65536)
+"""Of red, green and blue, which is exact in float32; their sum is 1."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,21 @@ class Span:
     low: float
     high: float
     found: tuple[float, float] | None = None
+
+
+def check_range(value: Any) -> tuple[float, float] | None:
+    """dataset.range as (black, white); None: found in the pictures."""
+    if value is None:
+        return None
+    ends = list(value) if isinstance(value, list | tuple) else [0, value]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e30 for v in ends)
+    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
+        checks.refuse(
+            "dataset.range must be [low,high] with low < high, a number above 0 (black is 0 then), or null; "
+            f"given: {checks.shown(value)}"
+        )
+        return None
+    return float(ends[0]), float(ends[1])
 
 
 def raw_mode(picture: Any) -> str:
@@ -266,3 +285,10 @@ def scaled(values: np.ndarray, span: Span, turned: bool = False) -> tuple[np.nda
             255,
         )
     return 255 - made if turned else made, beyond, odd
+
+
+def luminance(values: np.ndarray) -> np.ndarray:
+    """(H, W, C) float32, C 1 or 3 -> (H, W, 1), the grey of red, green and blue by the weights of ITU-R 601,
+    as Pillow has them for eight bits: .299, .587 and .114 in 65,536ths. What has one channel stays as it is.
+    """
+    return values @ LUMINANCE[:, None] if values.shape[-1] == 3 else values

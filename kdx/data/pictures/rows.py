@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from kdx.data.pictures import findings
-from kdx.data.raw import Description, Note, Raw
+from kdx.data.raw import Description, Note, Raw, Skipped
 from kdx.data.stored import BLOCK_BYTES, LazyRows, in_blocks, taken
 
 FLOOR = 1e-3
@@ -71,7 +71,7 @@ class Pictures(Raw):
     test_images: np.ndarray | None = None
     test_labels: np.ndarray | None = None
     pool_images: np.ndarray | None = None
-    skipped: tuple[str, ...] = ()
+    skipped: Skipped = ()
     validation_images: np.ndarray | None = None
     validation_labels: np.ndarray | None = None
     notes: tuple[Note, ...] = ()

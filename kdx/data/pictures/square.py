@@ -56,6 +56,8 @@ class Square:
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*self.background, 255)), picture)
+        if picture.mode == "LAB":  # which Pillow makes grey of by way of these only
+            picture = picture.convert("RGB")
         picture = picture.convert("L" if grey else "RGB")
         square = cut(picture) if cut else self._square(picture, self._level() if grey else self.background)
         pixels = np.asarray(square)
@@ -71,6 +73,7 @@ class Square:
 
         values, opaque, turned = deep.read_deep(path)
         values, beyond, odd = deep.scaled(values, span, turned)
+        values = deep.luminance(values) if grey else values
         levels = (self._level(),) if grey else self.background
         planes = []
         for channel, level in enumerate(levels):

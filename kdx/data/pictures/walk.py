@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kdx.core import snapshot
 from kdx.core.errors import UserError, printable
+from kdx.data.phrases import by_kind, counted
 
 NO_PICTURES = {
     "thumbs.db",
@@ -141,10 +142,7 @@ class Walk:
     def reported(self) -> list[str]:
         left = list(self._left_out)
         if left:
-            self.note(
-                f"files whose names say that they are no pictures were left out: {len(left)}, the first "
-                f"{readable(left[0])}"
-            )
+            self.note(files_left_out(left, "whose names say that they are no pictures"))
         return list(self._notes)
 
     def texts(self) -> list[str]:
@@ -226,6 +224,19 @@ def _visible(names: Iterable[str]) -> list[str]:
         (name for name in names if not name.startswith(".") and name.lower() not in NO_PICTURES),
         key=lambda name: (as_text(name), name),
     )
+
+
+def files_left_out(paths: Sequence[str], which: str) -> str:
+    """That these files are, in words, with their kinds and the first names of each. which: what is said of
+    them, "that are empty".
+    """
+    try:
+        where = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # of two folders, of which one was named from the root on
+        return files_left_out([os.path.abspath(path) for path in paths], which)
+    names = [readable(path[len(where) :].lstrip(os.sep)) for path in paths]
+    files = counted(len(paths), "file")
+    return f"left out: {files} in '{readable(where or os.curdir)}' {which}: {by_kind(names)}"
 
 
 def is_other(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from kdx.data.phrases import counted
-from kdx.data.raw import Description, Note, Raw, fewer_names, fewer_parts
+from kdx.data.raw import Description, Note, Raw, Skipped, fewer_names, fewer_parts
 from kdx.data.stored import in_blocks
 
 TABLE = "table"
@@ -64,7 +64,7 @@ class Table(Raw):
     standardise: bool = True
     dropped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
-    skipped: tuple[str, ...] = ()
+    skipped: Skipped = ()
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reads: str = TABLE
     noun: str = "row"

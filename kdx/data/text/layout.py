@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdx.core.errors import UserError, nearest
 from kdx.data.column_files import ENDINGS, ending
-from kdx.data.phrases import few
+from kdx.data.phrases import by_kind, counted, few
 from kdx.data.pictures.roles import role_of
 from kdx.data.pictures.walk import NO_PICTURES, PICTURES, as_text, file_ending, readable
 from kdx.data.raw import MEANING
@@ -141,7 +141,8 @@ def _listed(found: Mapping[str, Path], classes: Sequence[str], folder: Path, not
     names: list[str] = []
     others: list[str] = []
     for name, where in found.items():
-        texts = texts_below(where, others)
+        texts = texts_below(where, further := [])
+        others += [f"{name}/{place}" for place in further]
         if texts and name not in classes:
             raise UserError(
                 f"'{readable(where)}' holds texts of a class that the part to train with does not have"
@@ -152,8 +153,8 @@ def _listed(found: Mapping[str, Path], classes: Sequence[str], folder: Path, not
         names += [f"{name}/{inner}" for _, inner in texts]
     if others:
         notes.append(
-            f"files in the classes of '{readable(folder)}' that do not end with {' or '.join(TEXTS)} were "
-            f"left out: {len(others):,} ({few(others)})"
+            f"left out: {counted(len(others), 'file')} in the classes of '{readable(folder)}' whose names do "
+            f"not end with {' or '.join(TEXTS)}: {by_kind(others)}"
         )
     return TextFiles(paths, labels, names)
 

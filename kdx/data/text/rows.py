@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from kdx.data.phrases import RARE, are, few
-from kdx.data.raw import Description, Note, Raw, fewer_names, joined_names
+from kdx.data.raw import Description, Note, Raw, Skipped, fewer_names, joined_names
 from kdx.data.stored import LazyRows, Writer, in_blocks
 from kdx.data.text.tokens import Tokens, encode, unknown_in, vocabulary_of
 from kdx.data.words import DifferentTexts, number_of_empty, some_of
@@ -116,7 +116,7 @@ class Texts(Raw):
     tokens: Tokens
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
-    skipped: tuple[str, ...] = ()
+    skipped: Skipped = ()
     given: str | None = None
     encoded: Encoded | None = None
     reads: str = _READS
@@ -129,7 +129,7 @@ class Texts(Raw):
         classes: Sequence[str],
         tokens: Tokens,
         notes: Sequence[Note] = (),
-        skipped: Sequence[str] = (),
+        skipped: Skipped = (),
         writer: Writer | None = None,
     ) -> Texts:
         """parts: texts by part, one batch after the other; they may come as they are read, and what is found
@@ -152,7 +152,7 @@ class Texts(Raw):
             replace(tokens, file=None),
             {name: joined_names(found) for name, found in names.items()},
             tuple(notes),
-            tuple(skipped),
+            skipped if isinstance(skipped, Mapping) else tuple(skipped),
             tokens.of_file(),
         )
 

@@ -140,6 +140,10 @@ class Foretelling:
     """Whether its files hold what only a run can tell, so that a later stage's key may hang on it."""
     at_once: ClassVar[bool] = False
     """Whether it is run for the plan: all later keys hold its answer."""
+    asks: ClassVar[str | None] = None
+    """Of a stage that lays down answers, the input that holds the networks it asks; None: it asks none."""
+    whose: ClassVar[str] = ""
+    """The same in words, of one that asks none: "the answers of the file"; "" where nothing is said."""
 
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """file -> what it will write into it, as far as recipes and estimates read it."""
@@ -215,4 +219,11 @@ class Foretelling:
 def foretelling_of(stage: Stage) -> Foretelling:
     """What a stage says of itself; of one that says nothing, nothing is known."""
     found: Foretelling = resolve(stage.foretold)() if stage.foretold else Foretelling()
+    return found
+
+
+def networks_asked(step: PlannedStage) -> Sequence[Artifact]:
+    """Those that a stage of answers asks, by what it says of itself; none where they came from elsewhere."""
+    named = foretelling_of(step.stage).asks
+    found: Sequence[Artifact] = step.inputs[named] if named else ()
     return found

@@ -168,7 +168,7 @@ def about(look: Beforehand, dataset: Component) -> dict[str, Any]:
         "dataset": dataset.target.rpartition(".")[2],
         **kind_of_rows(found),
         "counts": counts,
-        "skipped": [],
+        "skipped": {},
         "strata": found.strata and list(found.strata),
         "hidden": found.train - kept - counts["labelled"],
     }

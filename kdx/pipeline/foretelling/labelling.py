@@ -22,6 +22,8 @@ from kdx.tasks.kept import place_bytes
 
 
 class Label(Foretelling):
+    asks = "teachers"
+
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         classes = inputs["data"].json("data.json").get("classes")
         return {"answers.json": {"validation_score": None, "classes": classes}}

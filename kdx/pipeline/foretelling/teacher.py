@@ -48,6 +48,14 @@ def _measured(step: PlannedStage, score: float | None) -> str:
     return f"{metric.title} {metric.text(score)} on {rows} validation rows"
 
 
+def _measured_part(step: PlannedStage, part: Mapping[str, Any] | None) -> str:
+    """Of answers in a file. part: where it answers some rows of validation, what these showed."""
+    if part is None or part["score"] is None:
+        return _measured(step, _noted(step, "answers.json"))
+    metric = metric_of(step.inputs["data"])
+    return f"{metric.title} {metric.text(part['score'])} on {part['n']:,} of {part['of']:,} validation rows"
+
+
 def _validation(step: PlannedStage) -> int:
     """Rows."""
     return int(step.inputs["data"].json("data.json")["counts"]["validation"])
@@ -79,6 +87,8 @@ def _of_all(
 class GivenAnswers(Foretelling):
     """Of the stage that lays down answers which came in a file."""
 
+    whose = "the answers of the file"
+
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         counts = inputs["data"].json("data.json")["counts"]
         splits = {split: {"views": 1, "first": 0} for split in ("labelled", "unlabelled", "validation")}
@@ -105,7 +115,8 @@ class GivenAnswers(Foretelling):
 
     def teacher(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         where = f"of the file '{step.inputs['answers'].spec['file']}', as they are"
-        found = f"answers, {where}: {_measured(step, _noted(step, 'answers.json'))}"
+        part = step.artifact.json("answers.json").get("validation_part") if step.stored else None
+        found = f"answers, {where}: {_measured_part(step, part)}"
         return [found, *_of_gate(job, "")] if _validation(step) else [found]
 
 
@@ -165,6 +176,10 @@ def _whereabouts(job: PlannedRun, step: PlannedStage, named: bool = True) -> str
     called = f"{asked.name}, " if named else ""
     if step.stored:
         return f"{called}in the store"
+    if asked.finished:
+        return f"{called}a finished network in the file '{asked.model.spec.get('file')}', answers only"
+    if asked.fitted:
+        return f"{called}fitted to the labelled rows at once"
     origin = (
         f"the checkpoint '{asked.checkpoint.file.paths[0]}'" if asked.checkpoint else "pretrained weights"
     )

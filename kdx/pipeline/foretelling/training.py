@@ -7,9 +7,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
+from kdx.pipeline.foretelling import (
+    Beforehand,
+    Foretelling,
+    PlannedRun,
+    PlannedStage,
+    Rehearsed,
+    Steps,
+    foretelling_of,
+    networks_asked,
+)
 from kdx.pipeline.scores import metric_of
 from kdx.pipeline.stages import TRAIN
+from kdx.store.declared import declared
 from kdx.store.stage import split_number
 
 _FAR = 10**9
@@ -36,6 +46,8 @@ class NetworkTraining(Foretelling):
 
     def in_words(self, step: PlannedStage, steps: Steps) -> str:
         training = step.inputs["training"]
+        if declared(step.inputs["model"].target, "finished", False):
+            return "taken as it is"
         if fitted(step):
             return "fitted at once"
         if training is None:
@@ -142,11 +154,13 @@ def _of_teacher(job: PlannedRun, step: PlannedStage) -> str:
     if not step.inputs.get("answers"):
         return ""
     asked = job.all_steps[step.inputs["answers"].key]
-    if "teachers" not in asked.inputs:
-        return ", with the answers of the file"
-    teachers = [job.all_steps[teacher.key] for teacher in asked.inputs["teachers"]]
+    teachers = [job.all_steps[teacher.key] for teacher in networks_asked(asked)]
+    if not teachers:
+        return f", with {whose}" if (whose := foretelling_of(asked.stage).whose) else ""
     if asked.stored or all(teacher.stored for teacher in teachers):
         return ", with a teacher of the store"
+    if any(fitted(teacher) for teacher in teachers):
+        return ", with the teacher's answers"
     if any(teacher.inputs.get("checkpoint") or teacher.inputs["training"] is None for teacher in teachers):
         return ", with the teacher's weights as they are given"
     return ", with an untrained teacher, as there is no other yet"

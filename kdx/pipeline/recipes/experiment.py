@@ -9,6 +9,7 @@ from typing import Any
 
 from kdx.pipeline.controls.control import ControlTraining
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.source import Source
 
 
@@ -33,6 +34,11 @@ class TeacherSetup:
     training: Component | None
     copy: int = 0
     fitted: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is a network in a file, which only answers: it counts as `fitted` too."""
+        return bool(declared(self.model.target, "finished", False))
 
 
 @dataclass(frozen=True)

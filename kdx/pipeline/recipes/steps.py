@@ -245,7 +245,7 @@ def gate(
     """
     mode, old = experiment.pseudo_label["gate"], experiment.pseudo_label["near_chance"]
     best: dict[str, Any] = {"which": "best"} if experiment.headline == "best" else {}
-    how = _how_it_learns(experiment.teachers)
+    how = "given" if experiment.given else _how_it_learns(experiment.teachers)
     learns: dict[str, Any] = {} if how == "steps" else {"learns": how}
     found = store.run(
         GATE,
@@ -271,7 +271,10 @@ def gate(
 
 
 def _how_it_learns(teachers: Sequence[TeacherSetup]) -> str:
-    """ "steps" where any of them is trained by steps, else "fitted" where any is, else "taken"."""
+    """ "steps" where any of them is trained by steps, else "fitted" where any is, else "taken", or "finished"
+    where all are finished networks in files."""
     if any(teacher.training is not None and not teacher.fitted for teacher in teachers):
         return "steps"
-    return "fitted" if any(teacher.fitted for teacher in teachers) else "taken"
+    if any(teacher.fitted and not teacher.finished for teacher in teachers):
+        return "fitted"
+    return "finished" if teachers and all(teacher.finished for teacher in teachers) else "taken"

@@ -30,6 +30,9 @@ CLEAN = "clean"
 """Name of the file, and of its entry, that holds the answers to the clean rows of the pool where the others
 are to augmented ones.
 """
+SOME = "answered.validation"
+"""Name of the file of answers to some rows of validation, which a file of answers has where it lacks others:
+apart, as all that estimates on validation reads answers to all of it."""
 SAMPLE, SAMPLED = "sample", 20_000
 """Name of the file, and of its entry, that holds answers to one view of at most so many rows of the pool,
 where the teacher is asked live and the views that are learned from are not stored: the audit alone reads
@@ -121,15 +124,29 @@ def score_of_validation(folder: Path, data: Artifact, task: Task) -> float | Non
     return float(task.metrics(task.condensed(first, truth), truth)[task.primary])
 
 
-def measured_answers(artifact: Artifact, counts: Mapping[str, int]) -> dict[str, dict[str, np.ndarray]]:
-    """split -> (N, ...) as they are packed, of the splits whose every row has an answer that was given in a
-    file. counts: rows of each."""
+def measured_answers(
+    artifact: Artifact, counts: Mapping[str, int]
+) -> dict[str, tuple[np.ndarray | None, dict[str, np.ndarray]]]:
+    """split -> (the rows that are answered, ascending, None: all; answers that were given in a file, (n, ...)
+    as they are packed), of the splits whose every row has one, and of validation where some have. counts:
+    rows of each."""
     given = artifact.json("answers.json")["given"]
-    return {
-        split: {leaf: found[:, 0] for leaf, found in mapped(artifact.path, split).items()}
-        for split, rows in counts.items()
-        if rows and given.get(split) == rows
-    }
+    found: dict[str, tuple[np.ndarray | None, dict[str, np.ndarray]]] = {}
+    for split, rows in counts.items():
+        if rows and given.get(split) == rows:
+            found[split] = None, {leaf: all_[:, 0] for leaf, all_ in mapped(artifact.path, split).items()}
+        elif split == "validation" and (some := some_of_validation(artifact)):
+            found[split] = some
+    return found
+
+
+def some_of_validation(artifact: Artifact) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
+    """(rows of validation that a file answers, ascending; its answers, (n, ...) as they are packed) where it
+    answers some and not all; None else."""
+    where, found = places(artifact, "validation"), mapped(artifact.path, SOME)
+    if where is None or not found:
+        return None
+    return np.flatnonzero(where >= 0), {leaf: array[:, 0] for leaf, array in found.items()}
 
 
 def learned_answers(artifact: Artifact) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:

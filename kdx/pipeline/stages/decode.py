@@ -15,6 +15,7 @@ from kdx.pipeline.stages.arrays import INPUTS, array_file, class_of
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
+from kdx.store.resolve import at_its_place
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
@@ -33,10 +34,11 @@ def run(work: Work, runtime: Runtime, *, dataset: Component) -> None:
 
     loader = dataset.build()
     streams = {"write": write} if declared(dataset.target, "streams", False) else {}
-    raw: Raw = loader.load(workers=runtime.workers, **streams)
-    if not dataset.target.startswith("kdx."):
-        contract.check(raw, loader.describe())
-    check_parts(raw)
+    with at_its_place(dataset.target):
+        raw: Raw = loader.load(workers=runtime.workers, **streams)
+        if not dataset.target.startswith("kdx."):
+            contract.check(raw, loader.describe())
+        check_parts(raw)
     keep_raw(raw, work.path, dataset.target.rpartition(".")[2])
 
 

@@ -184,7 +184,7 @@ def _of_round(
     return {
         "key": artifact.key,
         **{
-            name: measure.metrics(answers, splits[name], (teacher or {}).get(name))
+            name: measure.metrics(answers, splits[name].known, (teacher or {}).get(name))
             for name, answers in found.items()
         },
     }

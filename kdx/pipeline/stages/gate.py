@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from kdx.core.metric import Metric
-from kdx.core.trees import rows_of, tree
-from kdx.pipeline.stages.answers import mapped
+from kdx.core.trees import picked, rows_of, tree
+from kdx.pipeline.stages.answers import mapped, some_of_validation
 from kdx.pipeline.stages.arrays import TRUTH, array_files, build_task, read_truth
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
@@ -29,8 +30,11 @@ REMEDIES = {
     "fitted": "give it more labels (dataset.labelled) or other settings (teacher.KEY=), or choose another "
     "(teacher=)",
     "taken": "choose another (teacher=), or train it further (teacher_pretrain.steps)",
+    "finished": "choose another file (teacher.file=) or another teacher (teacher=)",
+    "given": "give better answers (teacher.file=), or choose another teacher (teacher=)",
 }
-"""What to do, by how a teacher came to be: trained by steps, fitted at once, or taken as it is."""
+"""What to do, by how a teacher came to be: trained by steps, fitted at once, taken as it is, a finished
+network in a file, or answers in one."""
 
 
 def run(
@@ -53,7 +57,9 @@ def run(
     """
     truth = read_truth(data, f"validation.{TRUTH}")
     rows = 0 if truth is None else rows_of(truth)
-    if rows < 2 or not array_files(answers.path, "validation"):
+    some = some_of_validation(answers)
+    answered = np.arange(rows) if some is None else some[0]
+    if len(answered) < 2 or not (some or array_files(answers.path, "validation")):
         text = (
             f"nothing tells whether there is anything to gain from this teacher, with {rows} rows of "
             "validation: set dataset.validation=0.1, say"
@@ -64,17 +70,21 @@ def run(
         return
     task = build_task(data.json("data.json"))
     first = {leaf: found[:, 0] for leaf, found in mapped(answers.path, "validation").items()}
+    if some:
+        first, truth = some[1], picked(truth, torch.from_numpy(answered))
     taught = task.by_row(task.condensed(first, truth), truth).numpy()
     if alone:
         file = alone.file(BY_ROW[which])  # of weights that were never finite none are best
         against, other = "the student alone", np.load(file if file.exists() else alone.file(BY_ROW["last"]))
+        other = other[answered]
     else:
         nothing = task.knowing_nothing(truth)
         against, other = nothing.words, nothing.by_row.numpy()
     metric, weights = (
         task.balanced_rows(tree(np.asarray, truth)) if class_weights == "balanced" else (task.paired, None)
     )
-    work.write_json("gate.json", hold_against(taught, other, against, metric, weights, learns))
+    whole = rows if some else None
+    work.write_json("gate.json", hold_against(taught, other, against, metric, weights, learns, whole))
 
 
 def _not_answered(answers: Artifact, rows: int) -> str:
@@ -82,7 +92,7 @@ def _not_answered(answers: Artifact, rows: int) -> str:
     there = answers.json("answers.json")["given"]["validation"]
     return (
         "nothing tells whether there is anything to gain from the answers in teacher.file, which are to "
-        f"{there:,} of {rows:,} validation rows: answer all of them to know"
+        f"{there:,} of {rows:,} validation rows: answer more of them to know"
     )
 
 
@@ -93,12 +103,14 @@ def hold_against(
     metric: Metric,
     weights: np.ndarray | None = None,
     learns: str = "steps",
+    whole: int | None = None,
 ) -> dict[str, Any]:
     """(N,), (N,): `Task.by_row` of the teacher and of the other -> {"gain": whether the teacher is better by
     two standard errors of the paired difference, "metric": its name, "teacher", "alone": of both, "against":
     whose the other is, "difference" (above 0 where the teacher is better), "standard_error", "n", "text"}.
 
-    weights: (N,) of `Task.balanced_rows`, None: all rows weigh alike. learns: see `REMEDIES`.
+    weights: (N,) of `Task.balanced_rows`, None: all rows weigh alike. learns: see `REMEDIES`. whole: rows of
+    validation where these are some of them, "of"; None: these are all.
     """
     n = len(taught)
     apart = (1 if metric.more else -1) * (taught.astype(float) - other)
@@ -107,14 +119,16 @@ def hold_against(
     gain = chance.better(difference, error)
     unit = f" {metric.gains}" if metric.gains else ""
     doubt = f"{metric.scale * chance.ERRORS * error:.{metric.digits}f}"
+    on = f"{n:,} validation rows" if whole is None else f"{n:,} of {whole:,} validation rows, the answered,"
     comparison = (
-        f"on {n:,} validation rows its {metric.title} is {metric.text(here)} and that of {against} "
+        f"on {on} its {metric.title} is {metric.text(here)} and that of {against} "
         f"{metric.text(there)}, a lead of {metric.difference(difference)}{unit}, "
         f"where two standard errors of the paired difference are {doubt}"
     )
     remedy = REMEDIES[learns]
     if difference > 0:
-        remedy += "; only more validation rows could show so small a lead to be real (dataset.validation)"
+        more = "validation rows" if whole is None else "answered validation rows"
+        remedy += f"; only more {more} could show so small a lead to be real (dataset.validation)"
     text = (
         f"there is something to gain from this teacher: {comparison}"
         if gain
@@ -129,5 +143,6 @@ def hold_against(
         "difference": difference,
         "standard_error": error,
         "n": n,
+        **({} if whole is None else {"of": whole}),
         "text": text,
     }

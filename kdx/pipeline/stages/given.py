@@ -4,19 +4,20 @@ that all that reads stored answers reads these."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
 from kdx.core.errors import UserError
-from kdx.core.files import read_json
+from kdx.core.files import finite_or_null, read_json
 from kdx.core.task import Given, Task
 from kdx.core.trees import moved, picked
 from kdx.data.given import AnsweredRows, AnswersFile, whose_order
 from kdx.data.laid import ROWS_JSON
 from kdx.data.phrases import few
 from kdx.data.raw import PARTS
-from kdx.pipeline.stages.answers import digest_of_views, places_file, score_of_validation
+from kdx.pipeline.stages.answers import SOME, digest_of_views, places_file, score_of_validation
 from kdx.pipeline.stages.arrays import TRUTH, array_file, build_task, decoded_folder, read_truth
 from kdx.pipeline.stages.asked import places_of
 from kdx.pipeline.stages.names import decoded_numbers, row_names
@@ -35,8 +36,9 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, answers: Component) -> 
     Files, as those of kdx.pipeline.stages.label with one clean view: unlabelled.npy (n, 1, ...), the n rows
     of the pool that have an answer (places.npy where these are not all), and rows.npy, (n,) int64 ascending,
     which are learned from; labelled.npy, where a row without an answer has its label; validation.npy and
-    test.npy where all of their rows have one; answers.json, with "given": split -> rows with an answer of
-    the file. Of several arrays SPLIT.NAME.npy.
+    test.npy where all of their rows have one; where some of validation have, these in answered.validation.npy
+    and their places in places.validation.npy, to be measured and not to be estimated on; answers.json, with
+    "given": split -> rows with an answer of the file. Of several arrays SPLIT.NAME.npy.
     """
     about = data.json("data.json")
     task = build_task(about)
@@ -48,6 +50,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, answers: Component) -> 
     counts = {split: int((of >= 0).sum()) for split, of in where.items()}
     check_answered(rows, about["counts"], counts)
     laid = [split for split in EVERY_SPLIT if write_answers(work, data, task, found, split, where[split])]
+    write_some(work, task, found, where["validation"])
     np.save(work.path / "rows.npy", np.flatnonzero(where["unlabelled"] >= 0))
     for text in noted_of(rows, found, about["counts"], counts):
         work.note(text)
@@ -69,6 +72,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, answers: Component) -> 
             "teachers": [],
             "teacher_size": None,
             "validation_score": score_of_validation(work.path, data, task),
+            **score_of_some(data, task, found, where["validation"]),
         },
     )
 
@@ -191,6 +195,31 @@ def write_answers(
     return True
 
 
+def write_some(work: Work, task: Task, found: Given, where: np.ndarray) -> None:
+    """Writes the answers to some rows of validation, apart. where: (N,), see `match_rows`."""
+    there = where >= 0
+    if not there.any() or there.all():
+        return
+    some = picked(found.answers, torch.from_numpy(where[there]))
+    for leaf, array in task.pack(moved(some, "cpu")).items():
+        np.save(work.path / array_file(SOME, leaf), array.numpy()[:, None])
+    rows = torch.from_numpy(np.flatnonzero(there))
+    np.save(work.path / places_file("validation"), places_of(rows, len(where)).numpy())
+
+
+def score_of_some(data: Artifact, task: Task, found: Given, where: np.ndarray) -> dict[str, Any]:
+    """{"validation_part": {"score", "n", "of"}} where some rows of validation have an answer: the metric that
+    counts on these, how many, and of how many. {} else."""
+    there = where >= 0
+    if not there.any() or there.all():
+        return {}
+    truth = picked(read_truth(data, f"validation.{TRUTH}"), torch.from_numpy(np.flatnonzero(there)))
+    packed = task.pack(moved(picked(found.answers, torch.from_numpy(where[there])), "cpu"))
+    answers = task.read({leaf: array.numpy() for leaf, array in packed.items()})
+    score = finite_or_null(float(task.metrics(answers, truth)[task.primary]))
+    return {"validation_part": {"score": score, "n": int(there.sum()), "of": len(where)}}
+
+
 def noted_of(
     rows: AnsweredRows, found: Given, whole: Mapping[str, int], counts: Mapping[str, int]
 ) -> list[str]:
@@ -212,10 +241,12 @@ def noted_of(
         )
     for split in ("validation", "test"):
         if counts[split] < whole[split]:
-            said.append(
-                f"{counts[split]:,} of {whole[split]:,} {split} rows have an answer: the teacher is not "
-                "measured there"
+            then = (
+                "the teacher is measured on these alone"
+                if split == "validation" and counts[split]
+                else "the teacher is not measured there"
             )
+            said.append(f"{counts[split]:,} of {whole[split]:,} {split} rows have an answer: {then}")
     if rows.left_out:
         said.append(f"columns that are not read: {few(rows.left_out)}")
     return [f"teacher.file: {text}" for text in said]

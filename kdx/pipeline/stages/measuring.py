@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from kdx.core.errors import UserError, WrongPart
 from kdx.core.metric import Metric
 from kdx.core.task import OwnMetric, Task
+from kdx.core.trees import picked, rows_of
 from kdx.core.types import Answers, Batch, Split
 from kdx.data.views.chain import Views
 from kdx.models.ensemble import Apart, NetworkEnsemble, join_answers, split_answers
@@ -62,13 +64,13 @@ class Measure:
         found = {name: split_answers(self.answers(each, split)) for name, split in splits.items()}
         return {name: one[0] for name, one in found.items()}, {name: one[1:] for name, one in found.items()}
 
-    def metrics(self, answers: Answers, split: Split, teacher: Answers | None) -> dict[str, Any]:
+    def metrics(self, answers: Answers, truth: Answers, teacher: Answers | None) -> dict[str, Any]:
         """The task's metrics, agreement with the teacher where the task has that, and the user's own."""
-        found: dict[str, Any] = self.task.metrics(answers, split.known)
-        found["n"] = len(split)
+        found: dict[str, Any] = self.task.metrics(answers, truth)
+        found["n"] = rows_of(truth)
         if teacher is not None and "agreement" in self.task.shown:
             found["agreement"] = self.task.agreement(answers, teacher).double().mean().item()
-        return found | {name: float(own.measure(answers, split.known)) for name, own in self.own.items()}
+        return found | {name: float(own.measure(answers, truth)) for name, own in self.own.items()}
 
 
 def keep_arrays(work: Work, details: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def measure_splits(
     """split -> the metrics of these answers, and what the task tells of them. place: role and weights, for
     the files that are kept. teacher: split -> the teacher's answers, None: there is none to agree with."""
     return {
-        name: measure.metrics(found, splits[name], (teacher or {}).get(name))
+        name: measure.metrics(found, splits[name].known, (teacher or {}).get(name))
         | keep_arrays(work, measure.task.details(found, splits[name].known, name), f"{place}.{name}")
         for name, found in answers.items()
     }
@@ -105,15 +107,22 @@ def measure_splits(
 def measure_given(
     work: Work, given: Artifact, splits: Mapping[str, Split], measure: Measure
 ) -> tuple[dict[str, Any], dict[str, Answers]]:
-    """(what the table shows of answers that came in a file, the answers), of the splits whose every row has
-    one: no network is known that gave them."""
+    """(what the table shows of answers that came in a file, the answers to the splits whose every row has
+    one): no network is known that gave them. Of validation what some rows show, with "of" how many: there
+    "n" is how many have an answer, and these are none of the answers that others are held against."""
     stored = measured_answers(given, {split.name: len(split) for split in splits.values()})
-    found = {
-        name: measure.task.condensed(stored[split.name], split.known)
-        for name, split in splits.items()
-        if split.name in stored
-    }
-    measured = measure_splits(work, found, splits, measure, "teacher.last")
+    found: dict[str, Answers] = {}
+    measured: dict[str, dict[str, Any]] = {}
+    for name, split in splits.items():
+        if split.name in stored:
+            rows, packed = stored[split.name]
+            truth = split.known if rows is None else picked(split.known, torch.from_numpy(rows))
+            answers = measure.task.condensed(packed, truth)
+            if rows is None:
+                found[name] = answers
+                measured |= measure_splits(work, {name: answers}, splits, measure, "teacher.last")
+            else:
+                measured[name] = measure.metrics(answers, truth, None) | {"of": len(split)}
     about: dict[str, Any] = {"steps": 0, "best_step": None, "precision": None, "stopped": None}
     return about | {"given": given.json("answers.json")["given"], "last": measured}, found
 
@@ -155,7 +164,8 @@ def _of_member(
                 network = measure.runtime.place(open_network(artifact, which))
                 answers, _ = measure.several_answers(network, splits)
             found[which] = {
-                name: measure.metrics(answers[name], split, together[name]) for name, split in splits.items()
+                name: measure.metrics(answers[name], split.known, together[name])
+                for name, split in splits.items()
             }
     return found
 

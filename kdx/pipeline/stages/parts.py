@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from kdx.core.examples import blank
@@ -37,8 +38,8 @@ class TrainInputs:
     epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones. networks:
     teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows:
     the rows of the pool that are used. checkpoint: a file of weights that the network begins with, and where
-    in it they lie; initialiser: what it
-    begins with instead, made of the last weights of `init`. class_weights: none, or balanced: see
+    in it they lie; init: whose last weights it begins with; initialiser: what these are made into first,
+    None: they are taken as they are. class_weights: none, or balanced: see
     `kdx.core.task.Task.balanced`, over the labelled rows that are used.
     """
 
@@ -82,7 +83,9 @@ def _initialised(student: nn.Module, runtime: Runtime, inputs: TrainInputs) -> l
     """Changes the student's weights in place, and draws nothing from torch's global generator."""
     if not inputs.init:
         return []
-    assert inputs.initialiser is not None, "a network to begin with comes with what is made of it"
+    if inputs.initialiser is None:
+        student.load_state_dict(load_file(inputs.init.file("last.safetensors")))
+        return []
     initialiser: Initialiser = inputs.initialiser.build()
     with torch.random.fork_rng():
         teacher = Frozen(runtime.place(open_network(inputs.init))).network

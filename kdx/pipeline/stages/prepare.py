@@ -4,7 +4,7 @@ pool's truth, where there is one, lies in files of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,11 +15,9 @@ from kdx.core.task import Task
 from kdx.core.trees import leaves, rows_of, tree
 from kdx.data import contract, copies
 from kdx.data.making import RowMaker
-from kdx.data.phrases import few
-from kdx.data.raw import PARTS, Description, Raw, example_of
+from kdx.data.raw import Description, Raw, example_of, skip_reasons
 from kdx.data.remarks import Less, in_one_line, less, remarks
-from kdx.data.splits import Rows, split
-from kdx.data.stored import LazyRows, after, taken
+from kdx.data.stored import after
 from kdx.pipeline.scores import digests_of
 from kdx.pipeline.stages.arrays import (
     DECODED,
@@ -35,6 +33,16 @@ from kdx.pipeline.stages.arrays import (
     stored_arrays,
 )
 from kdx.pipeline.stages.decode import open_decoded
+from kdx.pipeline.stages.row_findings import look
+from kdx.pipeline.stages.split_rows import (
+    classes_of,
+    costly,
+    counted_groups,
+    numbered,
+    parted,
+    row_namer,
+    split_raw,
+)
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.stage import subseed
@@ -83,7 +91,7 @@ def run(
         if gone
         else nullcontext()
     ):
-        rows = _split(raw, labelled, unlabelled, validation, test, seed)
+        rows = split_raw(raw, labelled, unlabelled, validation, test, seed)
     task = build_task({"task": raw.task})
     inputs, truth, hidden = parted(raw, rows, task)
     numbers, told_apart = numbered(whole, fewer.kept, raw, rows), inputs
@@ -94,7 +102,9 @@ def run(
         # what is read as it is asked for is made once here, and not each time that it is looked at
         own = inputs = {name: stored_arrays(work, f"{name}.{INPUTS}", of) for name, of in inputs.items()}
     known = task.known(hidden) if rows_of(hidden) else np.zeros(0, bool)
-    contract.check_finite(inputs, {**truth, "unlabelled": hidden}, _namer(raw, rows), {"unlabelled": ~known})
+    contract.check_finite(
+        inputs, {**truth, "unlabelled": hidden}, row_namer(raw, rows), {"unlabelled": ~known}
+    )
     adapter, odd = raw.adapter([inputs["labelled"], inputs["unlabelled"]])
     found, groups = inputs, classes_of(task, truth, hidden)
     if made_up:
@@ -124,7 +134,7 @@ def run(
             DECODED: pointer(work.path, decoded.path),
             "counts": {name: rows_of(found) for name, found in inputs.items()},
             "digests": digests(inputs, truth),
-            "skipped": list(raw.skipped),
+            "skipped": skip_reasons(raw.skipped),
             "hidden": int(known.sum()),
             "strata": counted_groups(task, truth["validation"]),
             **raw.about(),
@@ -151,27 +161,6 @@ def _with_made_up(
     return more, after(hidden, task.unknown(hidden, maker.rows))
 
 
-def costly(raw: Raw) -> bool:
-    """Whether its rows are too dear to read all of them only to look at them."""
-    inputs = leaves(raw.part("train")[0]).values()
-    return any(isinstance(leaf, LazyRows) and not leaf.cheap for leaf in inputs)
-
-
-def _split(raw: Raw, labelled: Any, unlabelled: Any, validation: Any, test: Any, seed: int) -> Rows:
-    """Who sees which rows of the train part and of the set's own pool."""
-    pool, groups = raw.part("unlabelled")[0], raw.strata("train")
-    return split(
-        np.zeros(rows_of(raw.part("train")[0]), np.int64) if groups is None else groups,
-        pool=0 if pool is None else rows_of(pool),
-        has_test=raw.part("test")[0] is not None,
-        labelled=labelled,
-        unlabelled=unlabelled,
-        validation=validation if raw.part("validation")[0] is None else None,
-        test=test,
-        seed=seed,
-    )
-
-
 def kind_of_rows(found: Description) -> dict[str, Any]:
     """What data.json tells of what rows and answers are; what older readers look for stands beside it."""
     task = build_task({"task": found.task})
@@ -190,38 +179,6 @@ def kind_of_rows(found: Description) -> dict[str, Any]:
     if found.classes:
         about["classes"] = list(found.classes)
     return about | {key: value for key, value in (found.adapter or {}).items() if key in ("mean", "std")}
-
-
-def parted(raw: Raw, rows: Rows, task: Task) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """(the inputs of each split, the truth of each but the pool, that of the pool)"""
-    train, known = raw.part("train")
-    inputs, truth = {}, {}
-    for name in ("labelled", "validation", "test"):
-        shipped = raw.part(name) if name != "labelled" else (None, None)
-        of_train = getattr(rows, name)
-        inputs[name], truth[name] = (
-            shipped if shipped[0] is not None else (taken(train, of_train), taken(known, of_train))
-        )
-    inputs["unlabelled"], hidden = taken(train, rows.unlabelled), taken(known, rows.unlabelled)
-    pool = raw.part("unlabelled")[0]
-    if pool is not None:
-        inputs["unlabelled"] = after(inputs["unlabelled"], taken(pool, rows.pool))
-        hidden = after(hidden, task.unknown(known, len(rows.pool)))
-    return inputs, truth, hidden
-
-
-def numbered(whole: Raw, kept: Mapping[str, np.ndarray], raw: Raw, rows: Rows) -> dict[str, np.ndarray]:
-    """split -> (N,) int64: the numbers of its rows, through the parts of the whole data set in order. kept:
-    of a part the rows that `raw` still has, all where it is not named."""
-    counts = {part: 0 if (inputs := whole.part(part)[0]) is None else rows_of(inputs) for part in PARTS}
-    starts = dict(zip(PARTS, np.cumsum([0, *counts.values()]).tolist(), strict=False))
-    numbers = {part: starts[part] + kept.get(part, np.arange(counts[part])) for part in PARTS}
-    found = {"labelled": numbers["train"][rows.labelled]}
-    for name in ("validation", "test"):
-        shipped = raw.part(name)[0] is not None
-        found[name] = numbers[name] if shipped else numbers["train"][getattr(rows, name)]
-    hidden, own = numbers["train"][rows.unlabelled], numbers["unlabelled"][rows.pool]
-    return {**found, "unlabelled": np.concatenate([hidden, own])}
 
 
 def digests(inputs: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, str]:
@@ -253,78 +210,3 @@ def lay_down(
         if name in truth:
             save_arrays(work, f"{name}.{TRUTH}", truth[name])
     save_arrays(work, TRUTH, hidden)
-
-
-def classes_of(task: Task, truth: Mapping[str, Any], hidden: Any) -> dict[str, np.ndarray]:
-    """(N,) group of each row by split, {} where rows have none. hidden: the pool's truth, None: leave it
-    out."""
-    every = truth if hidden is None else {**truth, "unlabelled": hidden}
-    found = {}
-    for name, value in every.items():
-        if (groups := task.strata(tree(np.asarray, value))) is None:
-            return {}
-        found[name] = groups
-    return found
-
-
-def counted_groups(task: Task, truth: Any) -> list[int] | None:
-    """Rows of each group, such as each class; None where there are no groups."""
-    groups = task.strata(tree(np.asarray, truth))
-    return None if groups is None else np.bincount(groups).tolist()
-
-
-def _namer(raw: Raw, rows: Rows) -> Callable[[str, int], str]:
-    """What row i of a split is called."""
-
-    def name(split: str, row: int) -> str:
-        if split == "unlabelled":
-            hidden = len(rows.unlabelled)
-            return (
-                raw.name("train", rows.unlabelled[row])
-                if row < hidden
-                else raw.name("unlabelled", rows.pool[row - hidden])
-            )
-        if split in ("validation", "test") and raw.part(split)[0] is not None:
-            return raw.name(split, row)
-        return raw.name("train", vars(rows)[split][row])
-
-    return name
-
-
-def look(
-    work: Work,
-    raw: Raw,
-    rows: Rows,
-    inputs: tuple[Mapping[str, Any], Mapping[str, Any]],
-    labels: Mapping[str, np.ndarray],
-    duplicates: str,
-    left_out: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    """Notes what the user should know of the rows, and returns it for data.json. inputs: of the
-    splits, as networks read them, and as they were before `Raw.fitted`, by which copies are known. labels: of
-    the splits. left_out: names of the copies that were dropped, by part."""
-    name = _namer(raw, rows)
-    ordered, told_apart = (
-        {part: of[part] for part in ("labelled", "validation", "test", "unlabelled")} for of in inputs
-    )
-    blank = {part: bare for part, of in told_apart.items() if (bare := raw.blank(of)) is not None}
-    same, found = (
-        ([], {})
-        if costly(raw)
-        else copies.find(told_apart, labels, raw.task.get("classes", ()), name, raw.noun, blank)
-    )
-    if same and duplicates == "error":
-        raise UserError(
-            "; ".join(text for text, _ in same)
-            + ": take the copies out, or set dataset.duplicates=drop, which does, or dataset.duplicates=warn"
-        )
-    odd, details = raw.look(ordered, name)
-    dropped = [
-        (f"copies of other {raw.noun}s left out of the {part} part: {len(names):,} ({few(names)})", "info")
-        for part, names in left_out.items()
-        if names
-    ]
-    for text, level in (*raw.notes, *dropped, *same, *odd):
-        work.note(text, level)
-    gone = {"dropped": {part: len(names) for part, names in left_out.items()}} if left_out else {}
-    return {"duplicates": {**found, **gone}, **details}

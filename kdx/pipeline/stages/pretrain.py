@@ -21,6 +21,7 @@ from kdx.pipeline.stages.parts import TrainInputs
 from kdx.pipeline.stages.watch import plain_state
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.source import Source
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
@@ -83,7 +84,7 @@ def run(
             "stopped": None,
             "precision": "fp32",
             "best_step": None,
-            **({"fitted": True} if fitted else {}),
+            **({"fitted": True} if fitted and not declared(model.target, "finished", False) else {}),
             "threads": torch.get_num_threads(),
             "device": runtime.device,
         },

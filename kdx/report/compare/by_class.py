@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kdx.core.roles import ROLE_WORDS
 from kdx.report.compare.compare import Comparison
 from kdx.report.compare.groups import Group
 from kdx.report.compare.measured import ByClass
 from kdx.report.run.classes import HEADER, ClassRow, class_rows, worst_classes
-from kdx.report.run.verdict import ROLE_WORDS, share
+from kdx.report.run.units import share
 
 _STUDENT = "student"
 MOST_GROUPS = 20

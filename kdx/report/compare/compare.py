@@ -55,6 +55,7 @@ def compare_runs(
     and a reference that are none."""
     if not runs:
         raise UserError("there is nothing to compare: no run is finished and has results")
+    runs = _by_content(runs)
     parts = _parts(runs)
     words = changed([part[0].asked for part in parts]) if len(parts) > 1 else [_alone(runs[0])]
     spoken = _unique([join(found) for found in words])
@@ -108,6 +109,26 @@ def asked_metric(runs: Sequence[Entry], name: str) -> Metric:
 def _finer(metric: Metric, runs: Sequence[Entry]) -> Metric:
     """Of many test rows a figure in per cent gets a digit more."""
     return finer(metric, max((e.networks["student"].score("test", "n") or 0 for e in runs), default=0))
+
+
+def _by_content(runs: Sequence[Entry]) -> list[Entry]:
+    """The runs, in which settings that name files are alike where these are. A file has the path that the
+    first run has, with a part of its digest where another content lay there."""
+    first: dict[tuple[str, str], str] = {}
+    for run in runs:
+        for key, digest in run.files.items():
+            first.setdefault((key, digest), run.settings[key])
+    many: dict[tuple[str, str], int] = {}
+    for (key, _), path in first.items():
+        many[key, path] = many.get((key, path), 0) + 1
+    called = {
+        (key, digest): path if many[key, path] == 1 else f"{path} ({digest[:8]})"
+        for (key, digest), path in first.items()
+    }
+    return [
+        replace(run, settings={**run.settings, **{key: called[key, of] for key, of in run.files.items()}})
+        for run in runs
+    ]
 
 
 def _parts(runs: Sequence[Entry]) -> list[list[Entry]]:

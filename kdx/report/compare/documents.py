@@ -7,7 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from kdx.core.documents import dump, plain
 from kdx.core.metric import Metric
+from kdx.core.roles import ROLE_WORDS
 from kdx.report.compare.by_class import class_records
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.entries import Entry
@@ -24,8 +26,6 @@ from kdx.report.compare.rows import (
 )
 from kdx.report.compare.statistics import LEVEL, Spread
 from kdx.report.run.markup import escape, markdown_table
-from kdx.report.run.plain import dump
-from kdx.report.run.verdict import ROLE_WORDS
 
 
 def records(found: Comparison) -> list[dict[str, Any]]:
@@ -113,13 +113,13 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
-    """further: lines of what was left out before."""
+def as_document(found: Comparison, further: Sequence[str] = ()) -> dict[str, Any]:
+    """What --json answers. further: lines of what was left out before."""
     made = [
         {**record, **_classes(g), "words": dict(g.words), "runs": [run_row(found, e) for e in g.entries]}
         for record, g in zip(records(found), found.groups, strict=True)
     ]
-    return dump(
+    return plain(
         {
             "metric": found.metric.name,
             "unit": "per cent" if found.metric.unit == "%" else found.metric.unit.strip() or None,
@@ -133,6 +133,11 @@ def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
             "rows": made,
         }
     )
+
+
+def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
+    """`as_document` as a file."""
+    return dump(as_document(found, further))
 
 
 def _classes(g: Group) -> dict[str, Any]:

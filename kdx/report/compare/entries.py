@@ -14,6 +14,7 @@ from typing import Any
 from kdx.core.errors import UserError, nearest
 from kdx.core.metric import Metric
 from kdx.core.shapes import expect_shape
+from kdx.report.compare.files import digests_of_files
 from kdx.report.compare.measured import (
     MEASURED_SPLITS,
     Network,
@@ -60,7 +61,8 @@ class Entry:
     out, as what is not there. everything: all of them. choices: group -> option. given: the keys on its
     command line. keys: stage -> key. code: digest of the code that trained the student, where it is known.
     student: the key of the student that counts. classes: none of a task that has none. metrics: that the run
-    shows, by name, the one that counts first. roles: of its own, that kdx does not have."""
+    shows, by name, the one that counts first. roles: of its own, that kdx does not have. files: dotted key
+    of a setting that names a file -> digest of what it held."""
 
     name: str
     seed: int
@@ -81,6 +83,7 @@ class Entry:
     roles: Mapping[str, OwnRole]
     started: str
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> Metric:
@@ -177,6 +180,7 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
         metrics=metrics,
         roles=roles,
         started=str(document.get("started") or ""),
+        files=digests_of_files(document["stages"], settings),
     )
 
 

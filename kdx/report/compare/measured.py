@@ -10,9 +10,10 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
+from kdx.core.roles import ROLE_WORDS
 from kdx.core.shapes import COUNT, LARGEST_NUMBER, SHARE, Maybe, Number, expect_shape
 from kdx.report.run.names import visible
-from kdx.report.run.verdict import ROLE_WORDS, which_of
+from kdx.report.run.verdict import which_of
 from kdx.tasks.shown import shown_metrics
 
 ABOUT = ("parameters", "flops", "latency_ms")

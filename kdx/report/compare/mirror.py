@@ -14,7 +14,7 @@ from kdx.core.errors import UserError
 from kdx.report.compare.search import run_folders
 from kdx.report.run import document
 from kdx.report.run.names import Settings, name_runs, settings
-from kdx.report.run.plain import writing
+from kdx.report.run.written import writing
 
 DEPTH = 4
 """Levels below a folder at which a run may lie: outputs/runs/reproduce/<claim>/<arm and seed>."""

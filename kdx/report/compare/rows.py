@@ -7,16 +7,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kdx.core.roles import SHORT_ROLES
 from kdx.report.compare.caveats import some
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.groups import Against, Group
 from kdx.report.compare.references import OWN
 from kdx.report.compare.statistics import LEVEL, chance, plus_minus
-from kdx.report.run.units import magnitude, three_figures
-from kdx.report.run.verdict import percent
+from kdx.report.run.units import magnitude, percent, three_figures
 
 REFERENCE = "reference"
-_BESIDE = {"baseline": "alone", "teacher": "teacher"}
+_BESIDE = {role: SHORT_ROLES[role] for role in ("baseline", "teacher")}
 """What stands beside the student in a wide table, by its mean: role -> head of the column."""
 
 

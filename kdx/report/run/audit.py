@@ -9,7 +9,7 @@ from typing import Any
 
 from kdx.core.metric import Metric
 from kdx.report.metric import cell
-from kdx.report.run.verdict import percent, share
+from kdx.report.run.units import percent, share
 from kdx.tasks.shown import counting_metric, shown_metrics
 
 

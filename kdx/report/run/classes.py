@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdx.report.run.verdict import measured_on, present, settle, share
+from kdx.report.run.units import share
+from kdx.report.run.verdict import measured_on, present, settle
 
 FEW_CLASSES, WORST = 20, 10
 """Of more classes than the first a document lists so many as the second, those with the least F1."""

@@ -18,7 +18,8 @@ from kdx.report.run.classes import (
 )
 from kdx.report.run.gallery import answer_text, shorten
 from kdx.report.run.markup import code, escape, fenced, folded, markdown_table, table_of_cells
-from kdx.report.run.verdict import called, measured_on, metric, present, settle, share
+from kdx.report.run.units import share
+from kdx.report.run.verdict import called, measured_on, metric, present, settle
 
 _LONGEST = 60
 """Letters of a name in a table; of a longer one the end is shown."""

@@ -25,6 +25,7 @@ RUN_FILE, LOCK = "run.json", "run.lock"
 DIED, UNSURE = "died", "running, or died"
 _SPLIT = {
     "n": COUNT,
+    "of": COUNT,
     "recall": [Maybe(SHARE)],
     "confusion": [[COUNT]],
     "predicted": [COUNT],
@@ -85,7 +86,7 @@ SHAPE = {
     "data": [str],
     "gate": {},
     "predictions": {"file": str, "rows": {"*": COUNT}, "weights": str, "columns": [str]},
-    "unread": {"file": str, "count": COUNT, "first": [str]},
+    "unread": {"file": str, "count": COUNT, "first": [str], "reasons": [str]},
     "config": {},
     "environment": {"settled": {**MADE, "precision": {}}, "elsewhere": {"*": MADE}},
     "protocol": {"digests": {"*": str}, "counts": {}, "sizes": {}, "paths": [str]},

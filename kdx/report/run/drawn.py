@@ -10,7 +10,8 @@ from kdx.report.metric import curve_of
 from kdx.report.run import figures, rounds, shifts
 from kdx.report.run.gallery import draw_pictures
 from kdx.report.run.reliability import diagram, draw_reliability
-from kdx.report.run.verdict import measured_on, rounded
+from kdx.report.run.units import decimals
+from kdx.report.run.verdict import measured_on
 from kdx.tasks.shown import counting_metric
 
 Series = Mapping[str, Mapping[str, list[tuple[int, float]]]]
@@ -73,7 +74,7 @@ def _of_test(results: Mapping[str, Any]) -> Iterator[Drawn]:
     for role, numbers in test.items():
         if numbers.get("reliability"):
             words = f"Reliability on the test split: {roles[role].words}"
-            title = f"{words} (ECE {rounded(numbers['ece'], 3)}, n = {numbers['n']:,})"
+            title = f"{words} (ECE {decimals(numbers['ece'], 3)}, n = {numbers['n']:,})"
             drawn = diagram(numbers["reliability"], title, roles[role].colour)
             yield Drawn(words, f"reliability/{role}", drawn)
     for role, numbers in test.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core import signals
+from kdx.core.documents import dump, plain
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLE_WORDS, ROLES, known_roles, role_trained_by
@@ -22,11 +23,13 @@ from kdx.report.run.listeners import Listener
 from kdx.report.run.markdown import report
 from kdx.report.run.markup import table_of_cells
 from kdx.report.run.place import check_place, clear_place, file_name, link_artifact, take_back
-from kdx.report.run.plain import dump, plain, write_or_error, writing
+from kdx.report.run.result_warnings import result_warnings
 from kdx.report.run.rounds import series, steps
 from kdx.report.run.tensorboard import Board
 from kdx.report.run.textcard import card
-from kdx.report.run.verdict import present, result_warnings, score, summary
+from kdx.report.run.verdict import present, score, summary
+from kdx.report.run.written import write_or_error, writing
+from kdx.store.resolve import own_error
 from kdx.store.stage import split_number
 from kdx.tasks.shown import counting_metric
 
@@ -206,9 +209,10 @@ class RunFolder(Listener):
 
     def fail(self, exception: BaseException) -> None:
         """Records what went wrong. Never raises: the exception at hand matters more than a full disk."""
-        self.run["error"] = f"{type(exception).__name__}: {exception}"
-        if isinstance(exception, UserError):
-            self.run["error"] = str(exception)
+        said = f"{type(exception).__name__}: {exception}"
+        with suppress(Exception):  # where in the user's own code, if any of it took part
+            said = own_error(exception) or said
+        self.run["error"] = str(exception) if isinstance(exception, UserError) else said
         self.run["traceback"] = "".join(traceback.format_exception(exception))
         self.end_quietly("failed")
 

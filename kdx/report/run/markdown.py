@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.run.detail import class_section, row_section
@@ -84,17 +85,20 @@ def data(run: Mapping) -> list[str]:
 
 
 def _unread(run: Mapping) -> list[str]:
-    """The files that could not be read and were skipped, by name; of many the first, and where the others
-    are."""
+    """The files that could not be read and were skipped, by name, with the reason where it is known; of
+    many the first, and where the others are."""
     found = run.get("unread") or {}
     names, count = found.get("first") or [], found.get("count") or 0
     if not names:
         return []
-    file = str(found.get("file"))
+    file, reasons = str(found.get("file")), found.get("reasons") or []  # older runs know no reasons
     which = f"all {count:,}" if len(names) >= count else f"the first {len(names):,} of {count:,}"
     return [
         f"Files that could not be read and were skipped, {which} (as a table: [{escape(file)}]({file})):",
-        "\n".join(f"- {code(name)}" for name in names),
+        "\n".join(
+            f"- {code(name)}{why and f': {escape(why)}'}"
+            for name, why in zip_longest(names, reasons, fillvalue="")
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdx.core.files import appendable, kind_at, own_file, own_folder
 from kdx.report.run.document import LOCK
-from kdx.report.run.plain import writing
+from kdx.report.run.written import writing
 
 _WHO = "the run"
 PREDICTIONS = "predictions.csv"

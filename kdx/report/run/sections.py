@@ -15,7 +15,7 @@ from kdx.report.run.markup import escape, folded, markdown_table, table_of_cells
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import results_title, role_cells
-from kdx.report.run.verdict import percent, rounded
+from kdx.report.run.units import decimals, percent
 from kdx.tasks.shown import counting_metric, shown_metrics
 
 
@@ -121,7 +121,7 @@ def _of_teacher(numbers: Mapping, found: Mapping) -> list[str]:
         return [
             f"The teacher on validation, clean pictures: {percent(teacher['accuracy'])} right, "
             f"{percent(teacher['confidence'])} sure on average, expected calibration error "
-            f"{rounded(teacher['ece'], 3)} (n = {teacher['n']})."
+            f"{decimals(teacher['ece'], 3)} (n = {teacher['n']})."
         ]
     value = (teacher.get("metrics") or teacher).get(counts.name)
     if value is None:
@@ -136,7 +136,7 @@ def _of_domain(numbers: Mapping, found: Mapping) -> list[str]:
     return [
         f"Labelled {unit_of(found)}s against the pool's: a linear classifier tells them apart "
         f"{percent(gap['accuracy'], 0)} of the time (50% is guessing; standard error "
-        f"{percent(gap['standard_error'], 0)}); proxy A-distance {rounded(gap['a_distance'], 2)}."
+        f"{percent(gap['standard_error'], 0)}); proxy A-distance {decimals(gap['a_distance'], 2)}."
     ]
 
 

@@ -6,18 +6,10 @@ from collections.abc import Mapping
 
 from kdx.core.metric import Metric
 from kdx.report.metric import finer
-from kdx.report.run.verdict import (
-    called,
-    metric,
-    overfit_gap,
-    percent,
-    present,
-    score,
-    settle,
-    standard_error,
-    summary,
-    unseen_share,
-)
+from kdx.report.run.result_warnings import answered_part, overfit_gap
+from kdx.report.run.uncertainty import standard_error, unseen_share
+from kdx.report.run.units import percent
+from kdx.report.run.verdict import called, metric, present, score, settle, summary
 from kdx.tasks import chance
 from kdx.tasks.shown import counting_metric
 
@@ -184,6 +176,13 @@ def _caution(results: Mapping, used: str, counts: Metric) -> list[str]:
 
 
 def _of_teacher(results: Mapping, used: str) -> list[str]:
+    if part := answered_part(results, used):
+        value, counts = score(results, "teacher", used, "validation"), counting_metric(results)
+        shown = "-" if value is None else counts.text(value)
+        return [
+            f"The teacher on validation (*): {shown}, on {part[0]:,} of {part[1]:,} rows, those that its "
+            "file answers, which may be the easy ones; all others are measured on every row."
+        ]
     gap, counts = overfit_gap(results, used), counting_metric(results)
     train, validation = (score(results, "teacher", used, split) for split in ("train", "validation"))
     if gap is None or train is None or validation is None:

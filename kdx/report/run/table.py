@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+from kdx.core.metric import Metric
 from kdx.core.roles import roles_of
 from kdx.report.metric import cell, column, finer
 from kdx.report.run import shifts
 from kdx.report.run.audit import audit_sentences
+from kdx.report.run.result_warnings import answered_part
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import is_skewed, result_sentences, test_rows
 from kdx.report.run.units import bytes_in_words, magnitude, three_figures, whole_number
@@ -44,7 +46,8 @@ def role_cells(results: Mapping, headline: str, short: bool = False) -> tuple[li
     rows = [
         [
             *_about(of[name], called, short),
-            *(cell(counts, score(of, name, used, split)) for split in ("validation", "test")),
+            _validation(counts, of, name, used),
+            cell(counts, score(of, name, used)),
             *(cell(m, metric(of, name, used, "test", m.name)) for m in beside),
         ]
         for called, name, of in _rows(results, short)
@@ -61,6 +64,12 @@ def _rows(results: Mapping, short: bool) -> Iterator[tuple[str, str, Mapping]]:
         for number, member in enumerate(results.get("members") or [] if name == "teacher" else [], 1):
             called = f"{number} {member.get('model')}" if short else f"member {number}, {member.get('model')}"
             yield called, name, {**results, name: member}
+
+
+def _validation(counts: Metric, results: Mapping, role: str, used: str) -> str:
+    """With a star where some rows were measured, as a sentence below the table says."""
+    shown = cell(counts, score(results, role, used, "validation"))
+    return f"{shown}*" if role == "teacher" and answered_part(results, used) else shown
 
 
 def _about(about: Mapping, called: str, short: bool) -> list[str]:

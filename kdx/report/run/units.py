@@ -1,4 +1,4 @@
-"""Counts, bytes and small numbers as short text."""
+"""Counts, bytes, shares and small numbers as short text."""
 
 from __future__ import annotations
 
@@ -42,4 +42,15 @@ def three_figures(value: float | None) -> str:
 
 
 def decimals(value: float | None, digits: int) -> str:
+    """ "-" where there is none, as of a figure that was not finite."""
     return "-" if value is None else f"{value:z.{digits}f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.123 -> "12.3%"."""
+    return "-" if value is None else f"{100 * value:z.{digits}f}%"
+
+
+def share(value: float | None) -> str:
+    """A share in a column of per cent."""
+    return percent(value).rstrip("%")

@@ -15,8 +15,8 @@ from kdx.report.metric import with_unit
 from kdx.report.run.markdown import moment
 from kdx.report.run.markup import code, escape, fenced, folded, markdown_table
 from kdx.report.run.sentences import gained
-from kdx.report.run.units import bytes_in_words, whole_number
-from kdx.report.run.verdict import measured_on, percent
+from kdx.report.run.units import bytes_in_words, percent, whole_number
+from kdx.report.run.verdict import measured_on
 from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
@@ -158,6 +158,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             ["loss", spec(teacher["loss"])],
             ["training", spec(teacher["training"]) if teacher["training"] else f"none: {untrained}"],
             ["checkpoint (SHA-256)", code(teacher["checkpoint"]) if teacher["checkpoint"] else "none"],
+            *_files_of(teacher["model"]),
             ["data", code(teacher["data"])],
             [f"test {escape(counts.title)}", with_unit(counts, tested.get(counts.name))],
             ["code", code(teacher["code"])],
@@ -172,7 +173,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             ["file (digest)", code(labels["file"])],
             ["rows that it answers", code(json.dumps(labels["given"]))],
             ["of these corrected by hand", escape(f"{labels['corrected']:,}")],
-            ["on validation", with_unit(counts, teacher_score(labels))],
+            ["on validation", _on_validation(counts, labels)],
         ]
         parts.append(
             "Answers from elsewhere, in a file, in place of a "
@@ -198,6 +199,18 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     if data["range"]:
         rows.append(["black to white in the files", code(json.dumps(data["range"]))])
     return [*parts, f"Data:\n\n{markdown_table(['', 'value'], rows)}"]
+
+
+def _on_validation(counts: Metric, labels: Mapping[str, Any]) -> str:
+    """Of answers in a file, which may be to some rows."""
+    if part := labels.get("validation_part"):
+        return f"{with_unit(counts, part['score'])} on {part['n']:,} of {part['of']:,} rows"
+    return with_unit(counts, teacher_score(labels))
+
+
+def _files_of(model: Mapping[str, Any] | None) -> list[list[str]]:
+    """A row for each file that a model is, as one in ONNX, known by its content."""
+    return [[f"{name} (digest)", code(of)] for name, of in ((model or {}).get("sources") or {}).items()]
 
 
 def teacher_score(labels: Mapping[str, Any]) -> float | None:

@@ -21,15 +21,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 import kdx
+from kdx.core.documents import dump
 from kdx.core.errors import UserError
 from kdx.core.examples import random_rows
 from kdx.core.files import write_atomically
+from kdx.core.roles import ROLE_WORDS
 from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models import size
 from kdx.pipeline.stages.files import MODEL_KEYS, build_adapter
-from kdx.report.run.plain import dump
-from kdx.report.run.verdict import ROLE_WORDS, of_table, summary, which_of
+from kdx.report.run.verdict import of_table, summary, which_of
 from kdx.runs import lineage
 from kdx.runs.export import card
 from kdx.runs.export.formats import FORMATS, Exported, check_onnx, contract, names_inside
@@ -57,7 +58,8 @@ def export(
     if "onnx" in formats:
         check_onnx()
     weights, artifact = of_role(run, role, which, allow)
-    about = draw_card(run, role, which, weights, artifact)
+    how = preprocessing(only_input(artifact, "data"))
+    about = draw_card(run, role, which, weights, artifact, how)
     split, rows = real_rows(only_input(artifact, "data"))
     network, example = weights.network(), random_rows(kind_of_old(weights.about)["example"], 4)
     if own := packages_of(weights.about, allow):
@@ -69,7 +71,7 @@ def export(
     temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
     try:
         temporary.mkdir(parents=True)
-        write_model(temporary, weights, role, preprocessing(only_input(artifact, "data")))
+        write_model(temporary, weights, role, how)
         asked = Exported(network, temporary, role, example, allow, names_inside(weights.about))
         for name in formats:
             file, answer = FORMATS[name](asked)
@@ -127,8 +129,10 @@ def accompanying(about: Mapping[str, Any]) -> dict[str, str]:
     return adapter.files() if adapter else {}
 
 
-def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artifact) -> dict[str, Any]:
-    """card.json but for its formats: everything is read before anything is written."""
+def draw_card(
+    run: Run, role: str, which: str, weights: Weights, artifact: Artifact, how: Mapping[str, Any]
+) -> dict[str, Any]:
+    """card.json but for its formats: everything is read before anything is written. how: see write_model."""
     try:
         metrics = lineage.figures(run, lineage.compared(run))
         made_from = lineage.tell(artifact)
@@ -152,7 +156,7 @@ def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artif
         "parameters": size.parameters(network),
         "bytes": size.bytes(network),
         "input": contract(weights.about),
-        "prepare": preparation(kind_of_old(weights.about), made_from["data"]),
+        "prepare": preparation(kind_of_old(weights.about), how),
         **({"classes": weights.about["classes"]} if weights.about.get("classes") else {}),
         "formats": {},
         "seed": config.get("seed"),

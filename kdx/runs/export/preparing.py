@@ -20,13 +20,14 @@ _SHOWN = 40
 """Columns of a table, and categories of one, that card.md lists; model.json has all."""
 
 
-def preparation(model: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """What card.json says of it. model: as kind_of_old gives it; data: lineage.data of the card."""
+def preparation(model: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
+    """What card.json says of it. model: as kind_of_old gives it; how: the `preprocessing` of its model.json,
+    from which this is taken, so that the two cannot differ.
+    """
     reads = model["reads"]
-    asked = {key: value for key, value in data["component"].items() if not key.startswith("_")}
     if reads == "pictures":
-        found = {key: asked[key] for key in ("fit", "background") if key in asked}
-        return {"reads": reads, **found, **({"black_to_white": data["range"]} if data["range"] else {})}
+        spans = {"black_to_white": how["range"]} if how.get("range") else {}
+        return {"reads": reads, **{key: how[key] for key in ("fit", "background") if key in how}, **spans}
     adapter = model.get("adapter") or {}
     if reads == "table":
         return {"reads": reads, "columns": adapter.get("columns"), "clip": adapter.get("clip")}
@@ -80,6 +81,11 @@ def _deep(about: Mapping[str, Any], channels: int, fit: str, size: str, last: st
         f"make them float32 from 0 to 255: {ends}; what lies beyond is cut off, what is no number is black, "
         "and where the file says that its least value is white, black and white change places"
     )
+    if channels == 1:
+        lines.append(
+            "a picture of red, green and blue becomes grey: (19595 red + 38470 green + 7471 blue) / 65536, "
+            "in float32"
+        )
     if "background" in about:
         lines.append(f"lay each channel on {code(json.dumps(about['background']))} where it is transparent")
     if channels == 3:

@@ -13,7 +13,7 @@ from kdx.core.task import HELD_BYTES, Task
 from kdx.core.trees import leaves, part_of
 from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.methods.teachers import live_teacher
-from kdx.pipeline.foretelling import PlannedStage
+from kdx.pipeline.foretelling import PlannedStage, networks_asked
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import open_together
 from kdx.pipeline.stages.packing import DENSE, Packing, packing_of
@@ -60,7 +60,7 @@ class Bench:
     def teacher(self, asked: PlannedStage) -> Teacher:
         """Who answers in a labelling stage."""
         return live_teacher(
-            [Frozen(self.network(teacher)) for teacher in self.real(asked.inputs["teachers"])],
+            [Frozen(self.network(teacher)) for teacher in self.real(networks_asked(asked))],
             "main",
             self.task(asked),
         )

@@ -25,7 +25,7 @@ from kdx.data.streams import BatchLoader
 from kdx.methods.teachers import Stored
 from kdx.models import size
 from kdx.models.estimator import is_estimator
-from kdx.pipeline.foretelling import PlannedStage, Rehearsed
+from kdx.pipeline.foretelling import PlannedStage, Rehearsed, networks_asked
 from kdx.pipeline.foretelling.rehearsal.bench import SLOW, WARM, Bench, enough
 from kdx.pipeline.stages import pretrain
 from kdx.pipeline.stages.files import about_model
@@ -147,7 +147,7 @@ def _answer(bench: Bench, lesson: Lesson, step: PlannedStage) -> None:
     if not isinstance(stored, Stored) or bench.steps[step.inputs["answers"].key].stored:
         return
     asked = bench.steps[step.inputs["answers"].key]
-    if "teachers" not in asked.inputs:  # they came in a file
+    if not networks_asked(asked):
         return
     teacher = bench.teacher(asked)
     for name, stream in lesson.streams.items():

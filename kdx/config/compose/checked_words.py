@@ -60,10 +60,9 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
         known = composed(options)
     except UNCOMPOSED as error:
         return None, [*errors, _uncomposed(error, chosen)], 0
-    if own and (odd := _odd_files(known, chosen)):
-        return None, [*errors, *odd], 0
-    if own and (beyond_them := overreach(chosen, {o.key_or_group for o in sorted_out.values})):
-        return None, [*errors, *beyond_them], 0  # nothing more is looked at: that could run what they name
+    typed = {override.key_or_group for override in sorted_out.values}
+    if wrong_files := _wrong_files(known, chosen, typed):
+        return None, [*errors, *wrong_files], 0  # nothing more is looked at: that could run what they name
     if len(options) < len(chosen) + len(hydras):
         errors += [
             f"'{checks.shown(word, bare=True)}' is unknown to Hydra"
@@ -85,9 +84,16 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
     if whole is not None and (twice := dropped(whole, sorted_out.typed)):
         errors += twice
     elif whole is not None:
-        whole, wrong = with_members(whole, lambda name: _with_teacher(name, chosen, kept))
+        whole, wrong = with_members(whole, lambda name: _with_teacher(name, chosen, kept, typed))
         errors += wrong
     return whole, errors, len(chosen) + len(kept) if whole is not None else 0
+
+
+def _wrong_files(known: Mapping[str, Any], chosen: Sequence[str], typed: set[str]) -> list[str]:
+    """Errors of option files of the user's own, of whichever composition. known: what these words compose,
+    which choose options; typed: keys that are set on the command line.
+    """
+    return (_odd_files(known, chosen) or overreach(chosen, typed)) if own else []
 
 
 def _odd_files(known: Mapping[str, Any], chosen: Sequence[str]) -> list[str]:
@@ -135,13 +141,21 @@ def _sorted_out(words: Sequence[str]) -> _SortedOut:
     return into
 
 
-def _with_teacher(name: str, chosen: Sequence[str], values: Sequence[Override]) -> dict[str, Any] | None:
-    """What these words compose with another teacher; None where they do not go together."""
-    others = [word for word in chosen if word.partition("=")[0] != "teacher"]
+def _with_teacher(
+    name: str, chosen: Sequence[str], values: Sequence[Override], typed: set[str]
+) -> dict[str, Any] | list[str]:
+    """What these words compose with another teacher, whose option file is looked at as that of one teacher
+    is; or the errors.
+    """
+    words = [*(word for word in chosen if word.partition("=")[0] != "teacher"), f"teacher={name}"]
+    unfit = f"the other words do not go together with the teacher '{name}'"
     try:
-        return overlaid([*others, f"teacher={name}"], values)
-    except UNCOMPOSED:
-        return None
+        if wrong_files := _wrong_files(composed(words), words, typed):
+            return wrong_files
+        found = overlaid(words, values)
+    except UNCOMPOSED as error:
+        return [broken(error) or unfit]
+    return [unfit] if found is None else found
 
 
 def _uncomposed(error: BaseException, chosen: Sequence[str]) -> str:

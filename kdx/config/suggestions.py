@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from kdx import models
-from kdx.config.nodes import read_assistants
+from kdx.config.named_options import read_assistants
 from kdx.config.options import options_of
 from kdx.config.teachers import is_fitted
 from kdx.config.trying import trying

@@ -1,0 +1,131 @@
+"""The losses of an experiment, tried on made-up rows with the networks that were built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from kdx.config.kinds import trainings_of
+from kdx.config.network_names import called_in_words, teachers_by_node
+from kdx.config.trials import MadeUp, fits_stand_in, mixes, try_loss
+from kdx.config.trying import trying
+from kdx.core import checks
+from kdx.core.errors import UserError
+from kdx.core.task import Task
+from kdx.core.types import Batch, Frozen, Objective, lacks_answer
+from kdx.data.raw import Description
+from kdx.models.estimator import estimator_in
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.stages.parts import reads_networks
+from kdx.store.component import Component
+from kdx.training.length import shares
+from kdx.training.loop import check_accumulate
+
+
+def check_teacher_tells(
+    experiment: Experiment, task: Task, built: Mapping[str, Any], errors: list[str]
+) -> None:
+    """Whether the teacher, or each member of an ensemble, tells all that the loss reads of it."""
+    roles = [role for role in teachers_by_node(experiment) if role in built]
+    if experiment.loss is None or not roles:
+        return
+    # what is wrong with the loss itself is reported elsewhere
+    with trying([], own=experiment.loss.target):
+        loss = experiment.loss.resolve()
+        for name in loss.needs_answers if isinstance(task, loss.needs_task) else ():
+            for role in roles:
+                if (fitted := estimator_in(built[role])) and name in fitted.tells:
+                    continue
+                who = "this teacher" if role == "teacher" else called_in_words(role)
+                errors.append(str(lacks_answer(experiment.loss.target.split(".")[-2], name, who)))
+
+
+def check_losses(
+    experiment: Experiment,
+    made: MadeUp,
+    built: Mapping[str, Any],
+    streams: Mapping[str, Batch] | None,
+    errors: list[str],
+    rows: Mapping[str, int],
+    described: bool,
+) -> dict[str, str]:
+    """Tries the loss of every training. streams: made-up rows of each, None: losses are built only. rows: of
+    each split, as far as they are known. described: as for `build_networks`. Returns: see `check_networks`.
+    """
+    idle: dict[str, str] = {}
+    student = built.get("student") or torch.nn.Identity()
+    taught = [built[role] for role in teachers_by_node(experiment) if role in built]
+    lessons = [
+        *(
+            ("teacher_pretrain", experiment.teacher_loss, training)
+            for node, training in trainings_of(experiment)
+            if node != "student_train"
+        ),
+        ("student_train", experiment.loss, experiment.student_train),
+        *(("student_train", control.loss, control.training) for control in experiment.controls.values()),
+    ]
+    for node, loss, training in lessons:
+        if loss and (described or fits_stand_in(loss)):
+            with trying(errors, own=loss.target):
+                live = [Frozen(network) for network in taught] if reads_networks(loss) else []
+                if live and any(map(estimator_in, taught)):
+                    finished = any(teacher.finished for teacher in experiment.teachers)
+                    how = "only answers" if finished else "is fitted at once"
+                    raise UserError(
+                        f"loss.features={loss.spec['features']['_target_'].split('.')[-2]} reads hidden "
+                        f"layers of the teacher, and one that {how} has none: choose a network, "
+                        "or loss.features=none"
+                    )
+                mixer = f"{node}.augment" if mixes(training) else None
+                tried = try_loss(loss, student, streams, made, live, mixer)
+                learners = [student] if node == "student_train" else taught
+                _check_accumulate(node, training, tried, learners, rows)
+                if described and loss is experiment.loss:
+                    idle |= {f"loss.{key}": why for key, why in tried.idle().items()}
+    if (
+        experiment.loss
+        and experiment.student_train
+        and streams
+        and experiment.student_train.spec["batch_size"] == 1
+    ):
+        with checks.gather(errors):
+            objective = experiment.loss.resolve()
+            read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
+            shares(1, read, None)
+    return idle
+
+
+def _check_accumulate(
+    node: str,
+    training: Component | None,
+    objective: Objective,
+    learners: Sequence[torch.nn.Module],
+    rows: Mapping[str, int],
+) -> None:
+    """Whether a batch in parts is what a whole one would be. learners: the networks that train so. rows: of
+    each split."""
+    parts = training.spec.get("accumulate", 1) if training else 1
+    if training is None or not isinstance(parts, int) or parts < 2:
+        return
+    read = {name: rows[name] for name in (*objective.uses, *objective.may_use) if rows.get(name)}
+    size, share = training.spec["batch_size"], training.spec["labelled_share"]
+    sizes = shares(size, read, share) if read and size > 1 else {"labelled": size}
+    for network in learners:
+        check_accumulate(f"{node}.accumulate", parts, objective, network, sizes)
+
+
+def available(experiment: Experiment, about: Description, rows: Mapping[str, int]) -> list[str]:
+    """Names of the streams that the data will have; a guess where `rows` are not known, as the sizes do not
+    fit.
+    """
+    if rows:
+        return [name for name, count in rows.items() if count and name != "test"]
+    hidden = experiment.sizes["labelled"] is not None or about.pool > 0
+    pool = (hidden and experiment.sizes["unlabelled"] != 0) or experiment.rows_made_up > 0
+    return (
+        ["labelled"]
+        + ["unlabelled"] * pool
+        + ["validation"] * (about.validation is not None or experiment.sizes["validation"] is not None)
+    )

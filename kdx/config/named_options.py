@@ -1,0 +1,85 @@
+"""Nodes that name options: steps of augmentation, and assistants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdx.config.described import component
+from kdx.config.options import no_address, own, read_option
+from kdx.core import checks
+from kdx.core.errors import UserError, in_short, nearest
+from kdx.core.paths import conf_dir
+from kdx.store.component import Component
+
+MOST_ASSISTANTS = 16
+"""More of them are a slip of the pen."""
+
+
+def read_augmentation(asked: Any, node: str) -> dict[str, Any]:
+    """name -> spec, from a mapping as composed, or from names of files in conf/augment: `affine` or
+    `[flip_crop, cutout]`.
+    """
+    folder = conf_dir() / "augment"
+    known = [p.stem for p in folder.glob("*.yaml")]
+    if isinstance(asked, Mapping):
+        wrong = [
+            name for name, spec in asked.items() if not isinstance(spec, Mapping) or "_target_" not in spec
+        ]
+        checks.refuse_all(
+            in_short(
+                [
+                    f"{node} must name options, such as {node}=[affine]; given: "
+                    f"{checks.shown({name: asked[name]})}; the values of one are set with "
+                    f"augment.{name}.KEY=VALUE"
+                    for name in wrong
+                ],
+                node,
+            )
+        )
+        return {name: spec for name, spec in asked.items() if name not in wrong}
+    names = [asked] if isinstance(asked, str) else [] if asked is None else asked
+    if not isinstance(names, list):
+        checks.refuse(f"{node} must name options, such as {node}=[affine]; given: {checks.shown(asked)}")
+        return {}
+    found: dict[str, Any] = {}
+    wrong = [
+        f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
+        for name in names
+        if name not in known
+    ]
+    checks.refuse_all(in_short(wrong, node))
+    for name in names:
+        if name in known:
+            found |= read_option(folder / f"{name}.yaml") or {}
+    return found
+
+
+def read_assistants(names: Any) -> list[Component]:
+    """Networks by name, as conf/model has them, or `model/` in the user's own folder."""
+    known = {file.stem: file for place in (*own, conf_dir()) for file in (place / "model").glob("*.yaml")}
+    if not isinstance(names, list):
+        raise UserError(
+            f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}"
+        )
+    if len(names) > MOST_ASSISTANTS:
+        raise UserError(
+            f"assistants names {len(names)} models, each to be trained, and at most "
+            f"{MOST_ASSISTANTS} are taken"
+        )
+    wrong = [
+        f"assistants has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
+        for name in names
+        if name not in known
+    ]
+    checks.refuse_all(in_short(wrong, "assistants"))
+    return [component(f"assistants.{name}", _part(known[name])) for name in names if name in known]
+
+
+def _part(file: Path) -> Any:
+    """What an option file holds; UserError where it is none, or names no code."""
+    found = read_option(file)
+    if not isinstance(found, Mapping) or not isinstance(found.get("_target_"), str):
+        raise UserError(no_address(file))
+    return found
