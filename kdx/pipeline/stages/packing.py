@@ -28,7 +28,7 @@ FORMAT_JSON = "format.json"
 """Which format it is, laid down before the first answer."""
 DENSE: Mapping[str, Any] = {"name": "dense"}
 _K = 8
-"""Of answers that are kept whole the mass of so many is told, where a row has several."""
+"""Of answers that are kept whole the mass of so many is printed, where a row has several."""
 
 
 @dataclass(frozen=True)
