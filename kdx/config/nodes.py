@@ -19,6 +19,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.resolve import importable
 from kdx.store.source import Source
+from kdx.tasks.kept import ANSWER_FORMATS, MOST_DRAWS
 from kdx.training.length import SIZES, STAGES, length
 from kdx.training.runtime import Runtime
 
@@ -115,8 +116,12 @@ def read_budget(value: Any) -> int | float | None:
     return value
 
 
+_WHOLE = {"format": "dense", "k": 1, "draws": 1}
+"""Of runs of before, which stored all of each answer; k and draws mean nothing there."""
+
+
 def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
-    node = dict(node)
+    node = {**_WHOLE, **node}
     checks.choice("pseudo_label.mode", node["mode"], ("stored", "live", "auto"))
     checks.choice("pseudo_label.view", node["view"], ("same", "clean"))
     checks.choice("pseudo_label.gate", node["gate"], ("warn", "error"))
@@ -136,6 +141,9 @@ def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
         checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
     if node["views"] is not None:
         checks.integer("pseudo_label.views", node["views"], low=1)
+    checks.choice("pseudo_label.format", node["format"], ANSWER_FORMATS)
+    checks.integer("pseudo_label.k", node["k"], low=1)
+    checks.integer("pseudo_label.draws", node["draws"], low=1, high=MOST_DRAWS)
     return {**node, "gate": old} if old == "error" else node
 
 

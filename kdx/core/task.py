@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdx.core.divergence import Divergence
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.trees import Tree, from_leaves, joined, leaves, part_of, picked, rows_of, tree
@@ -158,6 +159,17 @@ class Task(ABC):
     def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
         """(B,) how far the student's answers are from the teacher's, in full or as `unpack` gave them.
         Of any sign. temperature: of probabilities; without meaning where there are none."""
+
+    def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
+        """(B,) the divergence of the two distributions, the mean over the places of a row where it has
+        several, in nats times T^2. teacher: in full or as `unpack` gave it. rest: what is done with what was
+        not kept of it, see `kdx.core.sparse_divergence.top_k_divergence`. Raises UserError where answers are
+        no distributions.
+        """
+        raise UserError(
+            f"loss=divergence compares distributions over classes or tokens, and an answer here "
+            f"is {self.words}: choose another loss, such as kd"
+        )
 
     def agreement(self, student: Answers, teacher: Answers) -> Tensor:
         """(B,) how much the two agree, more is closer."""
@@ -334,6 +346,15 @@ class Task(ABC):
         return truth
 
     # stored answers
+
+    def categories(self, answers: Answers, truth: Answers | None) -> tuple[Tensor, Tensor | None]:
+        """(B, ..., V) logits of distributions over V classes or tokens, (B, ...) int64 the true ones, -1
+        where one is not known; None: none is. Raises UserError where answers are no distributions.
+        """
+        raise UserError(
+            f"pseudo_label.format keeps a part of distributions over classes or tokens, and an answer here "
+            f"is {self.words}: leave it out"
+        )
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """What is laid on disk of B answers: name -> (B, ...), of fixed shape and type. "" where there is one
