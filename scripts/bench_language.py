@@ -63,9 +63,7 @@ class Text:
         self.about = data.json("data.json")
         split = open_split(data, "labelled", runtime)
         self.tokens, self.next = split.inputs, split.known["token"]
-        teacher = stored_answers(
-            labels, "cpu", labels.json("answers.json")["views"], build_task(self.about)
-        )
+        teacher = stored_answers(labels, "cpu", labels.json("answers.json")["views"], build_task(self.about))
         rows = np.arange(len(self.tokens))
         self.answers = torch.as_tensor(np.asarray(teacher.answers["labelled"][""][rows]))[:, 0]
         self.inputs = recipes.student_inputs(store, data, self.first.experiment)

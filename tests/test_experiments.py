@@ -23,7 +23,8 @@ from kdx.data.pictures.rows import describe
 from kdx.data.sizes import check_sizes
 
 CONF = Path(__file__).parents[1] / "conf"
-HERE = sorted(option for option in options_of("experiment") if option != "none")
+HERE = sorted(option for option in options_of("experiment") if option not in ("none", "guide"))
+"""Those of pictures; tests/test_guide_claim.py has `guide`."""
 TINY = {
     "dataset.validation": 10,
     "teacher_pretrain.epochs": None,

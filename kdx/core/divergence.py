@@ -105,8 +105,9 @@ class _InPieces(torch.autograd.Function):
         ctx.how, ctx.rows, ctx.slope = how, rows, None
         if len(student) <= rows and ctx.needs_input_grad[0]:  # one piece: nothing is worked out twice
             log_q, log_p = _log_probs(student, teacher, how)
+            value = divergence_value(log_q, log_p, how).clamp_min_(0).mul_(how.temperature**2)
             ctx.slope, ctx.type = divergence_slope(log_q, log_p, how), student.dtype
-            return divergence_value(log_q, log_p, how).clamp_min_(0).mul_(how.temperature**2)
+            return value
         ctx.save_for_backward(student, teacher)
         found = over_temperature(student[:0], 1).new_empty(len(student))
         for part in pieces(len(student), rows):

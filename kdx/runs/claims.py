@@ -140,8 +140,7 @@ def parse_claim(name: str, heading: str, body: Any) -> Claim:
         if unused:
             raise UserError(f"no figure is taken of {', '.join(sorted(unused))}")
         claimed, beside = (
-            tuple(pair(key, spec, kinds) for spec in _listed(key, body[key]))
-            for key in ("claimed", "beside")
+            tuple(pair(key, spec, kinds) for spec in _listed(key, body[key])) for key in ("claimed", "beside")
         )
         if not heading or not claimed:
             raise UserError(

@@ -30,7 +30,9 @@ class DerivedFigure:
             return sum(found)
         a, zero, one = found
         if one == zero:
-            raise UserError(f"{self.of[1]} and {self.of[2]} are both {zero:.6g}: no part of nothing is closed")
+            raise UserError(
+                f"{self.of[1]} and {self.of[2]} are both {zero:.6g}: no part of nothing is closed"
+            )
         return (a - zero) / (one - zero)
 
 
