@@ -227,6 +227,10 @@ class Task(ABC):
             " ".join(f"{number:.3g}" for number in row[:8]) + (" ..." if len(row) > 8 else "") for row in rows
         ]
 
+    def displayed_beside(self, answers: Answers, truth: Answers) -> list[Any]:
+        """The same of answers, where the truth of their rows is there and may say what they are about."""
+        return self.displayed(answers)
+
     def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
         """Answers as columns of a file: header -> N values, text or (N,) numbers, where nan is none. The same
         headers for any rows; each but `label`, `confidence` and `margin` begins with what it is and a colon,

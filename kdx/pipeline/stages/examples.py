@@ -38,6 +38,7 @@ def write_examples(
     if set(inputs) == {""} and inputs[""].dtype == torch.uint8:
         shown = inputs[""]
         np.save(work.path / "examples.npy", shown[rows.to(shown.device)].cpu().numpy())
+    truth = picked(test.known, rows)
     some = {role: picked(found, rows) for role, found in answers.items()}
     sure = {role: task.confidence(found) for role, found in some.items()}
     work.write_json(
@@ -46,8 +47,8 @@ def write_examples(
             "rows": rows.tolist(),
             "names": known.words(rows.numpy()),
             **({"texts": texts} if texts is not None else {}),
-            "truth": task.displayed(picked(test.known, rows)),
-            "predictions": {role: task.displayed(found) for role, found in some.items()},
+            "truth": task.displayed(truth),
+            "predictions": {role: task.displayed_beside(found, truth) for role, found in some.items()},
             "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},
         },
     )
