@@ -243,6 +243,11 @@ class Task(ABC):
             )
         return numbered_columns("value", answers)
 
+    def columns_beside(self, answers: Answers, truth: Answers) -> dict[str, Any]:
+        """The same, where the truth of the rows is there and may say what answers are about; it may have
+        more columns."""
+        return self.columns(answers, AnswerColumns())
+
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
         """The truth as columns of a file beside `columns`: header -> N values, text or (N,) numbers, where
         None and nan are what nobody knows. Each is `truth`, or begins with it and a colon.

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from kdx.core.errors import UserError
 from kdx.core.positions import OUTSIDE
 from kdx.models import reads
-from kdx.models.adapt import Around
 from kdx.models.layers import check_rates, check_whole
 from kdx.models.text import PADDING, TextAdapter
 
@@ -35,15 +34,17 @@ class SpanAdapter(TextAdapter):
         return super().displayed(inputs["tokens"])
 
 
-class InsideContext(Around):
+class InsideContext(nn.Module):
     """A network whose answers lie in the context alone."""
 
-    def prepare(self, x: Any) -> Any:
-        return x
+    def __init__(self, inside: nn.Module):
+        super().__init__()
+        self.inside = inside
 
-    def forward(self, x: Any) -> Tensor:
-        logits: Tensor = self.net(x)
-        return logits.masked_fill(~x["context"][:, None, :], OUTSIDE)
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """-> (B, outputs, L)"""
+        logits: Tensor = self.inside(inputs)
+        return logits.masked_fill(~inputs["context"][:, None, :], OUTSIDE)
 
 
 class SpanBlock(nn.Module):

@@ -189,6 +189,10 @@ class Spans(Task):
         start, end, sure = (found.double().numpy() for found in self.best(answers))
         return {"value:start": start, "value:end": end, "confidence": sure}
 
+    def columns_beside(self, answers: Answers, truth: Answers) -> dict[str, Any]:
+        """label too: the answer in words."""
+        return {"label": self.displayed_beside(answers, truth), **self.columns(answers, AnswerColumns())}
+
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
         """truth: the first right answer in words; None where nobody knows it. truth:start, truth:end"""
         places = {}
