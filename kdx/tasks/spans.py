@@ -57,7 +57,7 @@ class Spans(Task):
     """
 
     width = 2
-    shown: ClassVar = {metric.name: metric for metric in (F1, EXACT_MATCH, _AGREEMENT)}
+    shown = {metric.name: metric for metric in (F1, EXACT_MATCH, _AGREEMENT)}
     primary = F1.name
     paired = F1
     words: ClassVar = "a piece of a text"
@@ -76,7 +76,7 @@ class Spans(Task):
         logits = _logits(answers)
         found = torch.zeros(len(logits), device=logits.device)
         for place, name in enumerate(("start", "end")):
-            wanted = truth[name].long().clamp_min(-1)
+            wanted = _arrays(truth)[name].long().clamp_min(-1)
             found = found + F.cross_entropy(
                 logits[:, place].float(), wanted, reduction="none", ignore_index=-1
             )
@@ -153,7 +153,7 @@ class Spans(Task):
 
     def knowing_nothing(self, truth: Answers) -> Nothing:
         """Always that there is no answer, or always as many first tokens of the text, or all of it."""
-        right = np.asarray(truth["right"].cpu())
+        right = np.asarray(_arrays(truth)["right"].cpu())
         first = (right > 0).argmax(1)
         last = right.shape[1] - 1 - (right[:, ::-1] > 0).argmax(1)
         said = {"always all of the text": _cut_out(first, last, truth)}
@@ -197,7 +197,7 @@ class Spans(Task):
         """truth: the first right answer in words; None where nobody knows it. truth:start, truth:end"""
         places = {}
         for name in ("start", "end"):
-            at = truth[name].double()
+            at = _arrays(truth)[name].double()
             places[f"truth:{name}"] = torch.where(at < 0, torch.nan, at).numpy()
         texts = [None if text == "-" else text for text in self.displayed(truth)]
         return {"truth": texts, **places}
@@ -260,13 +260,19 @@ def _logits(answers: Answers) -> Tensor:
     )
 
 
+def _arrays(truth: Answers) -> Mapping[str, Tensor]:
+    if isinstance(truth, Mapping):
+        return truth
+    raise UserError("the truth of spans is several arrays by name (see docs/task.md); given one")
+
+
 def _named(right: Sequence[str]) -> str:
     return right[0] if right else "no answer"
 
 
 def _right_answers(truth: Answers) -> list[list[str]]:
     """Of each row the right answers, [] where there is none."""
-    rows = np.asarray(truth["answers"].cpu())
+    rows = np.asarray(_arrays(truth)["answers"].cpu())
     return [[line for line in _decoded(row).split("\n") if line] for row in rows]
 
 
@@ -276,7 +282,7 @@ def _decoded(row: np.ndarray) -> str:
 
 def _cut_out(start: np.ndarray, end: np.ndarray, truth: Answers) -> list[str]:
     """What stands in the texts from one position to another, both (N,) and inclusive."""
-    text, left, right = (np.asarray(truth[name].cpu()) for name in ("text", "left", "right"))
+    text, left, right = (np.asarray(_arrays(truth)[name].cpu()) for name in ("text", "left", "right"))
     rows = np.arange(len(text))
     pieces = zip(text, left[rows, start].tolist(), right[rows, end].tolist(), strict=True)
     return [_decoded(row[first : max(first, last)]) for row, first, last in pieces]

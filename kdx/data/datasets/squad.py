@@ -13,7 +13,8 @@ from kdx.data.loading import check_int, check_path
 from kdx.data.phrases import counted, few
 from kdx.data.raw import Description, Note
 from kdx.data.text.settings import token_settings
-from kdx.data.text.spans import Questions, SpanSettings, describe_questions
+from kdx.data.text.span_rows import SpanSettings
+from kdx.data.text.spans import Questions, describe_questions
 from kdx.data.text.squad import NONE, Asked, read_squad, squad_files
 
 _Rows = list[tuple[Asked, str]]
@@ -51,7 +52,8 @@ class Squad:
                 f"dataset.question_length={question} leaves no room for a text in rows of dataset.length="
                 f"{length} tokens: {length - 2} at most"
             )
-        self._settings = SpanSettings(found, question, check_int("answer_length", answer_length, 1, length))
+        longest = min(length, check_int("answer_length", answer_length, 1, 16_384))
+        self._settings = SpanSettings(found, question, longest)
 
     def files(self) -> dict[str, list[tuple[str, Path]]]:
         found = {part: [(path.suffix[1:], path)] for part, path in squad_files(self._root).items()}
