@@ -108,6 +108,7 @@ MANY_ARGUMENTS = {
     "kdx.methods.losses.slam.SLaM.__init__",
     "kdx.data.datasets.folder.Folder.__init__",
     "kdx.data.datasets.text.Text.__init__",
+    "kdx.data.datasets.squad.Squad.__init__",
     "kdx.data.datasets.huggingface.HuggingFaceTexts.__init__",
     "kdx.pipeline.stages.prepare.run",
     "kdx.pipeline.stages.label.run",

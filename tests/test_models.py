@@ -28,7 +28,7 @@ from kdx.models.weights import load_weights
 from kdx.tasks.regression import Regression
 
 CONF = Path(__file__).parent.parent / "conf"
-OTHERS = ("timm", "torchvision", "sklearn", "onnx", "bag", "text_cnn", "tfidf")
+OTHERS = ("timm", "torchvision", "sklearn", "onnx", "bag", "text_cnn", "tfidf", "span_cnn")
 """An extra, and those that test_adapters, test_sklearn, test_onnx_teacher and test_text have."""
 NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in OTHERS)
 RATES = {"dropout": 0.0, "stochastic_depth": 0.0}

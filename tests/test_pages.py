@@ -34,7 +34,7 @@ PAGES = {
 }
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SLOTS = {"weights": "loss.weights", "features": "loss.features"}
-LONGEST = {"own-parts": 132, "dataset": 92}
+LONGEST = {"own-parts": 132, "dataset": 93}
 """Lines of a page of that form, where it may have more than 90."""
 GROUPS = listing.option_groups(CONF)
 

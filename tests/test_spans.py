@@ -17,7 +17,7 @@ from kdx.config.contract import check_task
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
 from kdx.core.errors import UserError
-from kdx.core.positions import LOST, OUTSIDE, UNKNOWN
+from kdx.core.positions import LOST, NOT_KNOWN, OUTSIDE
 from kdx.core.task import AnswerColumns
 from kdx.data.datasets.squad import Squad
 from kdx.models.spans import InsideContext, SpanCNN, span_cnn
@@ -245,8 +245,8 @@ def test_questions_without_an_answer(tmp_path):
     assert inputs["context"][:, 2].tolist() == [True, True, True], "the separator says that there is none"
     assert raw.part("unlabelled")[1] is None and len(raw.part("unlabelled")[0]["tokens"]) == 1
     notes = " ".join(text for text, _ in raw.notes)
-    assert "1 question of a.json without an answer are the pool" in notes
-    assert "the answers to 1 question do not stand where answer_start says (lost)" in notes
+    assert "1 question of a.json without an answer is the pool" in notes
+    assert "no answer to 1 question stands where answer_start says (lost)" in notes
     task = Spans(length=16, longest=5, no_answer=True)
     logits = said(16, (2, 2), (2, 2), (6, 6))
     logits = logits.masked_fill(~torch.from_numpy(inputs["context"])[:, None], OUTSIDE)
@@ -261,7 +261,7 @@ def test_questions_without_an_answer(tmp_path):
     assert first.by_row.tolist() == pytest.approx([2 / 5])
     hidden = task.unknown(truth, 2)
     assert task.known(truth).all() and not task.known(hidden).any()
-    assert hidden["start"].tolist() == [UNKNOWN] * 2 and task.displayed(tensors(hidden)) == ["-", "-"]
+    assert hidden["start"].tolist() == [NOT_KNOWN] * 2 and task.displayed(tensors(hidden)) == ["-", "-"]
     columns = task.truth_columns(tensors(hidden))
     assert columns["truth"] == [None, None] and np.isnan(columns["truth:start"]).all()
 
@@ -347,7 +347,7 @@ def test_an_empty_text_and_an_empty_question_are_told(tmp_path):
     )
     raw = fitted(path)
     notes = " ".join(text for text, _ in raw.notes)
-    assert "1 row have an empty question (blank)" in notes and "an empty text (none)" in notes
+    assert "1 row has an empty question (blank)" in notes and "1 row has an empty text (none)" in notes
     inputs, truth = raw.part("train")
     assert truth["start"].tolist()[2] == LOST and not inputs["context"][2].any()
     assert Spans(length=16, longest=5).metrics(said(16, (0, 0), (0, 0), (0, 0)), tensors(truth))["f1"] == 0
