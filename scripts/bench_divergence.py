@@ -99,7 +99,9 @@ def main() -> None:
     )
     student.requires_grad_()
     few = teacher.reshape(-1, args.vocabulary)
-    kept = [torch.cat(part) for part in zip(*(top_k(some, args.k, 1.0) for some in few.split(256)))]
+    kept = [
+        torch.cat(part) for part in zip(*(top_k(some, args.k, 1.0) for some in few.split(256)), strict=True)
+    ]
     kept = [part.reshape(*shape[:2], *part.shape[1:]) for part in kept]
     groups = [
         [
@@ -126,8 +128,9 @@ def top_k_of(student: Tensor, kept: list[Tensor]) -> Tensor:
 def report(groups: list[list[Way]], args: argparse.Namespace, student: Tensor) -> None:
     logits = student.numel() * student.element_size() / MIB
     print(
-        f"{args.windows} x {args.length} x {args.vocabulary:,} in bfloat16 ({logits:.0f} MiB each, and as much for "
-        f"the gradient, which counts), {args.device}, {args.threads} thread(s), median of {args.repeats}"
+        f"{args.windows} x {args.length} x {args.vocabulary:,} in bfloat16 ({logits:.0f} MiB each, and as "
+        f"much for the gradient, which counts), {args.device}, {args.threads} thread(s), median of "
+        f"{args.repeats}"
     )
     print("| | value | s | of plain | peak MiB | of plain |\n|---|---|---|---|---|---|")
     for first, *others in groups:

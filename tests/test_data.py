@@ -514,7 +514,8 @@ def test_loaders_import_nothing_heavy():
 def dataset_node(path):
     import yaml
 
-    content = yaml.safe_load(path.read_text())
+    # what the teacher says, by default nothing
+    content = yaml.safe_load(path.read_text().replace("${oc.select:teacher.path,null}", "null"))
     return content["dataset"] if path.read_text().startswith("# @package _global_") else content
 
 

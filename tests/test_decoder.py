@@ -212,3 +212,22 @@ def test_weights_of_another_vocabulary_are_refused():
     with pytest.raises(UserError, match="another vocabulary"):
         other.load_state_dict(network.state_dict())
     network.load_state_dict(unknown.state_dict())
+
+
+@families
+def test_fresh_weights_have_their_deviation(family):
+    """1 / sqrt(3 width), GPT-2's 0.02 at 768; what ends one of 2 depth branches less by the root of these."""
+    torch.manual_seed(0)
+    function, own = FAMILIES[family]
+    network = function(**GIVEN | own | {"width": 48, "depth": 8})
+    size = 1 / 12
+    for weight, expected in (
+        (network.embedding.weight, size),
+        (network.head.weight, size),
+        (network.blocks[3].attention.qkv.weight, size),
+        (network.blocks[3].attention.out.weight, size / 4),
+        (network.blocks[3].mlp.down.weight, size / 4),
+    ):
+        assert weight.std().item() == pytest.approx(expected, rel=0.06)
+    assert all((bias == 0).all() for name, bias in network.named_parameters() if name.endswith("bias"))
+    assert (768 * 3) ** -0.5 == pytest.approx(0.02, rel=0.05)

@@ -70,7 +70,8 @@ def check_losses(
         if loss and (described or fits_stand_in(loss)):
             with trying(errors, own=loss.target):
                 live = [Frozen(network) for network in taught] if reads_networks(loss) else []
-                if live and any(map(estimator_in, taught)):
+                fitted = [found for network in taught if (found := estimator_in(network))]
+                if live and not all(found.layered for found in fitted):
                     finished = any(teacher.finished for teacher in experiment.teachers)
                     how = "only answers" if finished else "is fitted at once"
                     raise UserError(

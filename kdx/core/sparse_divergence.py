@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from kdx.core.checks import choice
 from kdx.core.divergence import Divergence, divergence, expected, over_temperature, pieces, rows_at_once
 from kdx.core.errors import UserError
 
@@ -37,7 +38,7 @@ def top_k_divergence(
     "renormalised" makes the teacher's k add up to 1, and the student's not: it asks for no mass elsewhere.
     These two are of the forward kind alone. Raises UserError for others, and where both are renormalised.
     """
-    _check_rest(which, how)
+    check_rest(which, how)
     if which == "bucket":
         coarse = torch.cat([logp, rest[..., None]], -1).to(over_temperature(student[:0], 1).dtype)
         plain = replace(how, temperature=1.0)
@@ -50,17 +51,19 @@ def top_k_divergence(
     return found + how.temperature**2 * expected(flat.exp(), flat).reshape(found.shape)
 
 
-def _check_rest(which: str, how: Divergence) -> None:
+def check_rest(which: str, how: Divergence) -> None:
+    """Raises UserError where `top_k_divergence` knows none such."""
     if which == "both":
         raise UserError(
-            "loss.rest=both would renormalise the student's probabilities too: of what lies outside the "
-            "teacher's k it then learns nothing, and with k = 1 nothing at all: use rest=bucket"
+            "loss.rest=both would make the student's probabilities of the teacher's k add up to 1 as well: "
+            "of what lies outside them it then learns nothing, and with k = 1 nothing at all: use "
+            "loss.rest=bucket"
         )
-    if which not in RESTS:
-        raise UserError(f"loss.rest is one of {', '.join(RESTS)}; given: {which!r}")
+    choice("loss.rest", which, RESTS)
     if which != "bucket" and how.limit != "forward":
         raise UserError(
-            f"loss.rest={which} is of loss.kind=forward alone; given: {how.kind}: use rest=bucket"
+            f"loss.rest={which} is of loss.kind=forward alone; given: loss.kind={how.kind}: use "
+            "loss.rest=bucket"
         )
 
 
@@ -69,10 +72,11 @@ def sampled_divergence(student: Tensor, ids: Tensor, counts: Tensor, temperature
     often each (..., m), 0 where there is none -> (...): T^2 times the cross-entropy with counts / N, whose
     mean over the draws is that with the teacher's probabilities, its gradient too (arXiv 2503.16870).
 
-    Less the teacher's entropy its mean is the forward KL. Every id that was drawn must be there.
+    Less the teacher's entropy its mean is the forward KL. Every id that was drawn must be there; without any
+    it is 0.
     """
     shares = counts.to(over_temperature(student[:0], 1).dtype)
-    shares = shares / shares.sum(-1, keepdim=True)
+    shares = shares / shares.sum(-1, keepdim=True).clamp_min(1)
     return weighted_cross_entropy(student, ids, shares, temperature)
 
 

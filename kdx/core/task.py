@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdx.core.divergence import Divergence
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.trees import Tree, from_leaves, joined, leaves, part_of, picked, rows_of, tree
@@ -159,6 +160,17 @@ class Task(ABC):
         """(B,) how far the student's answers are from the teacher's, in full or as `unpack` gave them.
         Of any sign. temperature: of probabilities; without meaning where there are none."""
 
+    def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
+        """(B,) the divergence of the two distributions, the mean over the places of a row where it has
+        several, in nats times T^2. teacher: in full or as `unpack` gave it. rest: what is done with what was
+        not kept of it, see `kdx.core.sparse_divergence.top_k_divergence`. Raises UserError where answers are
+        no distributions.
+        """
+        raise UserError(
+            f"loss=divergence compares distributions over classes or tokens, and an answer here "
+            f"is {self.words}: choose another loss, such as kd"
+        )
+
     def agreement(self, student: Answers, teacher: Answers) -> Tensor:
         """(B,) how much the two agree, more is closer."""
         return -self.match(student, teacher, 1.0)
@@ -174,6 +186,15 @@ class Task(ABC):
     def mix(self, truth: Answers, other: Answers, share: Tensor) -> Answers:
         """The truth of rows that were mixed of two, share (B,) of the first."""
         raise UserError(f"rows whose answer is {self.words} cannot be mixed: leave mixup out")
+
+    def tempered(self, answers: Answers, temperature: float) -> Answers:
+        """The answers of a teacher that is as much surer, or less sure: temperature 1 changes nothing, one
+        below 1 makes it surer. Refused where answers have no such thing.
+        """
+        raise UserError(
+            f"pseudo_label.temperature makes answers surer or less sure, and an answer here is {self.words}: "
+            "leave it out"
+        )
 
     def mean(self, several: Sequence[Answers]) -> Answers:
         """The answers of an ensemble."""
@@ -325,6 +346,15 @@ class Task(ABC):
         return truth
 
     # stored answers
+
+    def categories(self, answers: Answers, truth: Answers | None) -> tuple[Tensor, Tensor | None]:
+        """(B, ..., V) logits of distributions over V classes or tokens, (B, ...) int64 the true ones, -1
+        where one is not known; None: none is. Raises UserError where answers are no distributions.
+        """
+        raise UserError(
+            f"pseudo_label.format keeps a part of distributions over classes or tokens, and an answer here "
+            f"is {self.words}: leave it out"
+        )
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """What is laid on disk of B answers: name -> (B, ...), of fixed shape and type. "" where there is one

@@ -34,7 +34,9 @@ class TextAdapter(Adapter):
         return {"vocabulary": self.vocabulary}
 
     def wrap(self, made: nn.Module, shape: Any) -> nn.Module:
-        """The network itself. It keeps by which vocabulary it reads, and takes no weights of another."""
+        """The network itself. It keeps by which vocabulary it reads, and takes no weights of another. Raises
+        UserError where it has one of its own, and these rows are made by another.
+        """
         return guard_vocabulary(made, self.tokenizer)
 
     def small(self, inputs: Tensor) -> np.ndarray:

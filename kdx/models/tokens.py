@@ -7,6 +7,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +39,9 @@ class TokenAdapter(Adapter):
         return {"vocabulary": self.vocabulary}
 
     def wrap(self, made: nn.Module, shape: Any) -> nn.Module:
-        """The network itself. It keeps by which vocabulary it reads, and takes no weights of another."""
+        """The network itself. It keeps by which vocabulary it reads, and takes no weights of another. Raises
+        UserError where it has one of its own, and these rows are made by another.
+        """
         return guard_vocabulary(made, self.tokenizer)
 
     def small(self, inputs: Tensor) -> np.ndarray:
@@ -58,20 +62,43 @@ class TokenAdapter(Adapter):
         return {} if self.tokenizer is None else {"tokenizer.json": self.tokenizer}
 
 
+@functools.cache
+def _letters() -> dict[int, str]:
+    """The printable letter as which the library writes each byte: of those that are none, from 256 on."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = (byte for byte in range(256) if byte not in plain)
+    return {byte: chr(byte) for byte in plain} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
 def byte_tokenizer() -> str:
     """A tokenizer.json in which each byte of a text's UTF-8 is a token and its own number, 256 in all."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    # the library writes each byte as a printable letter: of those that are none, the letters from 256 on
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = (byte for byte in range(256) if byte not in plain)
-    letters = {byte: chr(byte) for byte in plain} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    letters = _letters()
     made = Tokenizer(models.BPE(vocab={letter: byte for byte, letter in letters.items()}, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     made.decoder = decoders.ByteLevel()
     document = json.loads(made.to_str())
     document["model"]["vocab"] = dict(sorted(document["model"]["vocab"].items(), key=lambda pair: pair[1]))
     return json.dumps(document, ensure_ascii=False, indent=2)
+
+
+def token_bytes(tokenizer: Any) -> dict[int, bytes]:
+    """Number -> the bytes that a token stands for. tokenizer: of `open_tokenizer`; one that writes bytes as
+    letters (GPT-2's), or words with a mark for a space before and spare bytes as <0x0A> (Llama's)."""
+    kind = json.loads(tokenizer.to_str())
+    special = {token["content"] for token in kind.get("added_tokens") or ()}
+    of_bytes = '"ByteLevel"' in json.dumps([kind.get("decoder"), kind.get("pre_tokenizer")])
+    known = {letter: byte for byte, letter in _letters().items()}
+
+    def meant(token: str) -> bytes:
+        if token not in special and of_bytes and all(letter in known for letter in token):
+            return bytes(known[letter] for letter in token)
+        if token not in special and (byte := re.fullmatch(r"<0x([0-9A-F]{2})>", token)):
+            return bytes([int(byte[1], 16)])
+        return token.encode() if token in special else token.replace("\u2581", " ").encode()
+
+    return {number: meant(token) for token, number in tokenizer.get_vocab(with_added_tokens=True).items()}
 
 
 @functools.lru_cache(maxsize=4)
@@ -85,14 +112,32 @@ def open_tokenizer(text: str) -> Any:
         raise UserError(f"this is no tokenizer.json of the library tokenizers: {error}") from None
 
 
+class OwnTokens(ABC):
+    """What a network that reads by a vocabulary of its own says of that."""
+
+    @abstractmethod
+    def check_tokens(self, tokenizer: str) -> None:
+        """Raises UserError where rows that are made by it are not for this network. tokenizer: the text of a
+        tokenizer.json.
+        """
+
+
 def guard_vocabulary(network: nn.Module, tokenizer: str | None) -> nn.Module:
     """The network, which from now on keeps by which vocabulary it reads, and takes no weights of another.
-    tokenizer: the whole of a tokenizer.json, None: not known."""
-    found = [0] * _KNOWN_BY if tokenizer is None else hashlib.sha256(tokenizer.encode()).digest()[:_KNOWN_BY]
-    digest = torch.tensor(list(found), dtype=torch.uint8)
+    tokenizer: the whole of the tokenizer.json that makes its rows, None: not known. Raises UserError where it
+    has a vocabulary of its own, and that is another."""
+    if isinstance(network, OwnTokens) and tokenizer is not None:
+        network.check_tokens(tokenizer)
+    digest = digest_of_vocabulary(tokenizer)
     network.register_buffer("vocabulary_digest", digest)
     network.register_load_state_dict_pre_hook(functools.partial(_same_vocabulary, digest.clone()))
     return network
+
+
+def digest_of_vocabulary(tokenizer: str | None) -> Tensor:
+    """(8,) uint8, by which a vocabulary is known; zeros where it is not known."""
+    found = bytes(_KNOWN_BY) if tokenizer is None else hashlib.sha256(tokenizer.encode()).digest()
+    return torch.tensor(list(found[:_KNOWN_BY]), dtype=torch.uint8)
 
 
 def _same_vocabulary(

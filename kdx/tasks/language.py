@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from kdx.core.checks import integer
-from kdx.core.divergence import Divergence, divergence, pieces, rows_at_once
+from kdx.core.divergence import Divergence, pieces, rows_at_once
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
+from kdx.core.sparse_answers import TRUE, divergence_from, is_sparse, likeliest, read_sparse
 from kdx.core.sparse_divergence import weighted_cross_entropy
 from kdx.core.task import AnswerColumns, Answers, Figure, Nothing, Task
 from kdx.core.trees import Tree
@@ -114,7 +115,10 @@ class NextToken(Task):
 
     def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
         how = Divergence("forward", beta=0.0, scale="smooth", temperature=temperature)
-        return divergence(_logits(student), _logits(teacher), how).mean(1)
+        return self.divergence(student, teacher, how, "bucket")
+
+    def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
+        return divergence_from(_logits(student), teacher, how, rest).mean(1)
 
     def too_soft(self, temperature: float) -> str | None:
         if temperature < _SOFT:
@@ -143,9 +147,13 @@ class NextToken(Task):
         token and its probability; beside a teacher the KL from it and the sum of min(p, q). Of each row the
         bytes and the tokens that count.
         """
-        logits, known = _logits(answers), _truth(truth)
+        known = _truth(truth)
         token = known[_TOKEN].long()
-        found = _of_places(logits, token, None if teacher is None else _logits(teacher))
+        if is_sparse(answers):
+            top, sure = likeliest(answers)
+            found = {_LOG_PROB: torch.where(token >= 0, answers[TRUE], 0.0), _TOP: top.int(), _SURE: sure}
+        else:
+            found = _of_places(_logits(answers), token, None if teacher is None else _logits(teacher))
         counts = token >= 0
         return {
             **{name: values.view_as(token) for name, values in found.items()},
@@ -261,7 +269,10 @@ class NextToken(Task):
         return {"": least.clamp_min(-HALF_MAX).half()}
 
     def unpack(self, stored: Mapping[str, Tensor]) -> Answers:
-        return stored[""]
+        return read_sparse(stored) if is_sparse(stored) else stored[""]
+
+    def categories(self, answers: Answers, truth: Answers | None) -> tuple[Tensor, Tensor | None]:
+        return _logits(answers), None if truth is None else _truth(truth)[_TOKEN].long()
 
     def row_bytes(self) -> int:
         return 2 * self.length * self.vocabulary
@@ -318,6 +329,8 @@ def _logits(answers: Answers) -> Tensor:
 
 def _top(answers: Answers) -> Tensor:
     """(B, L) the likeliest token of each place."""
+    if is_sparse(answers):
+        return likeliest(answers)[0]
     return answers[_TOP] if isinstance(answers, Mapping) else answers.argmax(-1)
 
 

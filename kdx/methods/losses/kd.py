@@ -33,6 +33,7 @@ class KD(Objective):
 
     uses = ("labelled",)
     may_use = ("unlabelled",)
+    reads_kept = True
 
     def __init__(self, parts: Parts, *, temperature: float, alpha: float | Sequence[float]):
         super().__init__(parts)

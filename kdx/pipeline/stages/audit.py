@@ -143,6 +143,8 @@ class PoolAudit:
         about = answers.json("answers.json")
         if some is not None and not about["bought"]:
             told["given" if "given" in about else "looked_at"] = len(asked)
+        if "temperature" in about:
+            told["temperature"] = about["temperature"]
         told["learned"] = self.shown(answers, student) | audited.found.get("learned", {})
         return told | self.beside(answers, student, asked, audited), audited
 
