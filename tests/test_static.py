@@ -18,7 +18,8 @@ from kdx.core.errors import UserError
 from kdx.core.types import Beginning, Split
 from kdx.methods.init.static import Static, principal_components, token_counts
 from kdx.models.pretrained_encoder import FrozenEncoder
-from kdx.models.text import Bag, TextAdapter, TextCNN
+from kdx.models.text import Bag, TextCNN
+from kdx.models.tokens import digest_of_vocabulary
 
 WORDS = "red green blue dark light sea sky grass leaf sand"
 LABELLED = Split("labelled", torch.tensor([[4, 5, 0, 0, 0, 0], [4, 4, 0, 0, 0, 0]], dtype=torch.int32))
@@ -103,8 +104,7 @@ def test_what_does_not_go_together_is_refused(teacher):
         with pytest.raises(UserError, match=says):
             made.check(student, other)
     for network, tokenizer in ((student := Bag(14, 4, 2, 0.0), "one"), (teacher, "two")):
-        digest = TextAdapter(vocabulary=14, tokenizer=tokenizer)._known_by()
-        network.register_buffer("vocabulary_digest", torch.tensor(digest, dtype=torch.uint8))
+        network.register_buffer("vocabulary_digest", digest_of_vocabulary(tokenizer))
     with pytest.raises(UserError, match="read texts by different ones"):
         made.check(student, teacher)
     with pytest.raises(UserError, match="init.a must be"):

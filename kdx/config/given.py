@@ -80,6 +80,11 @@ def wrong_given(experiment: Experiment, config: Mapping[str, Any], recipe: Recip
         )
     if asked and asked["mode"] == "live":
         yield "pseudo_label.mode=live asks a network in each step, and teacher=answers has none: leave it out"
+    if asked and asked["format"] != "dense":
+        yield (
+            f"pseudo_label.format={asked['format']} keeps a part of what a network answers, and a file is "
+            "taken as it is: leave it out"
+        )
     if asked and asked["passes"]:
         yield (
             "pseudo_label.passes asks a network several times, with dropout, and teacher=answers has none: "

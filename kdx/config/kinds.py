@@ -86,6 +86,7 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
         if experiment.pseudo_label and experiment.pseudo_label["passes"]:
             Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
         check_temperature(experiment, about, task)
+        check_format(experiment, task)
     for name, described in order.metrics.items():
         with trying(errors, f"metrics.{name}: ", own=described.target):
             check_metric(build_metric(name, described), name, task_of(about))
@@ -113,6 +114,34 @@ def check_target(node: str, training: Component | None, task: Task) -> None:
             low=low,
             high=math.inf if metric.high is None else metric.high,
             open_low=metric.more and low > -math.inf,
+        )
+
+
+def check_format(experiment: Experiment, task: Task) -> None:
+    """Whether a part of each answer can be kept, and is enough for the loss. Raises UserError."""
+    asked, loss = experiment.pseudo_label, experiment.loss
+    if (
+        not asked
+        or loss is None
+        or asked["format"] == "dense"
+        or not declared(loss.target, "needs_teacher", True)
+    ):
+        return
+    width, name = task.categories(task.made_up(1), None)[0].shape[-1], asked["format"]
+    if not declared(loss.target, "reads_kept", False):
+        raise UserError(
+            f"pseudo_label.format={name} keeps a part of each answer, and "
+            f"loss={loss.target.split('.')[-2]} reads all of it: use loss=kd or "
+            "loss=divergence, or leave it out"
+        )
+    if name != "sampled" and asked["k"] > width:
+        raise UserError(
+            f"pseudo_label.k={asked['k']} are more than the {width} that there are: leave some out"
+        )
+    if name == "sampled" and loss.spec.get("kind", "forward") != "forward":
+        raise UserError(
+            f"pseudo_label.format={name} keeps draws of the teacher's probabilities, of which "
+            f"loss.kind={loss.spec['kind']} needs more: set pseudo_label.format=topk, or loss.kind=forward"
         )
 
 

@@ -19,6 +19,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.resolve import importable
 from kdx.store.source import Source
+from kdx.tasks.kept import ANSWER_FORMATS, MOST_DRAWS
 from kdx.training.length import SIZES, STAGES, length
 from kdx.training.runtime import Runtime
 
@@ -43,6 +44,8 @@ def read_training(node: str, config: Mapping[str, Any]) -> Component:
     spec["batch_size"] = checks.integer(f"{node}.batch_size", spec["batch_size"], low=1, instead=64)
     count, unit = length(spec, node)
     spec |= {"epochs": None, "steps": None, "length": f"{count} {unit}"}
+    if checks.integer(f"{node}.accumulate", spec.get("accumulate", 1), low=1) == 1:
+        spec.pop("accumulate", None)  # so that nothing that is stored is known by it
     for key in ("augment", "strong_augment"):
         spec[key] = [[k, v] for k, v in read_augmentation(spec.get(key), f"{node}.{key}").items()]
         for name, step in spec[key]:
@@ -113,8 +116,12 @@ def read_budget(value: Any) -> int | float | None:
     return value
 
 
+_WHOLE = {"format": "dense", "k": 1, "draws": 1}
+"""Of runs of before, which stored all of each answer; k and draws mean nothing there."""
+
+
 def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
-    node = dict(node)
+    node = {**_WHOLE, **node}
     checks.choice("pseudo_label.mode", node["mode"], ("stored", "live", "auto"))
     checks.choice("pseudo_label.view", node["view"], ("same", "clean"))
     checks.choice("pseudo_label.gate", node["gate"], ("warn", "error"))
@@ -134,6 +141,9 @@ def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
         checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
     if node["views"] is not None:
         checks.integer("pseudo_label.views", node["views"], low=1)
+    checks.choice("pseudo_label.format", node["format"], ANSWER_FORMATS)
+    checks.integer("pseudo_label.k", node["k"], low=1)
+    checks.integer("pseudo_label.draws", node["draws"], low=1, high=MOST_DRAWS)
     return {**node, "gate": old} if old == "error" else node
 
 

@@ -31,7 +31,8 @@ from kdx.models.encoder_files import (
 )
 from kdx.models.estimator import Estimator
 from kdx.models.layers import check_rates
-from kdx.models.text import TEXTS_READ, OwnTokens
+from kdx.models.text import TEXTS_READ
+from kdx.models.tokens import OwnTokens
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 """Of these the inverse strength of the penalty is chosen on validation."""

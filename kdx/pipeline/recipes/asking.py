@@ -121,6 +121,7 @@ def ask_teacher(
         passes=experiment.pseudo_label["passes"],
         looked_at=which.looked_at,
         **_temperature(experiment, data, teachers),
+        **({"form": form} if (form := answer_form(experiment)) and views else {}),
     )
 
 
@@ -136,6 +137,18 @@ def _temperature(experiment: Experiment, data: Artifact, teachers: Sequence[Arti
         known = data.json("data.json")["counts"]["validation"] > 0
         asked = "fitted" if first and chosen and known else 1
     return {} if asked == 1 else {"temperature": asked}
+
+
+def answer_form(experiment: Experiment) -> dict[str, Any] | None:
+    """What is kept of each stored answer, at the temperature of the loss; None: all of it."""
+    asked, loss = experiment.pseudo_label, experiment.loss
+    if asked["format"] == "dense":
+        return None
+    heat = float(loss.spec.get("temperature", 1)) if loss else 1.0
+    kind = loss.spec.get("kind", "forward") if loss else "forward"
+    # draws tell no probabilities, which the other kinds need
+    name = "topk" if asked["format"] == "auto" and kind != "forward" else asked["format"]
+    return {"name": name, "k": asked["k"], "draws": asked["draws"], "temperature": heat}
 
 
 def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
@@ -155,7 +168,7 @@ def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
     else:
         views = passes(steps, shares(spec["batch_size"], seen_rows, spec["labelled_share"]), seen_rows)
         views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
-    fits = stored_bytes(counts, views, answer_bytes(about)) <= asked["limit"]
+    fits = stored_bytes(counts, views, answer_bytes(about, answer_form(experiment))) <= asked["limit"]
     # A choice among the rows is made after they are answered, so how often a row will be seen is not known
     # yet: augmented, the teacher is live.
     if experiment.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:

@@ -114,7 +114,9 @@ def parts_of(
         temperature = answers.json("answers.json").get("temperature", 1) if answers else 1
         teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     elif answers:
-        teacher = stored_answers(answers, runtime.device, views_of(inputs), task)
+        teacher = stored_answers(
+            answers, runtime.device, views_of(inputs), task, float(inputs.loss.spec.get("temperature", 1))
+        )
     balanced = inputs.class_weights == "balanced"
     return Parts(
         student=student,
