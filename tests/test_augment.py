@@ -17,7 +17,7 @@ from torchvision.transforms.autoaugment import _apply_op
 from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.types import Split
-from kdx.data.views import augment, pixels, text
+from kdx.data.views import augment, paraphrase, pixels, text
 from kdx.data.views.augment import (
     Affine,
     ColourJitter,
@@ -476,7 +476,7 @@ def test_errors_name_the_setting(make, says):
 
 def test_every_option_file_builds_its_step():
     files = sorted((CONF / "augment").glob("*.yaml"))
-    of_texts = {"word_dropout", "swap", "span_deletion"}
+    of_texts = {"word_dropout", "swap", "span_deletion", "paraphrase"}
     assert {f.stem for f in files} == {"none", "mixup", *of_texts, *STEPS} - {"reflect"}
     for file in files:
         assert file.read_text().startswith("# ")
@@ -488,7 +488,9 @@ def test_every_option_file_builds_its_step():
                 "kdx.data.views.augment": augment.__dict__,
                 "kdx.data.views.randaugment": {"RandAugment": RandAugment},
                 "kdx.data.views.text": text.__dict__,
+                "kdx.data.views.paraphrase": paraphrase.__dict__,
             }[module]
+            settings |= {"file": "own.csv"} if "file" in settings else {}
             scope[name](**settings)
 
 

@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from kdx.pipeline.stages import label
+from kdx.pipeline.stages import packing
 from kdx.report.run import document
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -575,7 +575,7 @@ def test_answers_reserve_their_space(small_disk):
     path = small_disk(100) / "answers.npy"
     np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(1000, 100))
     with pytest.raises(OSError, match="No space left"):
-        label.reserve(path)
+        packing.reserve(path)
 
 
 @pytest.mark.parametrize(

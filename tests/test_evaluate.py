@@ -70,7 +70,9 @@ def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):
     monkeypatch.setattr(
         measure, "open_split", lambda *given: Split("test", torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]))
     )
-    monkeypatch.setattr(measure, "predict", lambda *given: torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]))
+    monkeypatch.setattr(
+        measure, "predict", lambda *given, **how: torch.tensor([[0.0, 1.0], [float("nan"), 0.0]])
+    )
     monkeypatch.setattr(Weights, "network", lambda self: torch.nn.Identity())
     monkeypatch.setattr(measure, "network_by_name", lambda *given: None)
     about = {"task": {"_target_": "kdx.tasks.classification.Classification", "classes": ["a", "b"]}}

@@ -560,7 +560,7 @@ def test_rows_of_tables_and_numbers(tmp_path, monkeypatch, capsys, target, soft)
     words = ["dataset=csv", "dataset.file=rows.csv", f"dataset.target={target}", f"dataset.ignore={other}"]
     words += ["dataset.labelled=40", "student_train.steps=8"]
     if target == "price":
-        words += ["teacher.estimator=ExtraTreesRegressor"]
+        words += ["teacher.estimator=ExtraTreesRegressor", "teacher.params.n_estimators=10"]
     run(*QUICK, *words, "pseudo_label.view=clean", "hydra.run.dir=own")
     table = predict("own", "pool", soft)
     assert table[0]["file"].endswith("of rows.csv")

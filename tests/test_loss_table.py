@@ -102,8 +102,10 @@ def build(loss: str) -> nn.Module:
         config["features"] = {"_target_": "kdx.methods.features.none.NoFeatures"}
     if loss == "fixmatch":
         config |= {"threshold": 0.6, "weight": 3.0}
-    if loss in ("noisy_student", "kd"):
+    if loss in ("noisy_student", "kd", "token_kd"):
         config |= {"unlabel_ratio": 3.0} if loss == "noisy_student" else {"alpha": [0.9, 0.5]}
+    if loss == "divergence":
+        config |= {"kind": "jsd", "beta": 0.3, "temperature": 2.0}
     validation = Split("validation", torch.zeros(30, 1, 1, 1, dtype=torch.uint8), torch.arange(30) % C)
     extras = {name: (lambda b, table=table: table) for name, table in SPREAD.items()}
     parts = Parts(
@@ -176,9 +178,14 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
     if loss == "heteroscedastic":
         sure = o.noise / (o.noise + (asked / scale).square() / 10)
         values["v d²(answer)"] = sure.mean(1) * ((both - asked) / scale).square().mean(1)
-    if loss == "kd":
+    if loss in ("kd", "token_kd"):
         cold, warm = ((x / o.temperature).log_softmax(1) for x in (asked, both))
-        values["T² KL(teacher ‖ student)"] = o.temperature**2 * (cold.exp() * (cold - warm)).sum(1)
+        values["T² D(teacher ‖ student)"] = o.temperature**2 * (cold.exp() * (cold - warm)).sum(1)
+    if loss == "divergence":
+        q, p = ((x / 2).softmax(1) for x in (both, asked))
+        mixed = 0.3 * p + 0.7 * q
+        each = 0.3 * p * (p / mixed).log() + 0.7 * q * (q / mixed).log()
+        values["T² D(teacher ‖ student)"] = 4 * each.sum(1) / (0.3 * 0.7)
     if loss == "taylor_ce":
         values["w Taylor CE(answer)"] = weight * taylor(probs.gather(1, first[:, None])[:, 0], o.order)
     if loss == "slam":
@@ -200,9 +207,9 @@ def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str
     """What the names in the columns "divided by" and "times" are."""
     known = {"L": LABELLED, "P": POOL, "max": max, "weight": getattr(o, "weight", None)}
     known |= {"S": which.get("sure", torch.zeros(1)).sum(), "D": which.get("denied", torch.zeros(1)).sum()}
-    if loss in NUMBERS:
+    if loss in NUMBERS or loss == "divergence":
         known |= {"alpha": getattr(o, "alpha", None), "pool": getattr(o, "pool", None)}
-    if loss == "kd":
+    if loss in ("kd", "token_kd"):
         known["alpha"] = alpha_at(o.alpha, PROGRESS)
     if loss == "mean_teacher":
         known["ramp"] = ramp_up(PROGRESS / o.ramp)

@@ -28,9 +28,12 @@ from kdx.models.weights import load_weights
 from kdx.tasks.regression import Regression
 
 CONF = Path(__file__).parent.parent / "conf"
-OTHERS = ("timm", "torchvision", "sklearn", "onnx", "bag", "text_cnn", "tfidf", "span_cnn")
-"""An extra, and those that test_adapters, test_sklearn, test_onnx_teacher and test_text have."""
-NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in OTHERS)
+OTHERS = ("timm", "torchvision", "sklearn", "onnx", "bag", "text_cnn", "tfidf")
+OTHERS += ("span_cnn", "encoder", "encoder_small", "encoder_tuned", "minilm", "static")
+"""An extra, and those that test_adapters, _sklearn, _onnx_teacher, _text and _encoder have."""
+TOKENS = ("gpt_tiny", "gpt_small", "llama_tiny", "llama_small", "guide_400m", "guide_1b", "causal_lm")
+"""Those of test_decoder and test_save_pretrained."""
+NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in (*OTHERS, *TOKENS))
 RATES = {"dropout": 0.0, "stochastic_depth": 0.0}
 BIG = {"resnet34", "resnet50", "resnet110", "efficientnet_b1", "efficientnet_b2", "vit_b_16"}
 """Built for one shape by default and for all by the slow tests."""

@@ -210,8 +210,15 @@ BROKEN = {
 """kind -> what is wrong -> ((before, after), what is said); of a model also what a last layer returns."""
 QUICK = {"base", "chance", "load chance", "range", "normalised inside", "target_transform", "softmax"}
 """Of every kind these are tried each time, and the others with the slow tests."""
+ALIKE = {"transform-chance", "transform-range", "flow list", "deeper", "tab", "nothing", "a list", "no data"}
+"""What another case of these looks at too: with the slow tests as well."""
 CASES = [
-    pytest.param(kind, *broken, id=f"{kind}-{what}", marks=[] if what in QUICK else pytest.mark.slow)
+    pytest.param(
+        kind,
+        *broken,
+        id=f"{kind}-{what}",
+        marks=[] if what in QUICK and f"{kind}-{what}" not in ALIKE else pytest.mark.slow,
+    )
     for kind, ways in BROKEN.items()
     for what, broken in {**ways, **(EVERY if kind == "loss" else {})}.items()
 ]
@@ -427,7 +434,9 @@ ODD_FILES = {
 CHOSEN = {"loss": "both", "dataset": "stripes", "select": "surest", "model": "flat_net", "augment": "band"}
 
 
-@pytest.mark.parametrize("what", ODD_FILES)
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=pytest.mark.slow if what in ALIKE else []) for what in ODD_FILES]
+)
 def test_an_option_file_that_is_broken_or_lacks_its_code_is_named(what, here, capsys):
     option, text, says = ODD_FILES[what]
     kind = option.partition("/")[0].replace("student", "model")

@@ -1,28 +1,20 @@
-"""README.md and docs/*.md: a page for each noun, links that lead somewhere, command lines that compose, and
-tables of options that are those of conf/.
+"""README.md and docs/*.md: a page for each noun, links that lead somewhere, and tables of options that are
+those of conf/. What they print as commands: tests/test_page_commands.py.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
-import itertools
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from page_words import CONF, GROUPS, options
 
-from kdx.commands import commands
-from kdx.commands import list as listing
 from kdx.commands.list import defaults, describe_option
-from kdx.config import compose, grid
-from kdx.config.flags import apart
-from kdx.config.options import SEVERAL
 
 ROOT = Path(__file__).parents[1]
-CONF, DOCS = ROOT / "conf", ROOT / "docs"
+DOCS = ROOT / "docs"
 NOUNS = (
     "teacher student init networks dataset task pool select loss augment recipe controls device run store "
     "preset claim own-parts"
@@ -34,14 +26,8 @@ PAGES = {
 }
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SLOTS = {"weights": "loss.weights", "features": "loss.features"}
-LONGEST = {"own-parts": 132, "dataset": 93}
+LONGEST = {"own-parts": 132, "dataset": 94, "loss": 91, "networks": 100, "task": 93}
 """Lines of a page of that form, where it may have more than 90."""
-GROUPS = listing.option_groups(CONF)
-
-
-@functools.cache
-def options(group: str) -> list[str]:
-    return listing.options(CONF, group)
 
 
 def prose(text: str) -> str:
@@ -70,85 +56,6 @@ def lost_links(name: str, text: str) -> list[str]:
             lost.append(link)
     named = re.findall(r"\bdocs/[\w./-]+\.md\b", LINK.sub("", text))
     return lost + [page for page in named if not (ROOT / page).exists()]
-
-
-def command_lines(text: str) -> list[list[str]]:
-    """The words behind `kdx` of each command line: of blocks of code without what is said of it, and of code
-    in sentences. Those that stand for others (NAME, ...) are left out.
-    """
-    blocks = [line[4:] for line in text.splitlines() if line.startswith("    ")]
-    blocks = [re.split(r"\s#|\s\|\s|\s{2,}", line.strip())[0] for line in blocks]
-    inline = re.findall(r"`([^`]+)`", " ".join(prose(text).split()))
-    lines = [line.removeprefix("./scripts/") for line in (*blocks, *inline)]
-    found = [
-        shlex.split(line)[1:]
-        for line in lines
-        if line.startswith("kdx ") and "..." not in line and not re.search(r"\bCOMMAND\b|key=value", line)
-    ]
-    return list({tuple(words): words for words in found if words}.values())
-
-
-def stands_for_another(words: list[str]) -> bool:
-    """Whether a command of `kdx train` names an option that the reader is to choose."""
-    return any(re.search(r"=(NAME|OPTION|FOLDER|FILE)\b|^[A-Z]{3,}=?", word) for word in words)
-
-
-@functools.cache
-def keys_of_every_run() -> dict:
-    return compose.check_words([])
-
-
-def is_plain(words: list[str]) -> bool:
-    """Whether the words name options that are there, and keys that the default run has and no option among
-    the words replaces: such words compose.
-    """
-    pairs = [word.split("=", 1) for word in words]
-    chosen = {key for key, _ in pairs if key in GROUPS}
-    for key, value in pairs:
-        node, (top, *rest) = keys_of_every_run(), key.split(".")
-        if key in chosen:
-            if not set(value.strip("[]").split(",")) <= set(options(key)):
-                return False
-            continue
-        if rest and chosen & {top, "experiment"} - {"device"}:
-            return False
-        for part in (top, *rest):
-            node = node.get(part, KeyError) if isinstance(node, dict) else KeyError
-        if node is KeyError:
-            return False
-    return True
-
-
-def slips(words: list[str]) -> list[str]:
-    """What is wrong with the words of `kdx train` or `kdx plan`. Of a sweep the first run is looked at, and
-    of the others every option must be there; of launchers and searches, which are extras, too.
-    """
-    flags, words = apart(words)
-    extras = [word for word in words if re.match(r"(launcher|sweeper)=", word)]
-    wrong = [w for w in extras if (parts := w.split("="))[1] not in options(parts[0])]
-    left_out = ("launcher=", "sweeper=", "hydra.", "json", "max_runs=")
-    words = [word for word in words if not word.startswith(left_out) and "interval(" not in word]
-    words = grid.spread_options(compose.plus_less(compose.quote_paths(words, sweep="--multirun" in flags)))
-    if "--multirun" in flags:
-        words = grid.listed(grid.gridded(words))
-    runs, errors = grid.combinations(words, "--multirun" in flags)
-    for word in dict.fromkeys(itertools.chain(*runs)):
-        group, _, option = word.partition("=")
-        if group in GROUPS and group not in SEVERAL and option not in options(group):
-            wrong.append(word)
-    wrong += errors
-    return wrong if wrong or is_plain(runs[0]) else compose.examine_words(runs[0])[1]
-
-
-def unknown_words(command: str, words: list[str]) -> list[str]:
-    """Of a command with options of its own: keys and flags that it does not have."""
-    module = importlib.import_module(f"kdx.commands.{command}")
-    known = {option.name for option in vars(module).get("OPTIONS", ())} | set(vars(module).get("_GROUPS", ()))
-    if command == "compare":  # `where loss=slam`
-        words = [word for before, word in zip(["", *words], words, strict=False) if before != "where"]
-    keys = [re.match(r"(?:--)?(\w+)(?:\.[\w.]+)?=", word) for word in words]
-    flags = [word[2:] for word in words if word.startswith("--") and "=" not in word]
-    return [key for key in (*(found[1] for found in keys if found), *flags) if known and key not in known]
 
 
 def tables(text: str) -> Iterator[tuple[list[str], list[list[str]]]]:
@@ -221,33 +128,6 @@ def test_a_link_that_leads_nowhere_is_found():
         "[a](docs/loss.md) [b](docs/loss.md#losses) [c](docs/los.md) [d](docs/loss.md#lost), see docs/none.md"
     )
     assert lost_links("README.md", text) == ["docs/los.md", "docs/loss.md#lost", "docs/none.md"]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_line_composes(page):
-    wrong = {}
-    for command, *words in command_lines(PAGES[page]):
-        assert command in commands() or command.startswith("-"), command
-        if command not in ("train", "plan"):
-            found = unknown_words(command, words) if command in commands() else []
-        elif {"--help", "--config-dir"} & set(words) or stands_for_another(words):
-            continue
-        else:
-            found = slips(words)
-        if found:
-            wrong[" ".join([command, *words])] = found
-    assert wrong == {}
-
-
-def test_a_command_line_that_is_wrong_is_found():
-    block, sentence = (
-        "    kdx train loss=kdd   # a word\n",
-        "`kdx compare X srt=gain`, `kdx train -m loss.t=1,2`",
-    )
-    text = f"{block}\n{sentence}\n"
-    train, compare, sweep = command_lines(text)
-    assert slips(train[1:]) and unknown_words("compare", compare[1:]) == ["srt"] and slips(sweep[1:])
-    assert len(command_lines(PAGES["README.md"])) > 30
 
 
 def test_tables_of_options_are_those_of_conf():

@@ -154,6 +154,9 @@ def test_threads_are_those_of_the_run_and_too_few_cores_are_reported(place, caps
     monkeypatch.setattr("kdx.commands.rerun.cores", lambda: 1)
     assert asked_for(monkeypatch).threads == 2
     assert "the run used 2 threads, and so does this one, with 1 cores" in capsys.readouterr().err
+    assert asked_for(monkeypatch, "device.threads=4").threads == 4
+    said = capsys.readouterr().err
+    assert "device.threads=4, with 1 cores: slower" in said and "the run used" not in said
     assert (
         asked_for(monkeypatch, "device.threads=1").threads == 1
         and asked_for(monkeypatch, "device=cpu").threads == "auto"

@@ -90,6 +90,8 @@ def test_a_part_of_the_page_runs_as_printed(kind, name, command, among_others, c
     assert any(PROOF[kind] in path.read_text(encoding="utf-8") for path in left)
     run = json.loads(Path(name, "run.json").read_text(encoding="utf-8"))
     assert run["results"]["student"]["steps"] == 3
+    if kind == "metric":  # `kdx compare outputs metric=sure` of the page
+        assert main(["compare", name, f"metric={name}"]) == 0 and "sure answers" in capsys.readouterr().out
 
 
 def test_nothing_is_replaced_and_names_are_checked(here, capsys, monkeypatch):

@@ -15,7 +15,7 @@ from kdx.report.run.units import percent
 from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import as_written, read_run
 
-_FORMATS = ("state_dict", "torch_export", "onnx")
+_FORMATS = ("state_dict", "torch_export", "onnx", "save_pretrained")
 OPTIONS = (
     Option("to", None, "the folder to write; default: RUN/export/ROLE"),
     Option("role", "student", "whose weights", ("student", "baseline", "teacher")),

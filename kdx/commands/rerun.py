@@ -195,9 +195,12 @@ def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> t
             "in another order"
         )
     elif threads != "auto" and threads > cores():
+        as_it_was = threads == settled.get("threads")
         notes.append(
             f"the run used {threads} threads, and so does this one, with {cores()} cores: "
             "slower, and the same sums"
+            if as_it_was
+            else f"device.threads={threads}, with {cores()} cores: slower than with as many threads as cores"
         )
     return order, notes
 

@@ -40,6 +40,6 @@ def check_init(experiment: Experiment, option: str, built: Mapping[str, Any], er
         teacher, student = built.get("teacher"), built.get("student")
         if teacher is None or student is None:
             return
-        if estimator_in(teacher):
+        if (fitted := estimator_in(teacher)) and not fitted.layered:
             raise UserError(f"{reads}, and teacher={experiment.teacher_name} is fitted at once, no network")
         initialiser.check(student, teacher)

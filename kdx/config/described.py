@@ -10,15 +10,21 @@ from typing import Any
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.core.files import finite_or_null
+from kdx.core.model_folder import model_folder
 from kdx.core.paths import conf_dir
 from kdx.store.component import Component, targets
+from kdx.store.declared import declared
 from kdx.store.resolve import from_own_package
+from kdx.store.source import Source
 
 GROUP_OF = {"teacher": "model", "members": "model", "student": "model", "assistants": "model"}
 GROUP_OF |= {"teacher_loss": "loss", "baseline_loss": "loss"}
 """Nodes whose code is of another group's kind; all others are of the group of their own name."""
 _LIBRARIES = ("timm", "torchvision")
 """Options that build any network of a library, by name."""
+_OF_A_MODEL = ("config.json", "model.safetensors", "tokenizer.json")
+_BESIDE = ("modules.json", "1_Pooling/config.json")
+"""Files of a folder that holds a model, and those that it may have too: all that is read of it."""
 SLOTS_OF_A_LOSS = ("weights", "features")
 
 
@@ -31,7 +37,7 @@ def component(node: str, spec: Any) -> Component:
     if not isinstance(spec, Mapping):
         raise UserError(f"{node} must hold a _target_ and its keys; given: {checks.shown(spec)}")
     _check_target(node, group_of(node), spec.get("_target_"))
-    made = Component(spec)
+    made = _with_folders(node, Component(spec))
     for key, inner in made.spec.items():
         if key in SLOTS_OF_A_LOSS and group_of(node) == "loss":
             component(f"{node}.{key}", inner)
@@ -45,6 +51,21 @@ def component(node: str, spec: Any) -> Component:
                 f"{checks.shown(inner)}"
             )
     return made
+
+
+def _with_folders(node: str, made: Component) -> Component:
+    """The same; of a network that lies in a folder, its content counts, and not where that lies."""
+    if group_of(node) != "model":
+        return made
+    try:
+        keys = declared(made.target, "folders", ())
+    except UserError:
+        return made  # reported where it is built
+    sources = {}
+    for key in keys:
+        folder = model_folder(f"{node}.{key}", made.spec.get(key), _OF_A_MODEL)
+        sources[key] = Source(named=[(name, folder / name) for name in (*_OF_A_MODEL, *_BESIDE)])
+    return Component(made.spec, sources) if sources else made
 
 
 def group_of(node: str) -> str:

@@ -80,10 +80,20 @@ def wrong_given(experiment: Experiment, config: Mapping[str, Any], recipe: Recip
         )
     if asked and asked["mode"] == "live":
         yield "pseudo_label.mode=live asks a network in each step, and teacher=answers has none: leave it out"
+    if asked and asked["format"] != "dense":
+        yield (
+            f"pseudo_label.format={asked['format']} keeps a part of what a network answers, and a file is "
+            "taken as it is: leave it out"
+        )
     if asked and asked["passes"]:
         yield (
             "pseudo_label.passes asks a network several times, with dropout, and teacher=answers has none: "
             f"leave it out, or choose another loss than {config['choices'].get('loss')}"
+        )
+    if asked and asked["temperature"] not in ("auto", 1):
+        yield (
+            "pseudo_label.temperature changes what a network answers, and teacher=answers has none: divide "
+            "the logits in the file yourself, or leave it out"
         )
     if isinstance(experiment.rounds, int) and experiment.rounds > 1:
         yield (

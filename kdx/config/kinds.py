@@ -11,7 +11,7 @@ from kdx.config.options import options_of, target_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.core.errors import WrongPart, rows_called
+from kdx.core.errors import UserError, WrongPart, rows_called
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import leaves
 from kdx.core.types import lacks_answer
@@ -29,6 +29,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.digest import modules_read
 from kdx.store.resolve import module_of
+from kdx.training.settings import Training
 
 TRIED_ROWS = 2
 """Examples of each stream that are pushed through the networks and the loss."""
@@ -56,6 +57,8 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
     for node, training in trainings_of(experiment):
         with trying([]):  # what is wrong with the settings themselves is reported elsewhere
             steps = training.build() if training else None
+            if steps:
+                check_order(node, steps, errors)
             several = {"augment": steps.augment, "strong_augment": steps.strong_augment} if steps else {}
             for key, name, step in ((key, *named) for key, found in several.items() for named in found):
                 if not isinstance(step, Step | Mixer):
@@ -82,6 +85,8 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
             Fitness("dataset.class_weights=balanced", Categorical, "leave it out").check(task)
         if experiment.pseudo_label and experiment.pseudo_label["passes"]:
             Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
+        check_temperature(experiment, about, task)
+        check_format(experiment, task)
     for name, described in order.metrics.items():
         with trying(errors, f"metrics.{name}: ", own=described.target):
             check_metric(build_metric(name, described), name, task_of(about))
@@ -112,9 +117,65 @@ def check_target(node: str, training: Component | None, task: Task) -> None:
         )
 
 
+def check_format(experiment: Experiment, task: Task) -> None:
+    """Whether a part of each answer can be kept, and is enough for the loss. Raises UserError."""
+    asked, loss = experiment.pseudo_label, experiment.loss
+    if (
+        not asked
+        or loss is None
+        or asked["format"] == "dense"
+        or not declared(loss.target, "needs_teacher", True)
+    ):
+        return
+    width, name = task.categories(task.made_up(1), None)[0].shape[-1], asked["format"]
+    if not declared(loss.target, "reads_kept", False):
+        raise UserError(
+            f"pseudo_label.format={name} keeps a part of each answer, and "
+            f"loss={loss.target.split('.')[-2]} reads all of it: use loss=kd or "
+            "loss=divergence, or leave it out"
+        )
+    if name != "sampled" and asked["k"] > width:
+        raise UserError(
+            f"pseudo_label.k={asked['k']} are more than the {width} that there are: leave some out"
+        )
+    if name == "sampled" and loss.spec.get("kind", "forward") != "forward":
+        raise UserError(
+            f"pseudo_label.format={name} keeps draws of the teacher's probabilities, of which "
+            f"loss.kind={loss.spec['kind']} needs more: set pseudo_label.format=topk, or loss.kind=forward"
+        )
+
+
 def task_of(about: Description) -> Task:
     """Raises UserError where what a data set names is no task, or one whose code the keys would not know."""
     return build_task({"task": about.task})
+
+
+def check_order(node: str, steps: Training, errors: list[str]) -> None:
+    """Whether steps that know rows by what is stored of them come first."""
+    for key, found in (
+        ("augment", steps.augment),
+        ("strong_augment", [*steps.augment, *steps.strong_augment]),
+    ):
+        late = [name for name, step in found[1:] if isinstance(step, Step) and step.reads_stored]
+        if late:
+            errors.append(
+                f"{node}.{key}: {late[0]} knows rows by what they hold before anything is done to them: "
+                "name it first"
+            )
+            return
+
+
+def check_temperature(experiment: Experiment, about: Description, task: Task) -> None:
+    """Whether the answers can have the temperature that is asked for."""
+    asked = experiment.pseudo_label["temperature"] if experiment.pseudo_label else 1
+    if asked in ("auto", 1):
+        return
+    task.tempered(task.made_up(TRIED_ROWS), 1.0)
+    if asked == "fitted" and about.validation is None and experiment.sizes["validation"] is None:
+        raise UserError(
+            "pseudo_label.temperature=fitted goes by the validation split, and this run has none: set "
+            "dataset.validation=0.1, say, or give a number"
+        )
 
 
 def check_code(experiment: Experiment, about: Description) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,12 +14,14 @@ from kdx.config.trying import trying
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.core.task import Task
-from kdx.core.types import Batch, Frozen, lacks_answer
+from kdx.core.types import Batch, Frozen, Objective, lacks_answer
 from kdx.data.raw import Description
 from kdx.models.estimator import estimator_in
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.parts import reads_networks
+from kdx.store.component import Component
 from kdx.training.length import shares
+from kdx.training.loop import check_accumulate
 
 
 def check_teacher_tells(
@@ -46,11 +48,11 @@ def check_losses(
     built: Mapping[str, Any],
     streams: Mapping[str, Batch] | None,
     errors: list[str],
-    *,
+    rows: Mapping[str, int],
     described: bool,
 ) -> dict[str, str]:
-    """Tries the loss of every training. streams: made-up rows of each, None: losses are built only.
-    described: as for `build_networks`. Returns: see `check_networks`.
+    """Tries the loss of every training. streams: made-up rows of each, None: losses are built only. rows: of
+    each split, as far as they are known. described: as for `build_networks`. Returns: see `check_networks`.
     """
     idle: dict[str, str] = {}
     student = built.get("student") or torch.nn.Identity()
@@ -68,7 +70,8 @@ def check_losses(
         if loss and (described or fits_stand_in(loss)):
             with trying(errors, own=loss.target):
                 live = [Frozen(network) for network in taught] if reads_networks(loss) else []
-                if live and any(map(estimator_in, taught)):
+                fitted = [found for network in taught if (found := estimator_in(network))]
+                if live and not all(found.layered for found in fitted):
                     finished = any(teacher.finished for teacher in experiment.teachers)
                     how = "only answers" if finished else "is fitted at once"
                     raise UserError(
@@ -78,6 +81,8 @@ def check_losses(
                     )
                 mixer = f"{node}.augment" if mixes(training) else None
                 tried = try_loss(loss, student, streams, made, live, mixer)
+                learners = [student] if node == "student_train" else taught
+                _check_accumulate(node, training, tried, learners, rows)
                 if described and loss is experiment.loss:
                     idle |= {f"loss.{key}": why for key, why in tried.idle().items()}
     if (
@@ -91,6 +96,25 @@ def check_losses(
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
             shares(1, read, None)
     return idle
+
+
+def _check_accumulate(
+    node: str,
+    training: Component | None,
+    objective: Objective,
+    learners: Sequence[torch.nn.Module],
+    rows: Mapping[str, int],
+) -> None:
+    """Whether a batch in parts is what a whole one would be. learners: the networks that train so. rows: of
+    each split."""
+    parts = training.spec.get("accumulate", 1) if training else 1
+    if training is None or not isinstance(parts, int) or parts < 2:
+        return
+    read = {name: rows[name] for name in (*objective.uses, *objective.may_use) if rows.get(name)}
+    size, share = training.spec["batch_size"], training.spec["labelled_share"]
+    sizes = shares(size, read, share) if read and size > 1 else {"labelled": size}
+    for network in learners:
+        check_accumulate(f"{node}.accumulate", parts, objective, network, sizes)
 
 
 def available(experiment: Experiment, about: Description, rows: Mapping[str, int]) -> list[str]:

@@ -74,7 +74,7 @@ def check_networks(
         if about and "student" in built
         else None
     )
-    return check_losses(experiment, made, built, streams, errors, described=about is not None)
+    return check_losses(experiment, made, built, streams, errors, rows if about else {}, about is not None)
 
 
 def build_networks(

@@ -4,8 +4,10 @@ UserError.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kdx.config.described import component
@@ -14,8 +16,10 @@ from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.pipeline.recipes.experiment import Checkpoint
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.resolve import importable
 from kdx.store.source import Source
+from kdx.tasks.kept import ANSWER_FORMATS, MOST_DRAWS
 from kdx.training.length import SIZES, STAGES, length
 from kdx.training.runtime import Runtime
 
@@ -40,6 +44,8 @@ def read_training(node: str, config: Mapping[str, Any]) -> Component:
     spec["batch_size"] = checks.integer(f"{node}.batch_size", spec["batch_size"], low=1, instead=64)
     count, unit = length(spec, node)
     spec |= {"epochs": None, "steps": None, "length": f"{count} {unit}"}
+    if checks.integer(f"{node}.accumulate", spec.get("accumulate", 1), low=1) == 1:
+        spec.pop("accumulate", None)  # so that nothing that is stored is known by it
     for key in ("augment", "strong_augment"):
         spec[key] = [[k, v] for k, v in read_augmentation(spec.get(key), f"{node}.{key}").items()]
         for name, step in spec[key]:
@@ -47,8 +53,28 @@ def read_training(node: str, config: Mapping[str, Any]) -> Component:
                 component(f"augment.{name}", step)
             for message in messages:
                 checks.refuse(message)
-        spec[key] = [[name, step] for name, step in spec[key] if isinstance(step, Mapping)]
+        spec[key] = [
+            [name, _with_content(name, step)] for name, step in spec[key] if isinstance(step, Mapping)
+        ]
     return Component({"_target_": "kdx.training.settings.Training", **spec})
+
+
+def _with_content(name: str, step: Mapping[str, Any]) -> dict[str, Any]:
+    """A step's spec; of one that reads a file with what that holds, by which its views are known."""
+    found = dict(step)
+    try:
+        keys = declared(found["_target_"], "paths", ())
+    except (UserError, KeyError):
+        return found  # reported where it is built
+    for key in keys:
+        path = found.get(key)
+        if isinstance(path, str) and path:
+            file = Path(os.path.expanduser(path))
+            if not file.is_file():
+                checks.refuse(f"augment.{name}.{key} '{path}' is no file: name one that is there")
+                return found
+            found["content"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
 
 
 def read_select(config: Mapping[str, Any]) -> Component | None:
@@ -90,8 +116,12 @@ def read_budget(value: Any) -> int | float | None:
     return value
 
 
+_WHOLE = {"format": "dense", "k": 1, "draws": 1}
+"""Of runs of before, which stored all of each answer; k and draws mean nothing there."""
+
+
 def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
-    node = dict(node)
+    node = {**_WHOLE, **node}
     checks.choice("pseudo_label.mode", node["mode"], ("stored", "live", "auto"))
     checks.choice("pseudo_label.view", node["view"], ("same", "clean"))
     checks.choice("pseudo_label.gate", node["gate"], ("warn", "error"))
@@ -100,10 +130,20 @@ def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
     )
     checks.integer("pseudo_label.limit", node["limit"], low=0)
     checks.integer("pseudo_label.passes", node["passes"], low=0, high=10_000)
+    if node["temperature"] not in ("auto", "fitted"):
+        checks.number("pseudo_label.temperature", node["temperature"], low=0, open_low=True)
+    if node["passes"] and node["temperature"] not in ("auto", 1):
+        checks.refuse(
+            "pseudo_label.passes look at the answers as they are, and pseudo_label.temperature changes them: "
+            "leave one of the two out"
+        )
     if node["passes"] == 1:
         checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
     if node["views"] is not None:
         checks.integer("pseudo_label.views", node["views"], low=1)
+    checks.choice("pseudo_label.format", node["format"], ANSWER_FORMATS)
+    checks.integer("pseudo_label.k", node["k"], low=1)
+    checks.integer("pseudo_label.draws", node["draws"], low=1, high=MOST_DRAWS)
     return {**node, "gate": old} if old == "error" else node
 
 

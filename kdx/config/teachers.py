@@ -84,8 +84,17 @@ def is_fitted(keys: Mapping[str, Any]) -> bool:
 
 def taken_as_it_is(keys: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
     """Whether no step of a network is made, as its weights are there. settings: its teacher_pretrain."""
-    pretrained = keys.get("checkpoint") is not None or keys.get("weights") is not None
+    pretrained = keys.get("checkpoint") is not None or keys.get("weights") is not None or _is_ready(keys)
     return pretrained and all(settings[unit] is None for unit in ("epochs", "steps"))
+
+
+def _is_ready(keys: Mapping[str, Any]) -> bool:
+    """Whether a network says of itself that it comes with its weights."""
+    target = keys.get("_target_")
+    try:
+        return isinstance(target, str) and bool(declared(target, "ready", False))
+    except UserError:
+        return False  # reported where it is built
 
 
 def _described_alike(one: TeacherSetup, other: TeacherSetup) -> bool:

@@ -49,6 +49,7 @@ def idle(config: Mapping[str, Any], typed: Collection[str], learned: Learned | N
         *_validation(config, rows),
         *recipe.idle(config),
         *_pool(config, rows),
+        *_format(config),
         *_training("student_train", config["student_train"], _unseen(config, rows)),
         *_teachers(config, _unseen(config, rows)),
         *learned.idle.items(),
@@ -168,6 +169,28 @@ def _pool(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> Iterator
                 f"it is what mode=auto goes by, and pseudo_label.mode={config['pseudo_label']['mode']}: "
                 "leave one of them out"
             ),
+        )
+
+
+def _format(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is kept of each stored answer."""
+    asked = config["pseudo_label"]
+    name = asked["format"]
+    if asked["mode"] == "live":
+        why = "no answer is stored, as pseudo_label.mode=live: leave one of them out"
+        yield from ((f"pseudo_label.{key}", why) for key in ("format", "k", "draws"))
+        return
+    for key, formats in (("k", ("topk", "auto")), ("draws", ("sampled", "auto"))):
+        if name not in formats:
+            yield (
+                f"pseudo_label.{key}",
+                f"it is of pseudo_label.format={formats[0]}, and this is {name}: leave one of them out",
+            )
+    if name not in ("topk", "auto"):
+        yield (
+            "loss.rest",
+            f"it says what is done with what is not among the k likeliest, and pseudo_label.format={name} "
+            "has no such: set pseudo_label.format=topk, or leave it out",
         )
 
 

@@ -27,9 +27,12 @@ from kdx.data.sizes import check_classes, check_sizes
 from kdx.models.size import bytes as bytes_of
 from kdx.pipeline.controls import CONTROLS
 from kdx.pipeline.foretelling.data import rows_of_splits
+from kdx.pipeline.recipes.asking import answer_form
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Request, build_recipe
+from kdx.tasks.answer_formats import distributions
+from kdx.tasks.kept import place_bytes
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
 
@@ -164,7 +167,9 @@ def room(experiment: Experiment, about: Description) -> int:
     views = (
         passes(steps, shares(spec["batch_size"], read, None), read) if read and spec["batch_size"] > 1 else {}
     )
-    answers = min(stored_bytes(counts, views, task_of(about).row_bytes()), experiment.pseudo_label["limit"])
+    answers = min(
+        stored_bytes(counts, views, kept_bytes(experiment, about)), experiment.pseudo_label["limit"]
+    )
     networks = sum(
         8
         * bytes_of(
@@ -182,3 +187,12 @@ def room(experiment: Experiment, about: Description) -> int:
     # of the rows: these have a data set of their own
     copies = 1 + sum(control.also is not None for control in experiment.controls.values())
     return copies * rows * about.row_bytes() + answers + networks
+
+
+def kept_bytes(experiment: Experiment, about: Description) -> int:
+    """Of one stored answer, at most."""
+    task, form = task_of(about), answer_form(experiment)
+    several = distributions(task) if form else None
+    if not form or not several:
+        return task.row_bytes()
+    return several["places"] * place_bytes(several["width"], form)

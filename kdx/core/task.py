@@ -13,13 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdx.core.divergence import Divergence
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
-from kdx.core.trees import Tree, from_leaves, leaves, rows_of, tree
+from kdx.core.trees import Tree, from_leaves, joined, leaves, part_of, picked, rows_of, tree
 
 Answers = Tree
 """What a network, a teacher or a stored row says, and the truth in the same form: rows first; the Task alone
 knows what the numbers mean. Of classification they are (B, C) logits."""
+HELD_BYTES = 1 << 28
+"""Bytes of answers, as they are stored, that are asked for and measured together at most."""
+MOST_TOGETHER = 1 << 20
+"""Rows of answers that are measured together at most."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,10 @@ class Evidence:
     answers: the teacher's to `asked` rows of the pool, (n, ...) arrays by the names of `Task.pack`; copies:
     (n,) how often each is trained on, 0: left out. truth: of these rows, None where nobody knows. learned: of
     m rows the answers that were learned from, (m, V, ...) by name, how often each was shown (m, V), and their
-    truth; None where rows were mixed. student: the round's student on the whole pool, `whole` the pool's
-    truth. weights: (N,) its last weight of each row, nan where it was not seen. validation: the teacher's
-    answers in the view that methods estimate from, and the truth, both (V, ...). before: what `audit` kept of
-    the last round.
+    truth; None where rows were mixed. student: the round's student on the whole pool, as `Task.condense`
+    keeps it where the truth is known; `whole` the pool's truth. weights: (N,) its last weight of each row,
+    nan where it was not seen. validation: the teacher's answers in the view that methods estimate from, and
+    the truth, both (V, ...). before: what `audit` kept of the last round.
     """
 
     asked: np.ndarray
@@ -122,6 +127,8 @@ class Task(ABC):
     width: int | Mapping[str, int]
     words: ClassVar[str]
     """What an answer is, for a sentence: "one class of several", "several numbers a row"."""
+    beside: ClassVar[bool] = False
+    """Whether `condense` compares answers with those of the teacher to the same rows, in full."""
 
     @property
     def metric(self) -> Metric:
@@ -153,9 +160,24 @@ class Task(ABC):
         """(B,) how far the student's answers are from the teacher's, in full or as `unpack` gave them.
         Of any sign. temperature: of probabilities; without meaning where there are none."""
 
+    def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
+        """(B,) the divergence of the two distributions, the mean over the places of a row where it has
+        several, in nats times T^2. teacher: in full or as `unpack` gave it. rest: what is done with what was
+        not kept of it, see `kdx.core.sparse_divergence.top_k_divergence`. Raises UserError where answers are
+        no distributions.
+        """
+        raise UserError(
+            f"loss=divergence compares distributions over classes or tokens, and an answer here "
+            f"is {self.words}: choose another loss, such as kd"
+        )
+
     def agreement(self, student: Answers, teacher: Answers) -> Tensor:
         """(B,) how much the two agree, more is closer."""
         return -self.match(student, teacher, 1.0)
+
+    def too_soft(self, temperature: float) -> str | None:
+        """What there is to say of a temperature of `match` at which answers tell little; None: nothing."""
+        return None
 
     def balanced(self, truth: Answers) -> Tensor | None:
         """Weights for `loss` by which all classes weigh alike, None where there are none."""
@@ -165,12 +187,46 @@ class Task(ABC):
         """The truth of rows that were mixed of two, share (B,) of the first."""
         raise UserError(f"rows whose answer is {self.words} cannot be mixed: leave mixup out")
 
+    def tempered(self, answers: Answers, temperature: float) -> Answers:
+        """The answers of a teacher that is as much surer, or less sure: temperature 1 changes nothing, one
+        below 1 makes it surer. Refused where answers have no such thing.
+        """
+        raise UserError(
+            f"pseudo_label.temperature makes answers surer or less sure, and an answer here is {self.words}: "
+            "leave it out"
+        )
+
     def mean(self, several: Sequence[Answers]) -> Answers:
         """The answers of an ensemble."""
         named = [leaves(answers) for answers in several]
         return from_leaves({name: torch.stack([one[name] for one in named]).mean(0) for name in named[0]})
 
     # measuring
+
+    def condense(self, answers: Answers, truth: Answers, teacher: Answers | None = None) -> Answers:
+        """What is kept of answers to rows whose truth is known, rows first: all that measures takes it in
+        their place (`metrics`, `by_row`, `quick`, `details`, `right`, `confidence`, `columns`, `displayed`,
+        `hardest`, `agreement`). By default the answers as they are; a few numbers a row where those to a
+        whole split would be too large. teacher: its answers to the same rows, in full, where `beside` is true
+        and there is one.
+        """
+        return answers
+
+    def condensed(self, stored: Mapping[str, np.ndarray], truth: Answers) -> Answers:
+        """Stored arrays as `condense` keeps them, read block by block."""
+        size, rows = self.rows_together(), rows_of(truth)
+        return joined(
+            [
+                self.condense(
+                    self.read(picked(stored, slice(start, start + size))), part_of(truth, start, size)
+                )
+                for start in range(0, rows, size)
+            ]
+        )
+
+    def rows_together(self, most: int = MOST_TOGETHER) -> int:
+        """How many rows are answered and measured together, so that their answers are not too large."""
+        return max(1, min(most, HELD_BYTES // max(1, self.row_bytes())))
 
     @abstractmethod
     def metrics(self, answers: Answers, truth: Answers) -> dict[str, float]:
@@ -226,6 +282,11 @@ class Task(ABC):
         return [
             " ".join(f"{number:.3g}" for number in row[:8]) + (" ..." if len(row) > 8 else "") for row in rows
         ]
+
+    def hardest(self, answers: Answers, truth: Answers) -> Sequence[Tree] | None:
+        """Of each row the part of it that was answered worst, one row in the form of inputs, to be shown as
+        these are; None: rows have no parts."""
+        return None
 
     def displayed_beside(self, answers: Answers, truth: Answers) -> list[Any]:
         """The same of answers, where the truth of their rows is there and may say what they are about."""
@@ -295,6 +356,15 @@ class Task(ABC):
 
     # stored answers
 
+    def categories(self, answers: Answers, truth: Answers | None) -> tuple[Tensor, Tensor | None]:
+        """(B, ..., V) logits of distributions over V classes or tokens, (B, ...) int64 the true ones, -1
+        where one is not known; None: none is. Raises UserError where answers are no distributions.
+        """
+        raise UserError(
+            f"pseudo_label.format keeps a part of distributions over classes or tokens, and an answer here "
+            f"is {self.words}: leave it out"
+        )
+
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """What is laid on disk of B answers: name -> (B, ...), of fixed shape and type. "" where there is one
         array."""
@@ -342,15 +412,15 @@ class Task(ABC):
         """What pseudo-labels were worth, by the pool's truth where it is known."""
         found: dict[str, Any] = {}
         if evidence.truth is not None:
-            found["metrics"] = self.metrics(self.read(evidence.answers), evidence.truth)
+            answers = self.condensed(evidence.answers, evidence.truth)
+            found["metrics"] = self.metrics(answers, evidence.truth)
         if evidence.whole is not None:
             found["student_metrics"] = self.metrics(evidence.student, evidence.whole)
         return Audited(found)
 
     def audit_teacher(self, answers: Mapping[str, np.ndarray], truth: Answers) -> dict[str, Any]:
         """What is said of the first teacher on validation. answers: clean, as they are stored."""
-        found = self.read(answers)
-        return {**self.metrics(found, truth), "n": rows_of(found)}
+        return {**self.metrics(self.condensed(answers, truth), truth), "n": rows_of(truth)}
 
     def read(self, stored: Mapping[str, np.ndarray]) -> Answers:
         """Stored arrays as answers."""

@@ -174,6 +174,12 @@ class Objective(nn.Module, ABC):
     """What a teacher must tell beside its answer, such as "variance"; checked before any work."""
     reads_validation: ClassVar[bool] = False
     """Whether it asks the teacher about the validation rows: answers in a file must then hold these."""
+    reads_kept: ClassVar[bool] = False
+    """Whether it hands answers to `Task.match`, `divergence` and `agreement` alone, so that a part of each
+    may be stored (`pseudo_label.format`)."""
+    whole_batch: bool = False
+    """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
+    the network in parts (`accumulate`)."""
     extra_views: ClassVar[tuple[str, ...]] = ()
     """Further inputs of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
     (that too, and then `student_train.strong_augment`), "clean" (view 0)."""
@@ -203,6 +209,10 @@ class Objective(nn.Module, ABC):
         a key is typed, that is an error before any work.
         """
         return {}
+
+    def cold_student(self) -> str | None:
+        """What there is to say where its student begins with fresh weights, a sentence; None: nothing."""
+        return None
 
     def curves(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Functions that it has estimated, for people to look at: name -> x and y, both (n,), x increasing,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from kdx.core.task import Task
 from kdx.core.trees import from_leaves, leaves
@@ -37,15 +37,20 @@ class Apart(nn.Module):
     def forward(self, inputs: Inputs) -> Answers:
         each = [member(inputs) for member in self.ensemble.members]
         several = [self.ensemble.task.mean(each), *each]
-        return {
-            f"{place}/{name}": leaf
-            for place, answers in enumerate(several)
-            for name, leaf in leaves(answers).items()
-        }
+        return join_answers(several)
+
+
+def join_answers(several: Sequence[Answers]) -> dict[str, Tensor]:
+    """The answers of the ensemble, then of each member, by names that `split_answers` reads."""
+    return {
+        f"{place}/{name}": leaf
+        for place, answers in enumerate(several)
+        for name, leaf in leaves(answers).items()
+    }
 
 
 def split_answers(answers: Answers) -> list[Answers]:
-    """What `Apart` gave: the answers of the ensemble, then of each member."""
+    """What `join_answers` put together: the answers of the ensemble, then of each member."""
     found: dict[int, dict[str, Answers]] = {}
     for key, leaf in leaves(answers).items():
         place, _, name = key.partition("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -29,12 +30,24 @@ class Estimator(Finished, ABC):
     tells: ClassVar[tuple[str, ...]] = ()
     """What its answers hold beside the answer itself, such as "variance" (see `Objective.needs_answers`)."""
 
+    layered: ClassVar[bool] = False
+    """Whether it is a network inside, with hidden layers for terms that read such."""
+    chosen_on_validation: ClassVar[bool] = False
+    """Whether `settle` chooses it by how often it is right, which leaves it unsure: then its answers get a
+    temperature by default (`pseudo_label.temperature`). Read from the class's file where torch is
+    not wanted."""
+
     def check(self, task: Task) -> None:
         """Whether it goes with a task, before any work. Raises UserError."""
 
     @abstractmethod
     def fit(self, inputs: Inputs, truth: Answers, task: Task) -> None:
         """Learns from all labelled rows, as `forward` sees rows, and their truth."""
+
+    def settle(self, inputs: Inputs, truth: Answers, task: Task) -> Sequence[str]:
+        """Chooses by the validation rows what is left open; asked after `fit`, where there are such. Returns
+        what there is to say of it."""
+        return ()
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> Answers:
@@ -66,10 +79,24 @@ def estimator_in(network: nn.Module) -> Estimator | None:
 
 def fit_to(network: nn.Module, inputs: Inputs, truth: Answers, task: Task) -> None:
     """Fits the estimator of a network. inputs: rows as the data set gives them."""
+    _estimator_of(network).fit(_seen(network, inputs), truth, task)
+
+
+def settle_by(network: nn.Module, inputs: Inputs, truth: Answers, task: Task) -> Sequence[str]:
+    """Lets the fitted estimator of a network choose by validation rows, as `fit_to` gives it rows."""
+    return _estimator_of(network).settle(_seen(network, inputs), truth, task)
+
+
+def _estimator_of(network: nn.Module) -> Estimator:
     estimator = estimator_in(network)
     if estimator is None:
         raise TypeError(f"{type(network).__name__} is no estimator")
-    estimator.fit(network.prepare(inputs) if isinstance(network, Around) else inputs, truth, task)
+    return estimator
+
+
+def _seen(network: nn.Module, inputs: Inputs) -> Inputs:
+    found: Inputs = network.prepare(inputs) if isinstance(network, Around) else inputs
+    return found
 
 
 def check_kept(network: nn.Module, fresh: nn.Module, inputs: Inputs) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from kdx.core.checks import shown
 from kdx.core.errors import UserError, nearest
 from kdx.core.trees import tree
-from kdx.core.types import Inputs, Parts
+from kdx.core.types import Frozen, Inputs, Parts
 from kdx.models.modes import evaluating
 from kdx.models.tap import Tap, penultimate
 
@@ -88,6 +88,46 @@ def deepest_layers(layers: Sequence[Layer]) -> list[Layer]:
     return list({layer.size: layer for layer in maps if not layer.name.startswith(blocks)}.values())
 
 
+def one_teacher(parts: Parts) -> tuple[Frozen, Inputs]:
+    """(the teacher whose hidden layers a term reads, a made-up row). Raises UserError where there is none, or
+    several."""
+    if not parts.live_teachers:
+        raise UserError(
+            "loss.features reads the hidden features of the teacher's network, and this run has no "
+            "teacher: set loss.features=none"
+        )
+    if len(parts.live_teachers) > 1:
+        raise UserError(
+            "loss.features reads the hidden features of one teacher's network, and this run has "
+            f"{len(parts.live_teachers)} teachers: set loss.features=none, or name one with teacher="
+        )
+    if parts.example is None:
+        raise ValueError("terms on hidden features need Parts.example")
+    return parts.live_teachers[0], parts.example
+
+
+@torch.no_grad()
+def last_states(network: nn.Module, example: Inputs) -> nn.Module | None:
+    """The module that is done last of those that give a sequence of hidden states, (B, N, D), for one row;
+    None: there is none. The answer itself is no such sequence.
+    """
+    found: list[tuple[nn.Module, Tensor]] = []
+
+    def note(module: nn.Module, given: tuple, made: object) -> None:
+        if isinstance(made, Tensor) and made.dim() == 3:
+            found.append((module, made))
+
+    handles = [module.register_forward_hook(note) for module in network.modules()]
+    try:
+        like = next(network.parameters(), torch.zeros(()))
+        with evaluating(network):
+            answer = network(fitted_to(example, like))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return next((module for module, made in reversed(found) if made is not answer), None)
+
+
 class Side:
     """What the terms read of one of the two networks: the student or the teacher."""
 
@@ -130,22 +170,10 @@ class Pairs:
     def __init__(
         self, parts: Parts, *, student: str | Sequence[str], teacher: str | Sequence[str], middle: bool
     ):
-        if not parts.live_teachers:
-            raise UserError(
-                "loss.features reads the hidden features of the teacher's network, and this run has no "
-                "teacher: set loss.features=none"
-            )
-        if len(parts.live_teachers) > 1:
-            raise UserError(
-                "loss.features reads the hidden features of one teacher's network, and this run has "
-                f"{len(parts.live_teachers)} teachers: set loss.features=none, or name one with teacher="
-            )
-        if parts.example is None:
-            raise ValueError("terms on hidden features need Parts.example")
-        self.teacher = parts.live_teachers[0]
+        self.teacher, example = one_teacher(parts)
         asked = {"student": _names("student", student), "teacher": _names("teacher", teacher)}
         networks = {"student": parts.student, "teacher": self.teacher.network}
-        sides = {role: Side(network, parts.example, role) for role, network in networks.items()}
+        sides = {role: Side(network, example, role) for role, network in networks.items()}
         counts = {
             role: 1 if middle else len(names) if names else len(sides[role].stages) or 1
             for role, names in asked.items()
@@ -161,7 +189,7 @@ class Pairs:
         self.taps = list(zip(taps["student"], taps["teacher"], strict=True))
         with torch.no_grad(), evaluating(parts.student):
             like = next(parts.student.parameters(), torch.zeros(()))
-            row = fitted_to(parts.example, like)
+            row = fitted_to(example, like)
             parts.student(row)
             self.shapes = [(tuple(s.shape[1:]), tuple(t.shape[1:])) for s, t in self.take(row)]
         self.channels = [(s[0], t[0]) for s, t in self.shapes]

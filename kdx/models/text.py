@@ -4,9 +4,7 @@ a bag of embeddings and a convolutional net. And what stands between such rows a
 
 from __future__ import annotations
 
-import functools
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +16,10 @@ from kdx.core.errors import UserError
 from kdx.models import reads
 from kdx.models.adapt import Adapter
 from kdx.models.layers import check_rates, check_whole
+from kdx.models.tokens import guard_vocabulary, open_tokenizer
 
 PADDING, TEXTS_READ = 0, "texts"
 _BUCKETS = 64
-_KNOWN_BY = 8
-"""Bytes of a vocabulary's digest."""
 
 
 class TextAdapter(Adapter):
@@ -37,11 +34,10 @@ class TextAdapter(Adapter):
         return {"vocabulary": self.vocabulary}
 
     def wrap(self, made: nn.Module, shape: Any) -> nn.Module:
-        """The network itself. It keeps by which vocabulary it reads, and takes no weights of another."""
-        digest = torch.tensor(self._known_by(), dtype=torch.uint8)
-        made.register_buffer("vocabulary_digest", digest)
-        made.register_load_state_dict_pre_hook(functools.partial(_same_vocabulary, digest.clone()))
-        return made
+        """The network itself. It keeps by which vocabulary it reads, and takes no weights of another. Raises
+        UserError where it has one of its own, and these rows are made by another.
+        """
+        return guard_vocabulary(made, self.tokenizer)
 
     def small(self, inputs: Tensor) -> np.ndarray:
         """The share of a row's tokens in each of 64 groups of the vocabulary."""
@@ -60,35 +56,6 @@ class TextAdapter(Adapter):
 
     def files(self) -> dict[str, str]:
         return {} if self.tokenizer is None else {"tokenizer.json": self.tokenizer}
-
-    def _known_by(self) -> list[int]:
-        if self.tokenizer is None:
-            return [0] * _KNOWN_BY
-        return list(hashlib.sha256(self.tokenizer.encode()).digest()[:_KNOWN_BY])
-
-
-@functools.lru_cache(maxsize=4)
-def open_tokenizer(text: str) -> Any:
-    """A `tokenizers.Tokenizer` of the text of a tokenizer.json. Raises UserError where it is none."""
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_str(text)
-    except Exception as error:  # the library raises bare ones
-        raise UserError(f"this is no tokenizer.json of the library tokenizers: {error}") from None
-
-
-def _same_vocabulary(
-    own: Tensor, network: nn.Module, state: Mapping[str, Any], prefix: str, *rest: Any
-) -> None:
-    """Before weights are loaded: a token's number means one word here and another in another vocabulary."""
-    given = state.get(f"{prefix}vocabulary_digest")
-    if isinstance(given, Tensor) and given.any() and own.any() and not torch.equal(given.cpu(), own):
-        raise UserError(
-            "these weights read texts by another vocabulary, in which the numbers stand for other words: "
-            "train anew, or give both runs one vocabulary with dataset.tokenizer=FILE, the tokenizer.json "
-            "that kdx export lays beside a network"
-        )
 
 
 class Bag(nn.Module):

@@ -10,6 +10,7 @@ from typing import Any
 from kdx.core.metric import Metric
 from kdx.store.artifact import Artifact
 from kdx.store.moved import ARRAYS
+from kdx.tasks.kept import place_bytes
 from kdx.tasks.shown import counting_metric
 
 
@@ -26,10 +27,14 @@ def score_of(document: Mapping[str, Any]) -> float | None:
     return found
 
 
-def answer_bytes(about: Mapping[str, Any]) -> int:
-    """Of one stored answer. about: a data.json; older ones are of classes, with two bytes for each."""
+def answer_bytes(about: Mapping[str, Any], form: Mapping[str, Any] | None = None) -> int:
+    """Of one stored answer, at most. about: a data.json; older ones are of classes, with two bytes for each.
+    form: what is kept of it, see `kdx.pipeline.recipes.asking.answer_form`."""
     found: int = about.get("answer_bytes") or 2 * len(about["classes"])
-    return found
+    if form is None or "distributions" not in about:
+        return found
+    places: int = about["distributions"]["places"]
+    return places * place_bytes(about["distributions"]["width"], form)
 
 
 def row_bytes(about: Mapping[str, Any]) -> int:

@@ -32,7 +32,7 @@ from kdx.store.store import Store
 from kdx.store.work import Listener
 from kdx.tasks import chance
 from kdx.tasks.classification import Classification
-from kdx.training.predict import predict
+from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
 
 KIND = ("reads", "task", "example")
@@ -216,7 +216,8 @@ def measure(
     if numbers := network_by_name(weights, about.get("classes", [])):
         rows = replace(rows, truth=torch.tensor(numbers)[rows.known])
     task = build_task(weights.about)
-    answers = predict(runtime.place(weights.network()), rows, runtime)
+    kept = Condensing(task)
+    answers = predict(runtime.place(weights.network()), rows, runtime, batch=kept.batch, kept=kept)
     if not all_finite(answers):
         raise UserError(
             f"the answers of {weights.who} are not finite (NaN or infinite): the weights in "

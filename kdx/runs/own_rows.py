@@ -37,6 +37,7 @@ class OwnRows(NewRows):
         self._split: Split = found
         self._task = build_task(data.json("data.json"))
         self._truth = _known_truth(data, found, self._task)
+        self._whole = self._truth is not None and self._task.known(tree(np.asarray, self._truth)).all()
         self._notes: list[str] = []
         self._known = known_by(data, [found.name])[found.name]
         if self._known.numbers is None:
@@ -53,16 +54,15 @@ class OwnRows(NewRows):
             rows = self._rows[start : start + size]
             whole = len(rows) == rows[-1] + 1 - rows[0]
             inputs = picked(self._split.inputs, slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows)
-            yield RowBlock(self._known_by(rows), inputs)
+            truth = None if self._truth is None else picked(self._truth, torch.from_numpy(rows))
+            yield RowBlock(self._known_by(rows, truth), inputs, truth if self._whole else None)
 
     def notes(self) -> list[str]:
         return self._notes
 
-    def _known_by(self, rows: np.ndarray) -> Mapping[str, Sequence[Any]]:
+    def _known_by(self, rows: np.ndarray, truth: Answers | None) -> Mapping[str, Sequence[Any]]:
         found = self._known.column(rows)
-        if self._truth is None:
-            return found
-        return {**found, **self._task.truth_columns(picked(self._truth, torch.from_numpy(rows)))}
+        return found if truth is None else {**found, **self._task.truth_columns(truth)}
 
 
 def _known_truth(data: Artifact, split: Split, task: Task) -> Answers | None:

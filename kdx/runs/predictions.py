@@ -28,7 +28,7 @@ from kdx.runs.preprocessing import PREPROCESSING, preprocessing
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
-from kdx.training.predict import predict
+from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
 
 _Watch = Callable[[int, int], None]
@@ -117,12 +117,15 @@ def answer_rows(
     """
     begun = time.monotonic()
     task, network, tally = build_task(weights.about), runtime.place(weights.network()), Tally()
+    kept = Condensing(task)
     with whole_file("to", asked.to) as writer:
         for block in rows.blocks(asked.batch):
             inputs = tree(
                 lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf, block.inputs
             )
-            answers = predict(network, Split("new", inputs), runtime, batch=asked.batch)
+            truth = None if block.truth is None else tree(torch.as_tensor, block.truth)
+            split, batch = Split("new", inputs, truth), min(asked.batch, kept.batch)
+            answers = predict(network, split, runtime, batch=batch, kept=kept)
             if not all_finite(answers):
                 raise UserError(
                     f"the answers of {weights.who} are not finite (NaN or infinite): the weights in "

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdx.core.divergence import Divergence
 from kdx.core.errors import UserError
 from kdx.core.math import balanced_weights, cross_entropy, kl
 from kdx.core.metric import Metric
+from kdx.core.sparse_answers import dense_logits, divergence_from, is_sparse, likeliest, read_sparse
 from kdx.core.task import AnswerColumns, Answers, Audited, Categorical, Evidence, Figure, Given, Nothing
 from kdx.core.trees import Tree
 from kdx.tasks import given, pseudo_labels
@@ -45,13 +47,20 @@ class Classification(Categorical):
         return cross_entropy(_one(answers), _one(truth), weights)
 
     def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
+        if is_sparse(teacher):
+            how = Divergence("forward", 0.5, "smooth", temperature)
+            return self.divergence(student, teacher, how, "bucket")
         return kl(_one(student), _one(teacher), temperature)
 
+    def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
+        return divergence_from(_one(student), teacher, how, rest)
+
     def agreement(self, student: Answers, teacher: Answers) -> Tensor:
-        return _one(student).argmax(1) == _one(teacher).argmax(1)
+        taught = likeliest(teacher)[0] if is_sparse(teacher) else _one(teacher).argmax(1)
+        return _one(student).argmax(1) == taught
 
     def probs(self, answers: Answers) -> Tensor:
-        return _one(answers).softmax(1)
+        return self._logits(answers).softmax(1)
 
     def balanced(self, truth: Answers) -> Tensor:
         return balanced_weights(_one(truth), len(self.classes))
@@ -60,21 +69,30 @@ class Classification(Categorical):
         own, partner = (F.one_hot(_one(y), len(self.classes)).to(torch.float32) for y in (truth, other))
         return own * share[:, None] + partner * (1 - share)[:, None]
 
+    def tempered(self, answers: Answers, temperature: float) -> Tensor:
+        """Logits over the temperature (Guo et al. 2017, arXiv 1706.04599)."""
+        return _one(answers) / temperature
+
     def mean(self, several: Sequence[Answers]) -> Tensor:
         """The logarithm of the mean of the probabilities."""
-        return torch.stack([_one(answers).softmax(1) for answers in several]).mean(0).clamp_min(1e-30).log()
+        return (
+            torch.stack([self._logits(answers).softmax(1) for answers in several])
+            .mean(0)
+            .clamp_min(1e-30)
+            .log()
+        )
 
     def metrics(self, answers: Answers, truth: Answers) -> dict[str, float]:
-        return metrics(_one(answers), _one(truth))
+        return metrics(self._logits(answers), _one(truth))
 
     def by_row(self, answers: Answers, truth: Answers) -> Tensor:
         return self.right(answers, truth)
 
     def right(self, answers: Answers, truth: Answers) -> Tensor:
-        return _one(answers).argmax(1) == _one(truth)
+        return self._logits(answers).argmax(1) == _one(truth)
 
     def confidence(self, answers: Answers) -> Tensor:
-        return _one(answers).softmax(1).max(1).values
+        return self._logits(answers).softmax(1).max(1).values
 
     def knowing_nothing(self, truth: Answers) -> Nothing:
         y = _one(truth)
@@ -82,14 +100,14 @@ class Classification(Categorical):
         return Nothing(f'always "{self.classes[most]}"', y == most)
 
     def quick(self, answers: Answers, truth: Answers) -> dict[str, float]:
-        logits, y = _one(answers), _one(truth)
+        logits, y = self._logits(answers), _one(truth)
         return {
             self.primary: (logits.argmax(1) == y).float().mean().item(),
             "loss": F.cross_entropy(logits, y).item(),
         }
 
     def details(self, answers: Answers, truth: Answers, part: str) -> dict[str, Any]:
-        logits, y = _one(answers), _one(truth)
+        logits, y = self._logits(answers), _one(truth)
         found: dict[str, Any] = {}
         if part != "train":
             found["recall"] = recalls(logits.argmax(1), y, logits.shape[1])
@@ -118,13 +136,13 @@ class Classification(Categorical):
         return {"classes": list(self.classes), "class_counts": counts}
 
     def displayed(self, answers: Answers) -> list[int]:
-        values = _one(answers)
+        values = self._logits(answers)
         return (values.argmax(1) if values.dim() > 1 else values).tolist()
 
     def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
         """label, confidence (its probability), margin (how much less that of the next class is); label:2,
         confidence:2 and so on; of every class p:NAME or logit:NAME."""
-        logits = _one(answers)
+        logits = self._logits(answers)
         if not 1 <= wanted.top <= len(self.classes):
             raise UserError(f"top={wanted.top}, and there are {len(self.classes)} classes: from 1 to these")
         probs = logits.double().softmax(1)
@@ -167,9 +185,16 @@ class Classification(Categorical):
         numbers = _one(truth).tolist()
         return {"truth": [self.classes[number] if number >= 0 else None for number in numbers]}
 
+    def categories(self, answers: Answers, truth: Answers | None) -> tuple[Tensor, Tensor | None]:
+        plain = truth is not None and _one(truth).dim() == 1  # of mixed rows no class is the true one
+        return self._logits(answers), _one(truth) if truth is not None and plain else None
+
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """Half-precision logits."""
-        return {"": _one(answers).clamp(-HALF_MAX, HALF_MAX).half()}
+        return {"": self._logits(answers).clamp(-HALF_MAX, HALF_MAX).half()}
+
+    def unpack(self, stored: Mapping[str, Tensor]) -> Answers:
+        return read_sparse(stored) if is_sparse(stored) else super().unpack(stored)
 
     def row_bytes(self) -> int:
         return 2 * len(self.classes)
@@ -190,14 +215,14 @@ class Classification(Categorical):
         return torch.arange(rows) % len(self.classes)
 
     def audit(self, evidence: Evidence) -> Audited:
-        return pseudo_labels.audit(evidence)
+        return pseudo_labels.audit(evidence, self._stored)
 
     def audit_teacher(self, answers: Mapping[str, np.ndarray], truth: Answers) -> dict[str, Any]:
-        return pseudo_labels.of_teacher(answers[""], np.asarray(truth))
+        return pseudo_labels.of_teacher(self._stored(answers), np.asarray(truth))
 
     def spread(self, several: Sequence[Answers]) -> dict[str, Tensor]:
         """Mean and unbiased deviation of softmax(z), and (cool_) of softmax(z / 2)."""
-        logits, found = torch.stack([_one(answers) for answers in several]), {}
+        logits, found = torch.stack([self._logits(answers) for answers in several]), {}
         for prefix, probs in (("", logits.softmax(2)), ("cool_", (logits / 2).softmax(2))):
             found[f"{prefix}mean"] = probs.mean(0)
             found[f"{prefix}std"] = probs.std(0)
@@ -208,6 +233,21 @@ class Classification(Categorical):
         y = np.asarray(truth)
         _, which, counts = np.unique(y, return_inverse=True, return_counts=True)
         return BALANCED_ACCURACY, (len(y) / (len(counts) * counts))[which]
+
+    def _logits(self, answers: Answers) -> Tensor:
+        """(B, K), also of those of which a part was kept."""
+        if is_sparse(answers):
+            return dense_logits(answers, len(self.classes))
+        return _one(answers)
+
+    def _stored(self, answers: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Logits (n, ..., K) of stored arrays."""
+        if set(answers) == {""}:
+            return answers[""]
+        found = self.read(answers)
+        if not is_sparse(found):
+            raise ValueError(f"these are no stored answers of classes: {', '.join(answers)}")
+        return dense_logits(found, len(self.classes)).numpy()
 
 
 def _one(value: Tree) -> Tensor:

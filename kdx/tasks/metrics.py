@@ -18,10 +18,15 @@ def reliability(probs: Tensor, y: Tensor, bins: int = _BINS) -> dict[str, list[A
     bin, "right": how many of them are right}.
     """
     confidence, guess = probs.double().max(dim=1)
+    return reliability_of(confidence, guess == y, bins)
+
+
+def reliability_of(confidence: Tensor, is_right: Tensor, bins: int = _BINS) -> dict[str, list[Any]]:
+    """(N,) float64 in [0, 1], (N,) bool -> as `reliability`."""
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
     which = torch.bucketize(confidence, edges[1:-1])
     counts = torch.bincount(which, minlength=bins).tolist()
-    right = torch.bincount(which[guess == y], minlength=bins).tolist()
+    right = torch.bincount(which[is_right], minlength=bins).tolist()
     sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, which, confidence).tolist()
     means = [total / count if count else None for total, count in zip(sums, counts, strict=True)]
     return {"edges": edges.tolist(), "counts": counts, "confidence": means, "right": right}

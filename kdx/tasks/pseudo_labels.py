@@ -4,7 +4,7 @@ truth where it is known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -233,13 +233,15 @@ def domain_warnings(
     return found
 
 
-def audit(evidence: Evidence) -> Audited:
-    """What the pseudo-labels of one round were worth where rows have classes; see docs/run-json.md."""
-    logits = np.asarray(evidence.answers[""], np.float32)
+def audit(evidence: Evidence, logits_of: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> Audited:
+    """What the pseudo-labels of one round were worth where rows have classes; see docs/run-json.md.
+    logits_of: of stored arrays.
+    """
+    logits = np.asarray(logits_of(evidence.answers), np.float32)
     known = None if evidence.truth is None else np.asarray(evidence.truth)
     copies, asked = evidence.copies, evidence.asked
     found = labels(logits, copies, known)
-    found["learned"] = _of_learning(evidence)
+    found["learned"] = _of_learning(evidence, logits_of)
     guess = logits.argmax(1)
     found["changed"] = against_last_round(guess, evidence.before)
     mimic = np.asarray(evidence.student).argmax(1)
@@ -255,7 +257,7 @@ def audit(evidence: Evidence) -> Audited:
     )
     checked = evidence.validation
     found["validation_margins"] = (
-        None if checked is None else margin_histogram(softmax(checked[0][""]), np.asarray(checked[1]))
+        None if checked is None else margin_histogram(softmax(logits_of(checked[0])), np.asarray(checked[1]))
     )
     return Audited(found, right, found["mean_confidence"], guess if len(asked) == len(mimic) else None)
 
@@ -267,12 +269,14 @@ def spread_out(right: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
     return whole
 
 
-def _of_learning(evidence: Evidence) -> dict[str, Any]:
+def _of_learning(
+    evidence: Evidence, logits_of: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+) -> dict[str, Any]:
     """What the answers were like that the student really learned from: see `learned`."""
     if evidence.learned is None:
         return dict.fromkeys(("views", "answers", "accuracy", "expected_accuracy"))
     answers, shown, truth = evidence.learned
-    return learned(answers[""], shown, None if truth is None else np.asarray(truth))
+    return learned(logits_of(answers), shown, None if truth is None else np.asarray(truth))
 
 
 def of_teacher(answers: np.ndarray, y: np.ndarray) -> dict[str, Any]:

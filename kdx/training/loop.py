@@ -5,14 +5,15 @@ is the caller's `after`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kdx.core.errors import UserError
-from kdx.core.types import Objective, Outcome, Streams
+from kdx.core.trees import picked
+from kdx.core.types import Batch, Objective, Outcome, Streams
 from kdx.training.runtime import Runtime
 
 NORMS_EVERY = 4
@@ -50,22 +51,27 @@ def gradient_norms(terms: Mapping[str, Tensor], parameters: list[nn.Parameter]) 
     """The L2 norm of each term's gradient with respect to the student's parameters; 0 for a term that does
     not reach them.
     """
-    norms = {}
-    for name, term in terms.items():
-        gradients = (
-            torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-            if term.requires_grad
-            else []
-        )
-        norms[name] = norm(gradients)
-    return norms
+    return {name: norm(found) for name, found in term_gradients(terms, parameters).items()}
+
+
+def term_gradients(
+    terms: Mapping[str, Tensor], parameters: list[nn.Parameter]
+) -> dict[str, list[Tensor | None]]:
+    """The gradient of each term with respect to these parameters, None where it does not reach one."""
+    return {
+        name: list(torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True))
+        if term.requires_grad
+        else [None] * len(parameters)
+        for name, term in terms.items()
+    }
 
 
 @dataclass(frozen=True)
 class Loop:
     """What is the same from a training's first step to its last. steps: of all. clip: the largest norm of the
     gradient, None: any. refresh_every, log_every: steps from one refresh of the objective to the next, and
-    from one logged step to the next.
+    from one logged step to the next. accumulate: in how many parts a batch is passed through the network, one
+    after the other, before the one step that it makes.
     """
 
     steps: int
@@ -76,6 +82,7 @@ class Loop:
     runtime: Runtime
     refresh_every: int
     log_every: int
+    accumulate: int = 1
 
 
 def fit(
@@ -106,16 +113,21 @@ def fit(
             refreshed = objective.refresh()
             if refreshed:
                 log(step, {f"refresh/{k}": v for k, v in refreshed.items()})
-        with loop.runtime.autocast(loop.precision):
-            outcome = objective(streams, step / steps)
         logging = step % loop.log_every == 0 or step == steps - 1
-        if logging or look_always:
-            _finite(outcome, step)
-        several = len(outcome.terms) > 1  # else the step's own gradient is the term's
-        norms = gradient_norms(outcome.terms, student) if several and step % norms_every == 0 else {}
         optimiser.zero_grad(set_to_none=True)
-        outcome.loss.backward()
-        if logging and not several:
+        outcomes: list[Outcome] = []
+        gradients = Gradients(student)
+        for some in in_parts(streams, loop.accumulate):
+            with loop.runtime.autocast(loop.precision):
+                outcome = objective(some, step / steps)
+            if logging or look_always:
+                _finite(outcome, step)
+            if len(outcome.terms) > 1 and step % norms_every == 0:
+                gradients.add(outcome.terms)
+            (outcome.loss if loop.accumulate == 1 else outcome.loss / loop.accumulate).backward()
+            outcomes.append(outcome if loop.accumulate == 1 else _let_go(outcome))
+        outcome, norms = _together(outcomes), gradients.norms(loop.accumulate)
+        if logging and len(outcome.terms) == 1:  # the step's own gradient is the term's
             norms = {name: norm(p.grad for p in student) for name in outcome.terms}
         if loop.clip is not None:
             nn.utils.clip_grad_norm_(trained, loop.clip)
@@ -130,6 +142,100 @@ def fit(
         if after(step):
             return step + 1
     return steps
+
+
+class Gradients:
+    """The gradient of each term with respect to some parameters, added up over the parts of a batch."""
+
+    def __init__(self, parameters: list[nn.Parameter]):
+        self._parameters = parameters
+        self._found: dict[str, list[Tensor | None]] = {}
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """Before the pass backward of their sum, which gives the graph back."""
+        for name, new in term_gradients(terms, self._parameters).items():
+            old = self._found.get(name)
+            self._found[name] = new if old is None else [_sum(a, b) for a, b in zip(old, new, strict=True)]
+
+    def norms(self, parts: int) -> dict[str, float]:
+        """name -> the norm of the mean over so many parts; 0 for a term that does not reach the
+        parameters."""
+        return {name: norm(found) / parts for name, found in self._found.items()}
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+def check_accumulate(
+    key: str, parts: int, objective: Objective, network: nn.Module, sizes: Mapping[str, int]
+) -> None:
+    """Whether a batch in `parts` makes the step that the whole of it would. key: the setting, for the
+    sentence; network: that learns; sizes: rows of each stream in a batch. Raises UserError.
+    """
+    if parts == 1:
+        return
+    method = type(objective).__name__
+    if objective.whole_batch:
+        raise UserError(
+            f"{key}={parts} passes a batch through the network in parts, and the terms of {method} are no "
+            f"means over its rows: set {key}=1"
+        )
+    if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()):
+        raise UserError(
+            f"{key}={parts} passes a batch through the network in parts, and batch normalisation takes its "
+            f"statistics over all of it: set {key}=1, or choose a network without"
+        )
+    for stream, size in sizes.items():
+        if size % parts:
+            raise UserError(
+                f"{key}={parts} takes parts of one size, and a batch holds {size} rows of '{stream}': choose "
+                "another batch_size"
+                + (" or labelled_share, so that each stream has a multiple" if len(sizes) > 1 else "")
+            )
+
+
+def in_parts(streams: Streams, parts: int) -> Iterator[Streams]:
+    """The rows of each stream in so many parts of one size, in order."""
+    if parts == 1:
+        yield streams
+        return
+    for part in range(parts):
+        yield {name: _part_of(batch, part, parts) for name, batch in streams.items()}
+
+
+def _part_of(batch: Batch, part: int, parts: int) -> Batch:
+    size, left = divmod(len(batch), parts)
+    if left:
+        raise UserError(f"{len(batch)} rows of '{batch.split}' cannot be taken in {parts} parts of one size")
+    rows = slice(part * size, (part + 1) * size)
+    return Batch(
+        batch.split,
+        batch.index[rows],
+        batch.view[rows],
+        {name: picked(view, rows) for name, view in batch.views.items()},
+        None if batch.y is None else picked(batch.y, rows),
+    )
+
+
+def _let_go(outcome: Outcome) -> Outcome:
+    """Its numbers without the graph that led to them."""
+    return Outcome(
+        {name: term.detach() for name, term in outcome.terms.items()},
+        {name: found.detach() for name, found in outcome.monitors.items()},
+    )
+
+
+def _together(outcomes: list[Outcome]) -> Outcome:
+    """Of the parts of a batch: the means of terms and monitors, and of monitors by row those of all rows."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    terms = {name: torch.stack([one.terms[name] for one in outcomes]).mean() for name in outcomes[0].terms}
+    monitors = {}
+    for name, found in outcomes[0].monitors.items():
+        several = [one.monitors[name] for one in outcomes]
+        monitors[name] = torch.cat(several) if found.dim() else torch.stack(several).float().mean()
+    return Outcome(terms, monitors)
 
 
 def _numbers(outcome: Outcome, norms: Mapping[str, float]) -> dict[str, float]:

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from kdx.core.task import Task
 from kdx.core.trees import leaves, tree
-from kdx.core.types import Answers, Split
+from kdx.core.types import Answers, Batch, Split
 from kdx.data.streams import sequential
 from kdx.data.views.chain import Views
 from kdx.training.runtime import Runtime
+
+TOGETHER = 256
+"""Rows that are answered together at most."""
+Kept = Callable[[Answers, Batch], Answers]
+"""What is kept of the answers to a batch, on the device."""
+
+
+@dataclass(frozen=True)
+class Condensing:
+    """Keeps what `Task.condense` says, of rows whose truth is known. beside: the teacher's network, in eval
+    mode, where the task compares answers with its own; None: it does not, or there is none."""
+
+    task: Task
+    beside: nn.Module | None = None
+
+    def __call__(self, answers: Answers, rows: Batch) -> Answers:
+        if rows.y is None:
+            return answers
+        teacher = self.beside(rows.views["main"]) if self.beside is not None and self.task.beside else None
+        return self.task.condense(answers, rows.y, teacher)
+
+    @property
+    def batch(self) -> int:
+        """Rows whose answers are not too large together."""
+        return self.task.rows_together(TOGETHER)
 
 
 @torch.inference_mode()
@@ -19,11 +48,12 @@ def predict(
     runtime: Runtime,
     *,
     precision: str = "fp32",
-    batch: int = 256,
+    batch: int = TOGETHER,
     views: Views | None = None,
+    kept: Kept | None = None,
 ) -> Answers:
     """The answers to the rows of a split, in order, on the CPU, float32: to the clean ones, or to view 1 of
-    `views`. Of classification (N, C) logits.
+    `views`. Of classification (N, C) logits. kept: what is kept of those to each batch, None: all.
 
     The model's train or eval mode is put back.
     """
@@ -36,7 +66,8 @@ def predict(
         split, batch=batch, views=views, view=0 if views is None else 1, device=torch.device(runtime.device)
     ):
         with runtime.autocast(precision):
-            found = tree(_laid_down, model(rows.views["main"]))
+            said = model(rows.views["main"])
+            found = tree(_laid_down, said if kept is None else kept(said, rows))
         if answers is None:
             answers = tree(lambda leaf: leaf.new_empty((len(split), *leaf.shape[1:])), found)
         for name, leaf in leaves(answers).items():

@@ -47,7 +47,8 @@ class Training:
     metric that counts at which it stops, as the metric allows (of accuracy in (0, 1]). evaluate_every:
     steps; null: 20 times in all.
     augment: pairs (name, Component), applied in this order. strong_augment: what the "strong" view of the
-    methods that compare two views has after these.
+    methods that compare two views has after these. accumulate: in how many parts a batch is passed through
+    the network, for one step of the optimiser; 1, and then no key of an artifact holds it: all at once.
     """
 
     def __init__(
@@ -73,9 +74,11 @@ class Training:
         evaluate_every: int | None,
         augment: list[Any],
         strong_augment: list[Any],
+        accumulate: int = 1,
     ):
         if not LENGTH.match(str(length)):
             raise UserError(f"length must read like '600 steps' or '200 epochs'; given: {shown(length)}")
+        self.accumulate = integer("accumulate", accumulate, low=1)
         whole = {
             "epochs": epochs,
             "steps": steps,

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.core.errors import UserError
 from kdx.data.new_rows.rows import NewRows
 
-_PICTURES, _TABLE, _TEXTS = "pictures", "table", "texts"
+_PICTURES, _TABLE, _TEXTS, _TOKENS = "pictures", "table", "texts", "tokens"
 
 
 def open_new_rows(
@@ -33,6 +33,10 @@ def open_new_rows(
         from kdx.data.new_rows.texts import NewTexts
 
         return NewTexts(place, adapter["tokenizer"], example[""][0][0], how, column)
+    if reads == _TOKENS and isinstance(adapter.get("tokenizer"), str):
+        from kdx.data.new_rows.tokens import NewDocuments
+
+        return NewDocuments(place, adapter["tokenizer"], example[""][0][0], how)
     raise UserError(
         f"only the data set that this network learned from can make its rows ({reads}): name a split of its "
         "run, data=pool, labelled, validation or test"

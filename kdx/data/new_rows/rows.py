@@ -19,10 +19,12 @@ FILE_COLUMN, ROW_COLUMN = "file", "row"
 class RowBlock:
     """n rows, one or more. known_by: FILE_COLUMN or ROW_COLUMN -> n values, and of rows whose
     truth is known columns of that. inputs: as networks are given
-    them, numpy arrays or tensors, one or several by name."""
+    them, numpy arrays or tensors, one or several by name. truth: in the task's form, None where that of some
+    row is not known."""
 
     known_by: Mapping[str, Sequence[Any]]
     inputs: Any
+    truth: Any = None
 
 
 class NewRows(ABC):

@@ -5,7 +5,7 @@ View 0 is the clean row. The same row and view give the same bits in any batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -30,9 +30,19 @@ class Step(ABC):
     move.
     """
 
+    reads_stored: ClassVar[bool] = False
+    """Whether it knows rows by what is stored of them, so that it must be the first step."""
+
     @abstractmethod
     def __call__(self, x: Any, draws: Draws, op: str) -> Any:
         """B rows, B draws -> B rows. op: the name under which to draw."""
+
+    def meet(self, files: Mapping[str, str], rows: Mapping[str, Inputs]) -> Sequence[str]:
+        """Called once before its first row, in each stage that shows views. files: what a network of these
+        rows is accompanied by, such as "tokenizer.json" (`Adapter.files`); rows: split -> its inputs. What it
+        gives is what there is to say, a sentence each.
+        """
+        return ()
 
 
 class Window(Step):
@@ -80,6 +90,12 @@ class Chain:
                     f"augment.{name} needs a step, as those of kdx.data.views.augment are; given "
                     f"{type(step).__name__}: see `kdx list augment`"
                 )
+        late = [name for name, step in steps[1:] if isinstance(step, Step) and step.reads_stored]
+        if late:
+            raise UserError(
+                f"augment: {late[0]} knows rows by what they hold before anything is done to them: name it "
+                "first"
+            )
         self.mixup = mixers[0] if mixers else None
         self._steps = [
             (f"{place}:{name}", step)

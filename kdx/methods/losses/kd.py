@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 from kdx.core.checks import number
-from kdx.core.errors import UserError
+from kdx.core.errors import Caution, UserError
 from kdx.core.task import Numeric
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
@@ -32,11 +33,14 @@ class KD(Objective):
 
     uses = ("labelled",)
     may_use = ("unlabelled",)
+    reads_kept = True
 
     def __init__(self, parts: Parts, *, temperature: float, alpha: float | Sequence[float]):
         super().__init__(parts)
         self.teacher = parts.teacher
         self.temperature = number("loss.temperature", temperature, low=0, open_low=True)
+        if alpha != 0 and (words := self.task.too_soft(self.temperature)):
+            warnings.warn(words, Caution, stacklevel=2)
         if isinstance(alpha, Sequence) and not isinstance(alpha, str):
             if len(alpha) != 2:
                 raise UserError(

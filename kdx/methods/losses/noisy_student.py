@@ -101,6 +101,7 @@ class NoisyStudent(Objective):
         self.joint = flag("loss.joint", joint)
         self.noise = choice("loss.noise", noise, ("both", "labelled", "unlabelled", "none"))
         self.freeze = number("loss.freeze", freeze, low=0, high=1, open_high=True)
+        self.whole_batch = self.freeze > 0  # layers are drawn once a step
         self.layers = layers(parts.student)
         self.average = optional_average(parts.student, ema)
         self.weights, self.features = weights.build(parts), features.build(parts)

@@ -46,6 +46,7 @@ class UPS(Objective):
 
     uses = ("labelled", "unlabelled")
     needs_task = Categorical
+    whole_batch = True
 
     def __init__(
         self,

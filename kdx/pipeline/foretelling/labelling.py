@@ -18,6 +18,7 @@ from kdx.pipeline.foretelling import (
 from kdx.pipeline.foretelling.others import chosen_rows
 from kdx.pipeline.scores import answer_bytes
 from kdx.pipeline.stages import LABEL
+from kdx.tasks.kept import place_bytes
 
 
 class Label(Foretelling):
@@ -40,14 +41,17 @@ class Label(Foretelling):
 
     def in_words(self, step: PlannedStage, steps: Steps) -> str:
         found = self.amounts(step, steps) or {}
-        return f"{round(found['views'] + found['clean'] + found['passes']):,} answers"
+        return f"{round(found['views'] + found['clean'] + found['passes']):,} answers{_each(step)}"
 
     def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
         about = step.inputs["data"].json("data.json")
         asks = step.inputs["passes"] and step.inputs["pool"]
         extras = 4 * 4 * len(about.get("classes", [])) * self.counts(step)["unlabelled"] if asks else 0
-        each = answer_bytes(about)
-        return sum(each * rows * views for rows, views, _ in answers(step, steps).values()) + extras
+        whole, part = answer_bytes(about), answer_bytes(about, step.inputs.get("form"))
+        return extras + sum(
+            (whole if name == "validation" and kept_whole(about) else part) * rows * views
+            for name, (rows, views, _) in answers(step, steps).items()
+        )
 
     def costs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """How many views there are follows from the length of the training."""
@@ -62,6 +66,7 @@ class Label(Foretelling):
             "answers": sorted(step.inputs["views"]),
             "looked_at": sorted(step.inputs["looked_at"]),
             "clean": step.inputs["clean"],
+            **({"form": form} if (form := step.inputs.get("form")) else {}),
             "teachers": reduced(step.inputs["teachers"]),
         }
 
@@ -81,7 +86,8 @@ class Label(Foretelling):
         views = max((count for other in asked for count in other.inputs["views"].values()), default=0)
         if not views:
             return ["answers: of the live teacher, at every step"]
-        return [f"answers: stored, {views} {'view' if views == 1 else 'views'} of a row at most"]
+        how = f"stored, {views} {'view' if views == 1 else 'views'} of a row at most"
+        return [f"answers: {how}{_each(step)}"]
 
 
 def answers(step: PlannedStage, steps: Steps) -> dict[str, tuple[int, int, int]]:
@@ -112,3 +118,24 @@ def asked_rows(step: PlannedStage, steps: Steps) -> int:
         pool = foretelling_of(step.stage).counts(step)["unlabelled"]
         return int(step.inputs["looked_at"].get("unlabelled", pool))
     return chosen_rows(steps[chosen.key], steps)
+
+
+def kept_whole(about: Mapping[str, Any]) -> bool:
+    """Whether the answers to validation are kept whole: see kdx.pipeline.stages.packing.packing_of."""
+    return about.get("distributions", {}).get("places", 1) == 1
+
+
+def _each(step: PlannedStage) -> str:
+    """What is kept of an answer, and the bytes that it takes; "" of all of it."""
+    form, about = step.inputs.get("form"), step.inputs["data"].json("data.json")
+    if not form or "distributions" not in about:
+        return ""
+    found = about["distributions"]
+    named = {
+        "topk": f"the {form['k']} likeliest",
+        "sampled": f"{form['draws']} draws",
+        "auto": f"the {form['k']} likeliest or {form['draws']} draws",
+    }[form["name"]]
+    bytes_each = place_bytes(found["width"], form)
+    several = f", {bytes_each * found['places']:,} a row" if found["places"] > 1 else ""
+    return f", {named} of {found['width']:,}: at most {bytes_each} bytes each{several}"

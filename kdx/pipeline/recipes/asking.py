@@ -11,7 +11,7 @@ from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.steps import precise
 from kdx.pipeline.scores import answer_bytes
-from kdx.pipeline.stages import LABEL
+from kdx.pipeline.stages import LABEL, PRETRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -120,7 +120,35 @@ def ask_teacher(
         rows=which.rows,
         passes=experiment.pseudo_label["passes"],
         looked_at=which.looked_at,
+        **_temperature(experiment, data, teachers),
+        **({"form": form} if (form := answer_form(experiment)) and views else {}),
     )
+
+
+def _temperature(experiment: Experiment, data: Artifact, teachers: Sequence[Artifact]) -> dict[str, Any]:
+    """The input of the labelling stage that says what temperature the answers get; none where they stay as
+    they are. auto: fitted where validation chose the teacher by how often it is right, which leaves it
+    unsure, and its answers stay as they are elsewhere, and in later rounds, where the student answers.
+    """
+    asked = experiment.pseudo_label["temperature"]
+    if asked == "auto":
+        first = all(teacher.stage == PRETRAIN.name for teacher in teachers)
+        chosen = any(declared(of.model.target, "chosen_on_validation", False) for of in experiment.teachers)
+        known = data.json("data.json")["counts"]["validation"] > 0
+        asked = "fitted" if first and chosen and known else 1
+    return {} if asked == 1 else {"temperature": asked}
+
+
+def answer_form(experiment: Experiment) -> dict[str, Any] | None:
+    """What is kept of each stored answer, at the temperature of the loss; None: all of it."""
+    asked, loss = experiment.pseudo_label, experiment.loss
+    if asked["format"] == "dense":
+        return None
+    heat = float(loss.spec.get("temperature", 1)) if loss else 1.0
+    kind = loss.spec.get("kind", "forward") if loss else "forward"
+    # draws tell no probabilities, which the other kinds need
+    name = "topk" if asked["format"] == "auto" and kind != "forward" else asked["format"]
+    return {"name": name, "k": asked["k"], "draws": asked["draws"], "temperature": heat}
 
 
 def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
@@ -140,7 +168,7 @@ def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
     else:
         views = passes(steps, shares(spec["batch_size"], seen_rows, spec["labelled_share"]), seen_rows)
         views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
-    fits = stored_bytes(counts, views, answer_bytes(about)) <= asked["limit"]
+    fits = stored_bytes(counts, views, answer_bytes(about, answer_form(experiment))) <= asked["limit"]
     # A choice among the rows is made after they are answered, so how often a row will be seen is not known
     # yet: augmented, the teacher is live.
     if experiment.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:

@@ -58,7 +58,7 @@ LABEL = Stage(
     "pseudo-label",
     "kdx.pipeline.stages.label",
     writes=("answers.json",),
-    resumes=(*GOES_ON, "*.npy"),
+    resumes=(*GOES_ON, "*.npy", "*.bin", "*.starts", "*.counts"),
     node="pseudo_label",
     lower="pseudo_label.views or dataset.unlabelled, or take a smaller teacher",
     foretold="kdx.pipeline.foretelling.labelling.Label",

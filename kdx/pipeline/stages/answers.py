@@ -16,9 +16,11 @@ from torch import Tensor
 from kdx.core.errors import UserError
 from kdx.core.task import Task
 from kdx.core.types import Teacher
+from kdx.data.ragged import RaggedReader
 from kdx.data.reader import OfArray, open_array
 from kdx.methods.teachers import Extra, Stored
-from kdx.pipeline.stages.arrays import TRUTH, array_files, read_truth
+from kdx.pipeline.stages.arrays import TRUTH, read_truth
+from kdx.pipeline.stages.packing import leaves_of, temperature_beside
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 
@@ -45,11 +47,20 @@ def digest_of_views(augment: Iterable[Sequence[Any]], seed: int) -> str:
     return hashlib.sha256(json.dumps([chain, seed], sort_keys=True).encode()).hexdigest()
 
 
-def stored_answers(artifact: Artifact, device: str, views: str, task: Task) -> Stored:
+def stored_answers(
+    artifact: Artifact, device: str, views: str, task: Task, temperature: float | None = None
+) -> Stored:
     """The teacher that a label artifact's files hold. views: `digest_of_views` of who learns from it. Raises
-    UserError where the answers are to other inputs; those to the clean rows hang on no chain.
+    UserError where the answers are to other inputs; those to the clean rows hang on no chain. temperature: of
+    the loss, which must be that of answers of which a part was kept; None: it is not asked.
     """
     about = artifact.json("answers.json")
+    heat = about.get("format", {}).get("temperature", temperature)
+    if temperature is not None and heat != temperature:
+        raise UserError(
+            f"the answers in '{artifact.path}' are parts of probabilities at the temperature {heat:g}, and "
+            f"loss.temperature is {temperature:g} here: label them again with that"
+        )
     if not about["clean"] and about["views"] != views:
         raise UserError(
             f"the answers in '{artifact.path}' are for other views than this training shows: by "
@@ -97,17 +108,20 @@ def places(artifact: Artifact, split: str) -> np.ndarray | None:
 
 
 def mapped(folder: Path, name: str) -> dict[str, np.ndarray]:
-    """The arrays of one file's name, (N, V, ...), left on the disk."""
-    return {leaf: np.load(path, mmap_mode="r") for leaf, path in array_files(folder, name).items()}
+    """The arrays of one file's name, (N, V, ...), left on the disk; rows of draws are read as they are asked
+    for."""
+    found = leaves_of(folder, name, lambda path: np.load(path, mmap_mode="r"), lambda rows: rows)
+    return temperature_beside(found, folder, lambda shape, heat: np.broadcast_to(np.float32(heat), shape))
 
 
 def score_of_validation(folder: Path, data: Artifact, task: Task) -> float | None:
     """The teacher's metric on validation. folder: of its answers."""
     truth = read_truth(data, f"validation.{TRUTH}")
-    if truth is None or not array_files(folder, "validation"):
+    stored = {} if truth is None else mapped(folder, "validation")
+    if truth is None or not stored:
         return None
-    first = {leaf: found[:, 0] for leaf, found in mapped(folder, "validation").items()}
-    return float(task.metrics(task.read(first), truth)[task.primary])
+    first = {leaf: found[:, 0] for leaf, found in stored.items()}
+    return float(task.metrics(task.condensed(first, truth), truth)[task.primary])
 
 
 def measured_answers(
@@ -164,9 +178,13 @@ def extras(artifact: Artifact, device: str) -> dict[str, Teacher]:
     }
 
 
-def _read_all(artifact: Artifact, name: str, device: str) -> dict[str, Tensor | OfArray]:
-    return {leaf: _read(path, device) for leaf, path in array_files(artifact.path, name).items()}
+def _read_all(artifact: Artifact, name: str, device: str) -> dict[str, Any]:
+    found = leaves_of(artifact.path, name, lambda path: _read(path, device), RaggedReader)
+    return temperature_beside(found, artifact.path, lambda shape, heat: torch.tensor(heat).expand(shape))
 
 
 def _read(path: Path, device: str) -> Tensor | OfArray:
-    return open_array(path, _SMALL, device)
+    found = open_array(path, _SMALL, device)
+    # rows of uint16 are not picked on every device, and `read_sparse` knows either
+    of_ids = isinstance(found, Tensor) and found.dtype == torch.uint16
+    return found.view(torch.int16) if isinstance(found, Tensor) and of_ids else found

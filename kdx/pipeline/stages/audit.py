@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -24,7 +24,7 @@ from kdx.pipeline.stages.worst import worst_rows
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.tasks import pseudo_labels
-from kdx.training.predict import predict
+from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
 
 _MOST = 2000
@@ -107,7 +107,14 @@ class PoolAudit:
         some, whole = pool_answers(answers)
         asked = np.arange(len(pool)) if some is None else some
         weights = student.file("rows.weight.npy")
-        said = predict(self.runtime.place(open_network(student)), pool, self.runtime)
+        kept = Condensing(self.task)
+        said = predict(
+            self.runtime.place(open_network(student)),
+            replace(pool, truth=self.truth),
+            self.runtime,
+            batch=kept.batch,
+            kept=kept,
+        )
         audited = self.task.audit(
             Evidence(
                 asked=asked,
@@ -122,20 +129,22 @@ class PoolAudit:
                 before=before,
             )
         )
-        kept = copies[asked] > 0
+        learned = copies[asked] > 0
         told = {
             "answers": answers.key,
             "asked": len(asked),
-            "kept": int(kept.sum()),
+            "kept": int(learned.sum()),
             "copies": int(copies[asked].sum()),
-            "kept_share": float(kept.mean()),
+            "kept_share": float(learned.mean()),
             **audited.found,
             "pool": len(pool),
-            "worst": self.worst(asked, whole or {}, said, audited.right, kept),
+            "worst": self.worst(asked, whole or {}, said, audited.right, learned),
         }
         about = answers.json("answers.json")
         if some is not None and not about["bought"]:
             told["given" if "given" in about else "looked_at"] = len(asked)
+        if "temperature" in about:
+            told["temperature"] = about["temperature"]
         told["learned"] = self.shown(answers, student) | audited.found.get("learned", {})
         return told | self.beside(answers, student, asked, audited), audited
 
@@ -163,7 +172,7 @@ class PoolAudit:
         if self.truth is None or not len(some):
             return []
         truth = picked(self.truth, torch.from_numpy(asked[some]))
-        taught = self.task.read({name: stored[some] for name, stored in answers.items()})
+        taught = self.task.condensed({name: stored[some] for name, stored in answers.items()}, truth)
         first = worst_rows(self.task, taught, truth)[:NAMED_ROWS]
         rows = torch.from_numpy(asked[some])[first]
         return rows_of_columns(

@@ -78,7 +78,7 @@ def run(
                 continue
             network = runtime.place(open_together(several, which))
             fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
-            found, apart[which] = measure.several_answers(network, fair)
+            found, apart[which] = measure.several_answers(network, fair, last.get("teacher"))
             kept.add(role, which, found)
             if which == "last":
                 last[role], answers[role] = network, found
@@ -100,7 +100,8 @@ def run(
         name: _shifted(last, splits["test"], Views(Chain([(name, step.build())]), seed), measure)
         for name, step in shifts
     }
-    results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), measure) for artifact in rounds]
+    beside = last.get("teacher"), answers.get("teacher")
+    results["rounds"] = [_of_round(artifact, splits, beside, measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))
     known = known_by(data, [name for name in KEPT if name in splits])
     kept.write(work, known)
@@ -174,12 +175,12 @@ def _shifted(
 def _of_round(
     artifact: Artifact,
     splits: Mapping[str, Split],
-    teacher: Mapping[str, Answers] | None,
+    beside: tuple[nn.Module | None, Mapping[str, Answers] | None],
     measure: Measure,
 ) -> dict[str, Any]:
-    """What the table of rounds shows: the last weights on each split."""
-    network = measure.runtime.place(open_network(artifact, "last"))
-    found = {name: measure.answers(network, split) for name, split in splits.items()}
+    """What the table of rounds shows: the last weights on each split. beside: the teacher and its answers."""
+    network, (taught, teacher) = measure.runtime.place(open_network(artifact, "last")), beside
+    found = {name: measure.answers(network, split, None, taught) for name, split in splits.items()}
     return {
         "key": artifact.key,
         **{

@@ -5,6 +5,7 @@ rows spread over the classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +39,7 @@ def write_examples(
     if set(inputs) == {""} and inputs[""].dtype == torch.uint8:
         shown = inputs[""]
         np.save(work.path / "examples.npy", shown[rows.to(shown.device)].cpu().numpy())
-    truth = picked(test.known, rows)
-    some = {role: picked(found, rows) for role, found in answers.items()}
+    some, truth = {role: picked(found, rows) for role, found in answers.items()}, picked(test.known, rows)
     sure = {role: task.confidence(found) for role, found in some.items()}
     work.write_json(
         "examples.json",
@@ -48,10 +48,19 @@ def write_examples(
             "names": known.words(rows.numpy()),
             **({"texts": texts} if texts is not None else {}),
             "truth": task.displayed(truth),
-            "predictions": {role: task.displayed_beside(found, truth) for role, found in some.items()},
+            "predictions": {role: _displayed(task, found, truth, adapter) for role, found in some.items()},
             "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},
         },
     )
+
+
+def _displayed(task: Task, answers: Answers, truth: Answers, adapter: Adapter | None) -> list[Any]:
+    """What people are shown of each answer, and of rows that have parts the one that was answered worst."""
+    found, hardest = task.displayed_beside(answers, truth), task.hardest(answers, truth)
+    if hardest is None or adapter is None:
+        return found
+    worst = [adapter.displayed(moved(part, "cpu")) for part in hardest]
+    return [f"{said}; worst: {words[0]}" if words else said for said, words in zip(found, worst, strict=True)]
 
 
 def example_rows(

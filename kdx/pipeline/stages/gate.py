@@ -72,7 +72,7 @@ def run(
     first = {leaf: found[:, 0] for leaf, found in mapped(answers.path, "validation").items()}
     if some:
         first, truth = some[1], picked(truth, torch.from_numpy(answered))
-    taught = task.by_row(task.read(first), truth).numpy()
+    taught = task.by_row(task.condensed(first, truth), truth).numpy()
     if alone:
         file = alone.file(BY_ROW[which])  # of weights that were never finite none are best
         against, other = "the student alone", np.load(file if file.exists() else alone.file(BY_ROW["last"]))

@@ -1,15 +1,13 @@
 """pseudo-label: the teacher's answers to every row and view that the student will see, written once, as the
-task packs them (of classification half-precision logits).
+task packs them (of classification half-precision logits), or a part of each (`pseudo_label.format`).
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,14 @@ from torch import Tensor, nn
 from kdx.core.files import write_atomically
 from kdx.core.task import Task
 from kdx.core.trees import all_finite
-from kdx.core.types import Batch, Frozen, Teacher
+from kdx.core.types import Answers, Batch, Frozen, Teacher
 from kdx.data.npy import let_go
+from kdx.data.ragged import RaggedArray
 from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.models import size
+from kdx.pipeline.stages.acquaint import meet_rows
 from kdx.pipeline.stages.answers import (
     SAMPLE,
     digest_of_views,
@@ -32,11 +32,21 @@ from kdx.pipeline.stages.answers import (
     sampled_rows,
     score_of_validation,
 )
-from kdx.pipeline.stages.arrays import array_file, build_task, need_split, open_split
+from kdx.pipeline.stages.arrays import build_task, need_split, open_split
 from kdx.pipeline.stages.asked import MIXUP, places_of, some_rows, split_of, to_answer
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.left import answered, open_answers, view_digest
+from kdx.pipeline.stages.left import answered, view_digest
+from kdx.pipeline.stages.packing import (
+    DENSE,
+    FORMAT_JSON,
+    Packing,
+    digest_of_data,
+    open_files,
+    packing_of,
+    settle_format,
+)
 from kdx.pipeline.stages.spread import BATCH, Passes, write_spread
+from kdx.pipeline.stages.tempering import temper
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.work import Work
@@ -60,12 +70,16 @@ def run(
     pool: bool,
     rows: Artifact | None = None,
     passes: int = 0,
+    temperature: float | str = 1,
     looked_at: Mapping[str, int] | None = None,
+    form: Mapping[str, Any] | None = None,
 ) -> None:
     """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one
     view, the clean row. pool: whether anything of the pool is answered. rows: only these rows of it. passes:
     of Monte-Carlo dropout over the clean ones of those rows, whose spread is kept as extras. looked_at: split
     -> how many rows its training looks at, where that ends before its first pass: no other one is answered.
+    temperature: of all answers, or "fitted" (kdx.pipeline.stages.tempering); answers.json then has it.
+    form: what is kept of each answer, see kdx.pipeline.stages.packing.settle_format; None: all of it.
 
     Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays; answers.json. Slot v of a
     row answers exactly the inputs of view `first` + v, which are a pure function of (seed, split, row,
@@ -86,7 +100,14 @@ def run(
             "no seed sets them apart",
             "warning",
         )
-    maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
+    found_temperature: dict[str, float] = {}
+    if temperature != 1:
+        teacher, fitted = temper(work, runtime, data, task, teacher, temperature, precision)
+        found_temperature = {"temperature": fitted}
+    steps = [(name, c.build()) for name, c in augment]
+    for text in meet_rows(steps, data, runtime):
+        work.note(text)
+    maker = Views(Chain(steps), seed)
     wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
     some = {
@@ -95,7 +116,12 @@ def run(
         if (found := some_rows(split, about["counts"], looked_at or {}, seed)) is not None
     }
     some |= {} if bought is None else {"unlabelled": bought}
-    asked_for = Answering(task, teacher, maker, precision, some)
+    asked_for = Answering(task, teacher, maker, precision, some, packing_of(DENSE, task, seed))
+    packing, mass = settle_format(
+        form, task, seed, lambda: first_answers(work, runtime, data, wanted, asked_for), work
+    )
+    work.write_json(FORMAT_JSON, packing.about())
+    asked_for = replace(asked_for, packing=packing)
     _answer(work, runtime, data, wanted, asked_for)
     for split, found in some.items():
         np.save(work.path / places_file(split), places_of(found, about["counts"][split]).numpy())
@@ -118,6 +144,12 @@ def run(
             "teachers": [t.key for t in teachers],
             "teacher_size": size.most_parameters(networks),
             "validation_score": score_of_validation(work.path, data, task),
+            **found_temperature,
+            "format": packing.about(),
+            "mass": mass,
+            "data": digest_of_data(about),
+            "precision": precision,
+            "seed": seed,
         },
     )
 
@@ -135,13 +167,15 @@ def equal_networks(networks: Sequence[nn.Module]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Answering:
-    """Who answers what. maker: of the views. some: split -> its rows that are answered, where not all are."""
+    """Who answers what. maker: of the views. some: split -> its rows that are answered, where not all are.
+    packing: what is kept of each answer."""
 
     task: Task
     teacher: Teacher
     maker: Views
     precision: str
     some: Mapping[str, Tensor]
+    packing: Packing
 
     def rows(self, file: str, whole: int) -> Tensor:
         """Those of a split, of `whole` rows, that a file answers, ascending."""
@@ -160,13 +194,14 @@ def _answer(
         rows = asked.rows(name, len(split))
         places = places_of(rows, len(split))
         fresh = all(name != other for other, _ in done)
-        files = open_files(work, name, asked.task, (len(rows), count), fresh)
+        files = open_files(work, name, asked.packing, (len(rows), count), fresh)
+        cut_off(files, [slot for other, slot in done if other == name])
         for slot in range(count):
             if as_left(work, files, name, slot, done):
                 continue
             batches = sequential(
                 split,
-                batch=BATCH,
+                batch=asked.task.rows_together(BATCH),
                 views=asked.maker,
                 view=first + slot,
                 task=asked.task,
@@ -188,21 +223,38 @@ def _answer(
         del files
 
 
-def open_files(
-    work: Work, name: str, task: Task, shape: tuple[int, int], fresh: bool
-) -> dict[str, np.memmap[Any, Any]]:
-    """The files of one split's answers by the names of their arrays. shape: rows and views."""
-    found = {}
-    for leaf, one in task.pack(task.made_up(1)).items():
-        path = work.path / array_file(name, leaf)
-        found[leaf] = open_answers(path, (*shape, *one.shape[1:]), one.numpy().dtype, fresh=fresh)
-        reserve(path)
-    return found
+def first_answers(
+    work: Work, runtime: Runtime, data: Artifact, wanted: Mapping[str, tuple[int, int]], asked: Answering
+) -> Answers:
+    """Those to one batch of the rows that are learned from, in their first view."""
+    name = next((name for name in ("labelled", "unlabelled") if name in wanted), next(iter(wanted)))
+    split = need_split(data, split_of(name), runtime)
+    batch = next(
+        iter(
+            sequential(
+                split,
+                batch=asked.task.rows_together(BATCH),
+                views=asked.maker,
+                view=wanted[name][1],
+                task=asked.task,
+                device=torch.device(runtime.device),
+                rows=asked.rows(name, len(split)),
+            )
+        )
+    )
+    return ask(asked, batch, name, runtime)
+
+
+def cut_off(files: Mapping[str, Any], done: Sequence[int]) -> None:
+    """Of files that grow as they are written: what a stopped run had begun is forgotten. done: slots."""
+    for file in files.values():
+        if isinstance(file, RaggedArray):
+            file.cut(done)
 
 
 def as_left(
     work: Work,
-    files: Mapping[str, np.ndarray],
+    files: Mapping[str, Any],
     name: str,
     slot: int,
     done: dict[tuple[str, int], tuple[float, str]],
@@ -226,21 +278,19 @@ def as_left(
     return True
 
 
-def pack_answers(asked: Answering, batch: Batch, name: str, runtime: Runtime) -> dict[str, Tensor]:
-    """The answers to a batch as they are stored."""
+def ask(asked: Answering, batch: Batch, name: str, runtime: Runtime) -> Answers:
+    """The answers to a batch."""
     with torch.inference_mode(), runtime.autocast(asked.precision):
         answers = asked.teacher(batch)
     if not all_finite(answers):
         raise FloatingPointError(
             f"the teacher's answers for '{name}' are not finite; its training has diverged"
         )
-    return asked.task.pack(answers)
+    return answers
 
 
-def reserve(path: Path) -> None:
-    """Takes a file's space on the disk now: a disk that is full is an error here, and would kill the process
-    in the middle of a memory map.
-    """
-    if "posix_fallocate" in vars(os):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+def pack_answers(asked: Answering, batch: Batch, name: str, runtime: Runtime) -> dict[str, Tensor]:
+    """The answers to a batch as they are stored."""
+    answers = ask(asked, batch, name, runtime)
+    with torch.inference_mode():
+        return asked.packing.pack(answers, batch, name)

@@ -5,6 +5,7 @@ weights.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,13 +13,15 @@ import torch
 import torch._functorch.config as functorch
 
 from kdx.core import shortage, signals
-from kdx.core.errors import UserError
+from kdx.core.errors import Caution, UserError
 from kdx.core.task import Fitness
 from kdx.core.types import Objective, Parts
 from kdx.data.streams import BatchLoader, Stream
 from kdx.models.estimator import ONLY_TEACHERS, is_estimator
 from kdx.models.fitting import WeightsNote
+from kdx.pipeline.stages.acquaint import meet_rows
 from kdx.pipeline.stages.arrays import build_task, dear_to_read
+from kdx.pipeline.stages.ask_again import ask_again
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import about_model
 from kdx.pipeline.stages.parts import TrainInputs, first_weights, parts_of, views_of
@@ -26,7 +29,7 @@ from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
 from kdx.store.stage import split_number
 from kdx.store.work import Work
-from kdx.training.loop import Loop, NonFinite, fit
+from kdx.training.loop import Loop, NonFinite, check_accumulate, fit
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -58,6 +61,8 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
     saved = read_checkpoint(work, runtime)
     if saved:
         go_on_with_threads(saved["threads"], work)
+    else:
+        ask_again(inputs, runtime, build_task(inputs.data.json("data.json")))
     lesson, watch = prepare(work, runtime, inputs)
     start = 0
     if saved:
@@ -83,6 +88,8 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
 def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, Watch]:
     with cautions(work):
         lesson = begin_training(work.name, runtime, inputs)
+        if begins_fresh(inputs) and (why := lesson.objective.cold_student()):
+            warnings.warn(Caution(why), stacklevel=1)
     return lesson, Watch(
         work,
         lesson.objective,
@@ -92,6 +99,12 @@ def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, 
         task=lesson.parts.task,
         pool=inputs.data.json("data.json")["counts"].get("unlabelled", 0),
     )
+
+
+def begins_fresh(inputs: TrainInputs) -> bool:
+    """Whether nothing was learned by the weights that a training begins with."""
+    spec = inputs.model.spec
+    return not (inputs.checkpoint or inputs.init or spec.get("weights") or spec.get("pretrained"))
 
 
 def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
@@ -119,7 +132,7 @@ def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
                 keep=watch.keep,
             )
         except NonFinite as error:
-            node = "teacher_pretrain" if split_number(work.name)[0] == "teacher-pretrain" else "student_train"
+            node = node_of(work.name)
             good = (
                 f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}"
                 if watch.saved_at
@@ -128,9 +141,15 @@ def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
             raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
 
 
+def node_of(stage: str) -> str:
+    """The node that holds the settings of a training stage."""
+    return "teacher_pretrain" if split_number(stage)[0] == "teacher-pretrain" else "student_train"
+
+
 def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     """Builds all that one training needs."""
     settings: Training = inputs.training.build()
+    meet_rows([*settings.augment, *settings.strong_augment], inputs.data, runtime)
     task = build_task(inputs.data.json("data.json"))
     method = inputs.loss.resolve()
     Fitness(method.__name__, method.needs_task, "choose another loss").check(task)
@@ -155,6 +174,8 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
         clean=inputs.view == "clean" and bool(inputs.teachers),
         rows=inputs.rows,
     )
+    sizes = {stream: found.order.batch for stream, found in streams.items()}
+    check_accumulate(f"{node_of(name)}.accumulate", settings.accumulate, objective, objective, sizes)
     optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
     loop = Loop(
         steps=steps,
@@ -165,5 +186,6 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
         runtime=runtime,
         refresh_every=per_epoch,
         log_every=max(1, steps // LOGS),
+        accumulate=settings.accumulate,
     )
     return Lesson(parts, objective, streams, settings, loop, notes)

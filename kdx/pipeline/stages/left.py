@@ -16,17 +16,18 @@ import numpy as np
 from kdx.core.errors import UserError
 from kdx.core.files import read_json
 from kdx.data.npy import let_go
+from kdx.data.ragged import RAGGED_FILES
 from kdx.store.work import Work
 
-_ROWS = 1 << 14
-"""Rows of answers that are looked at together."""
+_ROWS, _BYTES = 1 << 14, 1 << 26
+"""Rows of answers that are looked at together, and bytes."""
 
 
 def answered(work: Work, wanted: Mapping[str, tuple[int, int]]) -> dict[tuple[str, int], tuple[float, str]]:
     """(file, slot) -> (seconds until it was done, digest) of each view that a stopped run had answered;
     whoever uses the answers compares the digest.
     """
-    for path in work.path.glob("*.npy"):
+    for path in [found for suffix in (".npy", *RAGGED_FILES) for found in work.path.glob(f"*{suffix}")]:
         if path.name.partition(".")[0] not in wanted:
             path.unlink()
     if not work.checkpoint.exists():
@@ -67,13 +68,14 @@ def _as_made(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
         return False
 
 
-def view_digest(work: Work, files: Mapping[str, np.ndarray], name: str, slot: int, took: float) -> str:
+def view_digest(work: Work, files: Mapping[str, Any], name: str, slot: int, took: float) -> str:
     """Of one view's answers, bound to the stage, the split, the view and the time that it took to come so
     far. files: by name of their arrays.
     """
     whole = hashlib.sha256(f"{work.key} {name} {slot} {took}\n".encode())
     for file in files.values():
-        for start in range(0, len(file), _ROWS):
-            whole.update(np.ascontiguousarray(file[start : start + _ROWS, slot]).data)
+        rows = max(1, min(_ROWS, _BYTES // max(1, math.prod(file.shape[2:]) * file.dtype.itemsize)))
+        for start in range(0, len(file), rows):
+            whole.update(np.ascontiguousarray(file[start : start + rows, slot]).data)
             let_go(file)
     return whole.hexdigest()

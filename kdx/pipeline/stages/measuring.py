@@ -14,16 +14,16 @@ from kdx.core.errors import UserError, WrongPart
 from kdx.core.metric import Metric
 from kdx.core.task import OwnMetric, Task
 from kdx.core.trees import picked, rows_of
-from kdx.core.types import Answers, Split
+from kdx.core.types import Answers, Batch, Split
 from kdx.data.views.chain import Views
-from kdx.models.ensemble import Apart, NetworkEnsemble, split_answers
+from kdx.models.ensemble import Apart, NetworkEnsemble, join_answers, split_answers
 from kdx.pipeline.stages.answers import measured_answers
 from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.source import sha256
 from kdx.store.work import Work
-from kdx.training.predict import predict
+from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
 
 
@@ -35,15 +35,31 @@ class Measure:
     own: Mapping[str, OwnMetric]
     runtime: Runtime
 
-    def answers(self, network: nn.Module, split: Split, views: Views | None = None) -> Answers:
-        return predict(network, split, self.runtime, views=views)
+    def answers(
+        self,
+        network: nn.Module,
+        split: Split,
+        views: Views | None = None,
+        beside: nn.Module | None = None,
+    ) -> Answers:
+        """As `Task.condense` keeps them. beside: the teacher, None: there is none to compare with."""
+        kept = Condensing(self.task, beside)
+        if not isinstance(network, Apart):
+            return predict(network, split, self.runtime, batch=kept.batch, views=views, kept=kept)
+
+        def each(answers: Answers, rows: Batch) -> Answers:
+            return join_answers([kept(one, rows) for one in split_answers(answers)])
+
+        return predict(network, split, self.runtime, batch=kept.batch, views=views, kept=each)
 
     def several_answers(
-        self, network: nn.Module, splits: Mapping[str, Split]
+        self, network: nn.Module, splits: Mapping[str, Split], beside: nn.Module | None = None
     ) -> tuple[dict[str, Answers], dict[str, list[Answers]]]:
-        """(split -> the network's answers, split -> those of each member of an ensemble, else nothing)"""
+        """(split -> the network's answers, split -> those of each member of an ensemble, else nothing), as of
+        `answers`
+        """
         if not isinstance(network, NetworkEnsemble):
-            return {name: self.answers(network, split) for name, split in splits.items()}, {}
+            return {name: self.answers(network, split, None, beside) for name, split in splits.items()}, {}
         each = Apart(network)
         found = {name: split_answers(self.answers(each, split)) for name, split in splits.items()}
         return {name: one[0] for name, one in found.items()}, {name: one[1:] for name, one in found.items()}
@@ -100,12 +116,12 @@ def measure_given(
     for name, split in splits.items():
         if split.name in stored:
             rows, packed = stored[split.name]
-            answers = measure.task.read(packed)
+            truth = split.known if rows is None else picked(split.known, torch.from_numpy(rows))
+            answers = measure.task.condensed(packed, truth)
             if rows is None:
                 found[name] = answers
                 measured |= measure_splits(work, {name: answers}, splits, measure, "teacher.last")
             else:
-                truth = picked(split.known, torch.from_numpy(rows))
                 measured[name] = measure.metrics(answers, truth, None) | {"of": len(split)}
     about: dict[str, Any] = {"steps": 0, "best_step": None, "precision": None, "stopped": None}
     return about | {"given": given.json("answers.json")["given"], "last": measured}, found

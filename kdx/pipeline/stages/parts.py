@@ -16,6 +16,7 @@ from kdx.core.types import Batch, Beginning, Frozen, Initialiser, Parts, Split, 
 from kdx.data.streams import as_trained
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
+from kdx.methods.temperature import Tempered
 from kdx.models.fitting import WeightsNote
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
@@ -110,8 +111,12 @@ def parts_of(
     teacher: Teacher | None = None
     if inputs.teachers:
         teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main", task)
+        temperature = answers.json("answers.json").get("temperature", 1) if answers else 1
+        teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     elif answers:
-        teacher = stored_answers(answers, runtime.device, views_of(inputs), task)
+        teacher = stored_answers(
+            answers, runtime.device, views_of(inputs), task, float(inputs.loss.spec.get("temperature", 1))
+        )
     balanced = inputs.class_weights == "balanced"
     return Parts(
         student=student,

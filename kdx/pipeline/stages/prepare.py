@@ -47,6 +47,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.stage import subseed
 from kdx.store.work import Work
+from kdx.tasks.answer_formats import distributions
 from kdx.training.runtime import Runtime
 
 
@@ -171,6 +172,8 @@ def kind_of_rows(found: Description) -> dict[str, Any]:
         "adapter": found.adapter and dict(found.adapter),
         "answer_bytes": task.row_bytes(),
     }
+    if several := distributions(task):
+        about["distributions"] = several
     if found.shape is not None:
         about["shape"] = list(found.shape)
     if found.classes:

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from kdx.core.levels import as_float
 from kdx.core.trees import moved, part_of, tree
-from kdx.models.estimator import check_kept, fit_to, is_estimator
+from kdx.models.estimator import check_kept, fit_to, is_estimator, settle_by
 from kdx.models.weights import load_weights
-from kdx.pipeline.stages.arrays import build_task, need_split
+from kdx.pipeline.stages.arrays import build_task, need_split, open_split
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import about_model, new_network
 from kdx.pipeline.stages.learn import learn
@@ -73,6 +74,7 @@ def run(
         shown = moved(tree(lambda leaf: as_float(leaf[:]), rows.inputs), "cpu")
         with cautions(work):
             fit_to(network, shown, rows.known, build_task(about))
+            settle_on_validation(work, network, data, runtime)
         again = new_network(model, about, read_weights=False)
         check_kept(network, again, part_of(shown, 0, _COMPARED))
     save_file(plain_state(network), work.path / "last.safetensors")
@@ -90,3 +92,14 @@ def run(
         },
     )
     work.write_json("model.json", about_model(model, about))
+
+
+def settle_on_validation(work: Work, network: nn.Module, data: Artifact, runtime: Runtime) -> None:
+    """Lets a fitted estimator choose by the validation rows, where there are some, what it has left open."""
+    rows = open_split(data, "validation", runtime)
+    if rows is None or not len(rows):
+        return
+    shown = moved(tree(lambda leaf: as_float(leaf[:]), rows.inputs), "cpu")
+    task = build_task(data.json("data.json"))
+    for text in settle_by(network, shown, moved(rows.known, "cpu"), task):
+        work.note(text)

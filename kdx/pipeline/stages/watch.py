@@ -22,7 +22,7 @@ from kdx.core.types import Objective, Outcome, Split, Streams
 from kdx.store.work import Work
 from kdx.tasks.shown import named_metric
 from kdx.training.loop import Loop
-from kdx.training.predict import predict
+from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -115,7 +115,8 @@ class Watch:
     def validate(self, step: int, split: Split) -> bool:
         """Records the metric that counts, keeps the best weights; True where training should stop."""
         network = self.objective.export()
-        answers = predict(network, split, self.loop.runtime, precision=self.loop.precision)
+        kept, loop = Condensing(self.task), self.loop
+        answers = predict(network, split, loop.runtime, precision=loop.precision, batch=kept.batch, kept=kept)
         found = self.task.quick(answers, split.known)
         self.rows = self.task.by_row(answers, split.known)
         values = {f"validation/{name}": value for name, value in found.items()}

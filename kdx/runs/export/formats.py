@@ -19,7 +19,9 @@ from kdx.core.errors import UserError
 from kdx.core.shapes import expect_shape
 from kdx.core.trees import from_leaves, leaves, tree
 from kdx.core.types import Answers, Inputs
+from kdx.models.decoder import DecoderNetwork
 from kdx.models.estimator import estimator_in
+from kdx.models.save_pretrained import CAUSAL_TOKENIZER, CAUSAL_WEIGHTS, open_decoder, write_pretrained
 from kdx.runs.model_files import read_model
 from kdx.runs.reading import read_mapping
 from kdx.runs.stored import Weights
@@ -144,12 +146,31 @@ def onnx(asked: Exported) -> tuple[str, Answerer]:
     return file.name, answer
 
 
+def save_pretrained(asked: Exported) -> tuple[str, Answerer]:
+    """Of a decoder: config.json and model.safetensors, as transformers reads them."""
+    found = [module for module in asked.network.modules() if isinstance(module, DecoderNetwork)]
+    if not found:
+        raise UserError(
+            "format=save_pretrained writes language models of GPT-2's and Llama's form, and this network is "
+            "none: leave it out, format=state_dict writes any"
+        )
+    tokenizer = asked.folder / CAUSAL_TOKENIZER
+    text = tokenizer.read_text(encoding="utf-8") if tokenizer.is_file() else None
+    write_pretrained(found[0], asked.folder, text)
+    return CAUSAL_WEIGHTS, open_decoder(asked.folder).eval()
+
+
 def names_of(value: Inputs, single: str) -> list[str]:
     """What a graph calls its tensors. single: where there is one."""
     return [name or single for name in leaves(value)]
 
 
-FORMATS = {"state_dict": state_dict, "torch_export": torch_export, "onnx": onnx}
+FORMATS = {
+    "state_dict": state_dict,
+    "torch_export": torch_export,
+    "onnx": onnx,
+    "save_pretrained": save_pretrained,
+}
 """name -> what writes it: Exported -> (its file, the network loaded back from that file)."""
 
 

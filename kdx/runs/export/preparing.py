@@ -31,7 +31,7 @@ def preparation(model: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, A
     adapter = model.get("adapter") or {}
     if reads == "table":
         return {"reads": reads, "columns": adapter.get("columns"), "clip": adapter.get("clip")}
-    if reads == "texts":
+    if reads in ("texts", "tokens"):
         return {"reads": reads, "tokenizer": "tokenizer.json", "length": model["example"][""][0][0]}
     return {"reads": reads}
 
@@ -39,7 +39,7 @@ def preparation(model: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, A
 def preparing(card: Mapping[str, Any]) -> list[str]:
     """The section of card.md; of older cards, and of rows that only the user knows, none."""
     about = card.get("prepare") or {}
-    lines = {"pictures": _picture, "table": _table, "texts": _text}.get(about.get("reads"))
+    lines = {"pictures": _picture, "table": _table, "texts": _text, "tokens": _tokens}.get(about.get("reads"))
     return ["## How a new row is prepared", *lines(card, about)] if lines else []
 
 
@@ -129,6 +129,19 @@ def _text(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
                 "tokenizers: `Tokenizer.from_file`)",
                 f"{about['length']} of them: it cuts longer texts, and fills up shorter ones with 0",
                 "the spaces around a text were left out in training",
+            ]
+        )
+    ]
+
+
+def _tokens(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    return [
+        _numbered(
+            [
+                f"{code(about['tokenizer'])} beside this card makes whole numbers of a text (the library "
+                "tokenizers: `Tokenizer.from_file`)",
+                f"up to {about['length']} of them are a row, and the answer at each place is of the token "
+                "that follows",
             ]
         )
     ]

@@ -22,6 +22,13 @@ USE = {
         'session = onnxruntime.InferenceSession("FOLDER/FILE")',
         "session.run(None, FED)",
     ),
+    "save_pretrained": (
+        "With transformers",
+        "import transformers",
+        'network = transformers.AutoModelForCausalLM.from_pretrained("FOLDER")\n'
+        'tokenizer = transformers.AutoTokenizer.from_pretrained("FOLDER")',
+        "network(ROWS.long()).logits",
+    ),
 }
 """format -> words, what is imported, how it is opened and asked."""
 

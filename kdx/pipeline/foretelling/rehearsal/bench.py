@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from kdx.core.task import Task
-from kdx.core.trees import part_of
+from kdx.core.task import HELD_BYTES, Task
+from kdx.core.trees import leaves, part_of
 from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.methods.teachers import live_teacher
 from kdx.pipeline.foretelling import PlannedStage, networks_asked
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import open_together
+from kdx.pipeline.stages.packing import DENSE, Packing, packing_of
 from kdx.store.artifact import Artifact
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -45,9 +46,11 @@ class Bench:
 
     def forward(self, network: torch.nn.Module, split: Split, precision: str = "fp32") -> float:
         """Seconds a row of `predict` on clean rows; the slower the network, the fewer rows are tried."""
-        first = part(split, _SMALL)
+        one = leaves(predict(network, part(split, 1), self.runtime, precision=precision))
+        most = max(1, HELD_BYTES // sum(leaf.nbytes for leaf in one.values()))
+        first = part(split, min(most, _SMALL))
         pace = self.timed(lambda: predict(network, first, self.runtime, precision=precision)) / len(first)
-        few = part(split, max(_SMALL, min(_FEW, int(SECONDS / pace))))
+        few = part(split, min(most, max(_SMALL, min(_FEW, int(SECONDS / pace)))))
         return self.timed(lambda: predict(network, few, self.runtime, precision=precision)) / len(few)
 
     def network(self, artifact: Artifact | Sequence[Artifact]) -> torch.nn.Module:
@@ -66,10 +69,18 @@ class Bench:
         """Of the data that a stage works on."""
         return build_task(step.inputs["data"].json("data.json"))
 
-    def packed(self, task: Task, teacher: Teacher, batch: Batch, precision: str) -> dict[str, torch.Tensor]:
-        """The answers to a batch, as a labelling stage keeps them."""
-        with torch.no_grad(), self.runtime.autocast(precision):
-            return task.pack(teacher(batch))
+    def packing(self, asked: PlannedStage) -> Packing:
+        """What a labelling stage keeps of each answer; where that hangs on the teacher, the likeliest."""
+        form = asked.inputs.get("form")
+        about = DENSE if not form else {**form, "name": {"auto": "topk"}.get(form["name"], form["name"])}
+        return packing_of(about, self.task(asked), asked.inputs["seed"])
+
+    def packed(
+        self, asked: PlannedStage, teacher: Teacher, batch: Batch, file: str
+    ) -> dict[str, torch.Tensor]:
+        """The answers to a batch, as a labelling stage keeps them in one of its files."""
+        with torch.no_grad(), self.runtime.autocast(asked.inputs["precision"]):
+            return self.packing(asked).pack(teacher(batch), batch, file)
 
 
 def enough(counted: int, seconds: float) -> bool:

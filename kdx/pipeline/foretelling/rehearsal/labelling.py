@@ -19,11 +19,12 @@ from kdx.data.views.chain import Chain, Views
 from kdx.models import size
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import SECONDS, SLOW, Bench, enough
+from kdx.pipeline.stages.acquaint import meet_rows
 from kdx.pipeline.stages.answers import digest_of_views, places_file
 from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.asked import MIXUP, split_of
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.label import open_files
+from kdx.pipeline.stages.packing import FORMAT_JSON, open_files
 from kdx.pipeline.stages.spread import BATCH, Passes, write_spread
 from kdx.store.work import Listener, Work
 
@@ -41,17 +42,20 @@ def label(
     start = time.perf_counter()
     about = inputs["data"].json("data.json")
     task, teacher = bench.task(step), bench.teacher(step)
-    maker = Views(Chain([(name, c.build()) for name, c in inputs["augment"]]), inputs["seed"])
+    steps = [(name, c.build()) for name, c in inputs["augment"]]
+    meet_rows(steps, inputs["data"], bench.runtime)
+    maker = Views(Chain(steps), inputs["seed"])
     # the largest gives the pace
     wanted = dict(sorted(answers.items(), key=lambda item: item[1][0] * item[1][1]))
     splits = {name: need_split(inputs["data"], split_of(name), bench.runtime) for name in wanted}
     paces = {"start": time.perf_counter() - start, "views": 0.0, "clean": 0.0, "passes": 0.0}
-    work = Work(folder, step.name, Listener())
+    work, packing = Work(folder, step.name, Listener()), bench.packing(step)
+    work.write_json(FORMAT_JSON, packing.about())
     for name, (rows, views, first) in wanted.items():
-        files = open_files(work, name, task, (rows, views), fresh=True)
+        files = open_files(work, name, packing, (rows, views), fresh=True)
         packed, marks = [], [time.perf_counter()]
         for batch in _some(bench, splits[name], maker, views, first, task):
-            packed.append(bench.packed(task, teacher, batch, inputs["precision"]))
+            packed.append(bench.packed(step, teacher, batch, name))
             marks.append(time.perf_counter())
             if enough(len(packed) - 1, marks[-1] - marks[0]) or marks[-1] - marks[0] > SLOW:
                 break
@@ -62,7 +66,7 @@ def label(
             for slot in range(views):
                 for leaf, file in files.items():
                     known = whole[leaf][slot * rows : (slot + 1) * rows].cpu().numpy()
-                    file[: len(known), slot] = known
+                    file[np.arange(len(known)), slot] = known
     extras = bool(inputs["passes"] and inputs["pool"] and about["counts"]["unlabelled"])
     paces["passes"] = dropout(bench, step, inputs, folder, paces["clean"]) if extras else 0.0
     lay_answers(inputs, folder, wanted, extras)
@@ -74,7 +78,7 @@ def _some(bench: Bench, split: Split, maker: Views, views: int, first: int, task
     for view in range(first, first + views):
         yield from sequential(
             split,
-            batch=BATCH,
+            batch=task.rows_together(BATCH),
             views=maker,
             view=view,
             task=task,
@@ -127,6 +131,7 @@ def lay_answers(
                 "some": sorted(inputs["looked_at"]),
                 "teacher_size": size.most_parameters([open_network(t) for t in inputs["teachers"]]),
                 "validation_score": None,
+                "format": json.loads((folder / FORMAT_JSON).read_text()),
             }
         )
     )

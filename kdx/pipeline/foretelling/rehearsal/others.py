@@ -25,7 +25,7 @@ from kdx.pipeline.stages.audit import gap_to_pool
 from kdx.pipeline.stages.choose import features
 from kdx.store.work import Listener, Work
 from kdx.tasks import pseudo_labels
-from kdx.training.predict import predict
+from kdx.training.predict import Condensing, predict
 
 PREPARED = 1 << 28
 """Bytes of rows up to which a data set is prepared for a rehearsal; a larger one is stood in for by zeros."""
@@ -161,4 +161,6 @@ def score_now(bench: Bench, teacher: PlannedStage) -> float | None:
     if bench.forward(network, validation) * len(validation) > QUICK:
         return None
     task = bench.task(teacher)
-    return task.metrics(predict(network, validation, bench.runtime), validation.known)[task.primary]
+    kept = Condensing(task)
+    answers = predict(network, validation, bench.runtime, batch=kept.batch, kept=kept)
+    return task.metrics(answers, validation.known)[task.primary]

@@ -16,7 +16,9 @@ import torch
 from safetensors.torch import save_file
 
 from kdx.core.levels import as_float
+from kdx.core.sparse_answers import TEMPERATURE
 from kdx.core.trees import device_of, moved, picked, tree
+from kdx.data.ragged import RaggedArray, RaggedReader
 from kdx.data.reader import OfArray
 from kdx.data.stored import StoredRows
 from kdx.data.streams import BatchLoader
@@ -162,11 +164,18 @@ def _answer(bench: Bench, lesson: Lesson, step: PlannedStage) -> None:
             rows = tree(as_float, moved(picked(inputs, here), bench.runtime.device))
             batch = replace(batch, views={"main": rows})
         place = stored.places[name][index] if name in stored.places else index
-        packed = bench.packed(lesson.parts.task, teacher, batch, asked.inputs["precision"])
+        packed = bench.packed(asked, teacher, batch, name)
         for leaf, file in stored.answers[name].items():
+            if leaf == TEMPERATURE:
+                continue
             to = file.device
+            if isinstance(file, RaggedReader):
+                stand_in = RaggedArray(file.rows.path, writable=True)
+                for one in slot.unique().tolist():
+                    stand_in[place[slot == one].numpy(), one] = packed[leaf][slot == one].cpu().numpy()
+                continue
             if isinstance(file, OfArray) and isinstance(file.rows, StoredRows):
-                stand_in = np.load(file.rows.files[0], mmap_mode="r+")
-                stand_in[place.numpy(), slot.numpy()] = packed[leaf].cpu().numpy()
+                mapped = np.load(file.rows.files[0], mmap_mode="r+")
+                mapped[place.numpy(), slot.numpy()] = packed[leaf].cpu().numpy()
                 continue
             file[place.to(to), slot.to(to)] = packed[leaf].to(to)

@@ -1,0 +1,180 @@
+"""How far a student's distribution is from a teacher's, over the last axis of their logits: classes of a row,
+or tokens of a position. Worked out a few positions at a time, with the gradient in closed form.
+
+The one convention of temperature: both logits are divided by T, and the value is multiplied by T^2, whatever
+the kind. docs/divergences.md has the mathematics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from kdx.core.checks import choice, number
+
+DIVERGENCES = ("forward", "reverse", "jsd", "tvd")
+JSD_SCALES = ("smooth", "paper")
+_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 23}
+"""Numbers that are worked on together: such as fit into a processor's cache, and such as keep a GPU busy."""
+_STEEP = 60.0
+"""Beyond this exp(x) is worked out from its inverse, long before it overflows."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Which divergence. Errors name its values as the keys of `loss`.
+
+    kind: "forward", KL(teacher || student); "reverse", KL(student || teacher); "jsd", the generalised
+    Jensen-Shannon divergence beta KL(teacher || m) + (1 - beta) KL(student || m) with m = beta * teacher +
+    (1 - beta) * student; "tvd", the total variation distance, half the sum of |teacher - student|.
+    beta: in [0, 1], of jsd alone: 0 is forward and 1 reverse. scale: "smooth" divides jsd by beta (1 - beta),
+    so that it runs to both ends without a jump; "paper" does not, as others have it.
+    temperature: > 0, of both.
+    """
+
+    kind: str
+    beta: float
+    scale: str
+    temperature: float
+
+    def __post_init__(self) -> None:
+        choice("loss.kind", self.kind, DIVERGENCES)
+        choice("loss.scale", self.scale, JSD_SCALES)
+        number("loss.beta", self.beta, low=0, high=1)
+        number("loss.temperature", self.temperature, low=0, open_low=True)
+
+    @property
+    def limit(self) -> str:
+        """Its kind, where the ends of jsd are the two KLs."""
+        if self.kind != "jsd" or 0 < self.beta < 1:
+            return self.kind
+        return "reverse" if self.beta else "forward"
+
+    @property
+    def factor(self) -> float:
+        """What jsd is multiplied by."""
+        return 1 / (self.beta * (1 - self.beta)) if self.scale == "smooth" else 1.0
+
+
+def divergence(student: Tensor, teacher: Tensor, how: Divergence, rows: int | None = None) -> Tensor:
+    """(..., V) logits of each -> (...), >= 0, in nats but for tvd. Float32, or float64 where the student's
+    are.
+
+    Its gradient reaches the student alone. Beside the logits, in the types that they have, and their gradient
+    no tensor of their size is held. rows: how many of the ... positions are worked on together, which changes
+    no value; None: what suits the device.
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"student and teacher must have logits of one shape; given: {tuple(student.shape)} and "
+            f"{tuple(teacher.shape)}"
+        )
+    width = student.shape[-1]
+    flat = (student.reshape(-1, width), teacher.detach().reshape(-1, width))
+    found: Tensor = _InPieces.apply(*flat, how, rows or rows_at_once(student))
+    return found.reshape(student.shape[:-1])
+
+
+def rows_at_once(logits: Tensor) -> int:
+    """How many positions are worked on together."""
+    return max(1, _AT_ONCE.get(logits.device.type, _AT_ONCE["cuda"]) // logits.shape[-1])
+
+
+def pieces(count: int, rows: int) -> Iterator[slice]:
+    """So many positions at a time, of `count`."""
+    return (slice(start, start + rows) for start in range(0, count, rows))
+
+
+def over_temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Logits over the temperature, in the type that is reckoned in: float32, or float64 of such."""
+    found = logits if logits.dtype == torch.float64 else logits.float()
+    return found if temperature == 1 else found / temperature
+
+
+class _InPieces(torch.autograd.Function):
+    """(N, V), (N, V) -> (N,)"""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, how: Divergence, rows: int) -> Tensor:
+        ctx.save_for_backward(student, teacher)
+        ctx.how, ctx.rows = how, rows
+        found = over_temperature(student[:0], 1).new_empty(len(student))
+        for part in pieces(len(student), rows):
+            log_q, log_p = _log_probs(student[part], teacher[part], how)
+            found[part] = divergence_value(log_q, log_p, how)
+        return found.clamp_min_(0).mul_(how.temperature**2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None, None, None]:
+        student, teacher = ctx.saved_tensors
+        found = torch.empty_like(student)
+        for part in pieces(len(student), ctx.rows):
+            log_q, log_p = _log_probs(student[part], teacher[part], ctx.how)
+            found[part] = divergence_slope(log_q, log_p, ctx.how).mul_(
+                given[part, None] * ctx.how.temperature
+            )
+        return found, None, None, None
+
+
+def _log_probs(student: Tensor, teacher: Tensor, how: Divergence) -> tuple[Tensor, Tensor]:
+    """(n, V) log-probabilities of each, in one type."""
+    log_q = over_temperature(student, how.temperature).log_softmax(1)
+    return log_q, over_temperature(teacher, how.temperature).to(log_q.dtype).log_softmax(1)
+
+
+def divergence_value(log_q: Tensor, log_p: Tensor, how: Divergence) -> Tensor:
+    """(n, V) log-probabilities of student and teacher -> (n,), without T^2."""
+    match how.limit:
+        case "forward":
+            return expected(log_p.exp(), log_p - log_q)
+        case "reverse":
+            return expected(log_q.exp(), log_q - log_p)
+        case "tvd":
+            return (log_p.exp() - log_q.exp()).abs_().sum(1) / 2
+    apart = _nan_to_zero(log_p - log_q)
+    to_teacher = expected(log_p.exp(), -_mixed(1 - how.beta, -apart))
+    to_student = expected(log_q.exp(), -_mixed(how.beta, apart))
+    return (how.beta * to_teacher + (1 - how.beta) * to_student) * how.factor
+
+
+def divergence_slope(log_q: Tensor, log_p: Tensor, how: Divergence) -> Tensor:
+    """(n, V): the derivative of `divergence_value` with respect to the student's logits. With r its
+    derivative with respect to log q, over q, it is q (r - sum q r)."""
+    q = log_q.exp()
+    match how.limit:
+        case "forward":
+            return q.sub_(log_p.exp())
+        case "reverse":
+            pull = log_q - log_p
+        case "tvd":
+            pull = (q - log_p.exp()).sign_().div_(2)
+        case _:
+            pull = _mixed(how.beta, _nan_to_zero(log_p - log_q)).mul_(-(1 - how.beta) * how.factor)
+    pull = torch.where(q > 0, pull, 0)
+    return pull.sub_((q * pull).sum(1, keepdim=True)).mul_(q)
+
+
+def expected(probs: Tensor, values: Tensor) -> Tensor:
+    """(n, V), (n, V) -> (n,): the mean of the values. What is impossible counts nothing, whatever its
+    value."""
+    return torch.where(probs > 0, probs * values, 0).sum(1)
+
+
+def _mixed(share: float, apart: Tensor) -> Tensor:
+    """log(1 - share + share exp(apart)): by how much log q grows where p = q exp(apart) is mixed into q.
+    Exact also where the share is small or 1."""
+    near = torch.log1p(share * torch.expm1(apart.clamp(max=_STEEP)))
+    far = apart + math.log(share)
+    return torch.where(apart > _STEEP, far, near)
+
+
+def _nan_to_zero(apart: Tensor) -> Tensor:
+    """The difference of two log-probabilities of -inf says nothing."""
+    return torch.where(apart.isnan(), 0, apart)

@@ -1,0 +1,85 @@
+"""Hidden states that point where the teacher's do: the third term of DistilBERT's loss (Sanh et al. 2019,
+arXiv 1910.01108), beside the loss on its answers and that on labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdx.core.checks import number, shown
+from kdx.core.errors import UserError
+from kdx.core.types import Features, Inputs, Parts
+from kdx.models.modes import evaluating
+from kdx.models.pairs import Side, fitted_to, last_states, one_teacher
+from kdx.models.tap import Tap, penultimate
+
+
+def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """(B, N, D), (B, N, D) -> (): the mean of 1 - cosine over all positions at which the teacher's state is
+    not zero, as an encoder's is where a text has ended; in [0, 2], 0 without such a position.
+    """
+    there = teacher.ne(0).any(2)
+    apart = 1 - F.cosine_similarity(student.float(), teacher.float(), dim=2)
+    return (apart * there).sum() / there.sum().clamp(min=1)
+
+
+def as_states(feature: Tensor) -> Tensor:
+    """(B, D), (B, N, D) or (B, C, H, W) -> (B, N, D): one state of a dense feature, one a place of a map."""
+    if feature.dim() == 4:
+        return feature.flatten(2).transpose(1, 2)
+    return feature[:, None] if feature.dim() == 2 else feature
+
+
+class Cosine(Features):
+    """term cosine = weight * `cosine_distance` of the hidden states of one layer of each.
+
+    weight >= 0. student, teacher: the name of a layer, or "auto", the last that gives a sequence of hidden
+    states, and of a network without one what its last linear layer sees. Where the two are not equally wide a
+    linear layer without bias, which is learned, leads from the student's width to the teacher's; DistilBERT's
+    are.
+    """
+
+    def __init__(self, parts: Parts, *, weight: float, student: str, teacher: str):
+        super().__init__()
+        self.weight = number("loss.features.weight", weight, low=0)
+        self.teacher, example = one_teacher(parts)
+        networks = {"student": parts.student, "teacher": self.teacher.network}
+        asked = {"student": student, "teacher": teacher}
+        self.taps = [_tap(networks[role], example, role, asked[role]) for role in networks]
+        with torch.no_grad(), evaluating(parts.student):
+            row = fitted_to(example, next(parts.student.parameters(), torch.zeros(())))
+            parts.student(row)
+            own, others = self._take(row)
+        if own.shape[1] != others.shape[1]:
+            raise UserError(
+                f"loss.features=cosine compares hidden states place by place, and the student's layer has "
+                f"{own.shape[1]} of them, the teacher's {others.shape[1]}: name other layers with "
+                "loss.features.student= and loss.features.teacher="
+            )
+        self.projector: nn.Module = nn.Identity()
+        if own.shape[2] != others.shape[2]:
+            with torch.random.fork_rng(devices=[]):  # the student's own noise stays as without this term
+                self.projector = nn.Linear(own.shape[2], others.shape[2], bias=False)
+
+    def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
+        own, others = self._take(inputs)
+        return {"cosine": self.weight * cosine_distance(self.projector(own), others)}
+
+    def _take(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """(B, N, Ds) with gradient, (B, N, Dt) without"""
+        self.teacher(inputs)
+        own, others = (as_states(tap.take()) for tap in self.taps)
+        return own, others
+
+
+def _tap(network: nn.Module, example: Inputs, role: str, asked: str) -> Tap:
+    if not isinstance(asked, str):
+        raise UserError(f"loss.features.{role} must be auto or the name of a layer; given: {shown(asked)}")
+    if asked != "auto":
+        return Side(network, example, role).named([asked])[0]
+    module = last_states(network, example)
+    return penultimate(network) if module is None else Tap(module, at="output")

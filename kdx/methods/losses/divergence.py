@@ -1,0 +1,93 @@
+"""Distillation by a divergence of choice: forward or reverse KL, the generalised Jensen-Shannon divergence
+between them (Agarwal et al. 2023, arXiv 2306.13649), or the total variation distance."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+from kdx.core.checks import number
+from kdx.core.divergence import Divergence
+from kdx.core.errors import Caution
+from kdx.core.sparse_divergence import check_rest
+from kdx.core.trees import joined
+from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.methods.forward import one_pass
+
+
+class DivergenceLoss(Objective):
+    """loss = alpha * mean over all rows of the divergence of the student from the teacher + (1 - alpha) *
+    mean over labelled rows of the task's own loss.
+
+    kind, beta, scale, temperature: see `kdx.core.divergence.Divergence`; kind=forward is `kd`. Where the
+    teacher's k likeliest are stored (pseudo_label.format=topk), rest says what is done with all others, see
+    `kdx.core.sparse_divergence.top_k_divergence`. alpha in [0, 1]; with 0 and no pool this is `supervised`.
+    Where a pool exists its rows join the first term, in one forward pass. Its task is one of distributions:
+    classes, or tokens.
+    """
+
+    uses = ("labelled",)
+    may_use = ("unlabelled",)
+    reads_kept = True
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        kind: str,
+        beta: float,
+        scale: str,
+        temperature: float,
+        alpha: float,
+        rest: str,
+    ):
+        super().__init__(parts)
+        self.teacher = parts.teacher
+        self.how = Divergence(kind, beta, scale, temperature)
+        self.alpha = number("loss.alpha", alpha, low=0, high=1)
+        if alpha != 0 and (words := self.task.too_soft(self.how.temperature)):
+            warnings.warn(words, Caution, stacklevel=2)
+        self.rest = _checked_rest(rest, self.how)
+
+    def idle(self) -> Mapping[str, str]:
+        if self.alpha == 0:
+            why = "loss.alpha=0 gives the teacher's answers no weight: leave one of them out"
+            return dict.fromkeys(("kind", "beta", "scale", "temperature", "rest"), why)
+        if self.how.kind != "jsd":
+            why = f"it is of loss.kind=jsd, and this is loss.kind={self.how.kind}: leave one of them out"
+            return {"beta": why, "scale": why}
+        if self.how.limit != "jsd":
+            return {"scale": f"loss.beta={self.how.beta:g} is one of the two KLs: leave it out"}
+        return {}
+
+    def cold_student(self) -> str | None:
+        if self.how.limit != "reverse" or self.alpha == 0:
+            return None
+        return (
+            "the reverse KL follows what the student already finds likely, and from fresh weights has been "
+            "worse than the forward one even by its own measure: begin with a trained student "
+            "(student.checkpoint=), or set loss.kind=forward"
+        )
+
+    def forward(self, streams: Streams, progress: float) -> Outcome:
+        made = one_pass(streams, self.student, self.may_use)
+        answers = joined([self.teacher(batch) for batch in made.batches])
+        apart = self.task.divergence(made.said, answers, self.how, self.rest).mean()
+        known = self.task.loss(made.known, streams["labelled"].y, self.class_weights).mean()
+        return Outcome(
+            terms={"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known},
+            monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
+        )
+
+
+def _checked_rest(rest: str, how: Divergence) -> str:
+    """Warns of those that are worse than the default."""
+    check_rest(rest, how)
+    if rest != "bucket":
+        what = (
+            "is no divergence: it can be negative, and is least where the student puts too much on the k"
+            if rest == "truncated"
+            else "asks for no mass outside the teacher's k, so that students come out over-confident"
+        )
+        warnings.warn(Caution(f"loss.rest={rest} {what}; loss.rest=bucket does neither"), stacklevel=2)
+    return rest
