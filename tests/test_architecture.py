@@ -109,6 +109,7 @@ MANY_ARGUMENTS = {
     "kdx.methods.losses.noisy_student.NoisyStudent.__init__",
     "kdx.methods.losses.slam.SLaM.__init__",
     "kdx.models.encoder.encoder_small",
+    "kdx.models.span_encoder.span_encoder",
     "kdx.data.datasets.folder.Folder.__init__",
     "kdx.data.datasets.text.Text.__init__",
     "kdx.data.datasets.squad.Squad.__init__",
