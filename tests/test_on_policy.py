@@ -14,10 +14,10 @@ from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.core.rollouts import Rolling
 from kdx.models.decoder import DecoderNetwork, gpt
-from kdx.models.sampling import continued, drawn
+from kdx.models.sampling import continued, drawn_tokens
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.pipeline.stages.onward import STATE, read_onward
-from kdx.pipeline.stages.rollout import RollingOut, some_of
+from kdx.pipeline.stages.rollout import RollingOut, share_of_rows
 from kdx.pipeline.stages.watch import Watch
 from kdx.store.artifact import Artifact
 from kdx.training.runtime import Runtime
@@ -249,7 +249,7 @@ def test_the_cache_says_what_reading_all_anew_says():
         draws = torch.rand((4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         anew = rows[:, :2]
         for place in range(4):
-            next_ = drawn(made(anew)[:, -1], draws[:, place], 0.7)
+            next_ = drawn_tokens(made(anew)[:, -1], draws[:, place], 0.7)
             anew = torch.cat([anew, next_[:, None].int()], 1)
     assert found.equal(anew) and (found[:, :2] == rows[:, :2]).all()
 
@@ -257,12 +257,12 @@ def test_the_cache_says_what_reading_all_anew_says():
 def test_tokens_are_drawn_by_their_probabilities():
     logits = torch.tensor([[0.5, 0.2, 0.0, 0.3]]).log()
     number = torch.tensor([0.0, 0.49, 0.51, 0.69, 0.71, 0.999999])
-    assert drawn(logits.expand(6, 4), number.double(), 1.0).tolist() == [0, 0, 1, 1, 3, 3]
+    assert drawn_tokens(logits.expand(6, 4), number.double(), 1.0).tolist() == [0, 0, 1, 1, 3, 3]
     many = torch.rand(40_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    shares = drawn(logits.expand(len(many), 4), many, 1.0).bincount(minlength=4) / len(many)
+    shares = drawn_tokens(logits.expand(len(many), 4), many, 1.0).bincount(minlength=4) / len(many)
     assert torch.allclose(shares, torch.tensor([0.5, 0.2, 0.0, 0.3]), atol=0.01) and shares[2] == 0
     sharp = torch.tensor([0.25, 0.04, 0.0, 0.09]) / 0.38  # temperature 1/2 squares them
-    shares = drawn(logits.expand(len(many), 4), many, 0.5).bincount(minlength=4) / len(many)
+    shares = drawn_tokens(logits.expand(len(many), 4), many, 0.5).bincount(minlength=4) / len(many)
     assert torch.allclose(shares, sharp, atol=0.01)
 
 
@@ -274,10 +274,9 @@ def test_what_is_kept_of_a_row():
 
 def test_the_share_of_rows():
     rows = torch.arange(100, 110)
-    assert some_of(rows, 1.0, 0).equal(rows) and len(some_of(rows, 0.25, 0)) == 2
-    assert some_of(rows, 0.5, 1).equal(some_of(rows, 0.5, 1)) and not some_of(rows, 0.5, 1).equal(
-        some_of(rows, 0.5, 2)
-    )
+    assert share_of_rows(rows, 1.0, 0).equal(rows) and len(share_of_rows(rows, 0.25, 0)) == 2
+    half = share_of_rows(rows, 0.5, 1)
+    assert share_of_rows(rows, 0.5, 1).equal(half) and not share_of_rows(rows, 0.5, 2).equal(half)
 
 
 def test_all_that_is_drawn_is_in_the_vocabulary():

@@ -30,12 +30,12 @@ def continued(
     read = prompts
     for place in range(draws.shape[1]):
         logits = say(read, cache)
-        read = drawn(logits, draws[:, place], temperature).to(prompts.dtype)[:, None]
+        read = drawn_tokens(logits, draws[:, place], temperature).to(prompts.dtype)[:, None]
         found.append(read)
     return torch.cat(found, 1)
 
 
-def drawn(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
+def drawn_tokens(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
     """(B, V) logits, (B,) numbers in [0, 1) -> (B,) int64 tokens: the first whose probabilities, added up
     from token 0, are above the number. One of probability 0 is never drawn."""
     reached = (logits.double() / temperature).softmax(-1).cumsum(-1)

@@ -14,7 +14,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.stage import subseed
 
 MIXUP = "mixup"
-SEEN = "seen"
+SHOWN_ROWS = "seen"
 """Name of the files of a rollout that say which rows the next part of a training shows."""
 
 
@@ -62,7 +62,7 @@ def some_rows(
 
 def rows_seen(rollout: Artifact) -> dict[str, Tensor]:
     """split -> its rows, ascending, that the training which goes on with a rollout shows."""
-    files = {name: rollout.file(f"{SEEN}.{name}.npy") for name in ("labelled", "unlabelled")}
+    files = {name: rollout.file(f"{SHOWN_ROWS}.{name}.npy") for name in ("labelled", "unlabelled")}
     return {name: torch.from_numpy(np.load(file)) for name, file in files.items() if file.exists()}
 
 

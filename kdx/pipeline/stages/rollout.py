@@ -40,7 +40,7 @@ from kdx.pipeline.stages.arrays import (
     read_inputs,
     save_arrays,
 )
-from kdx.pipeline.stages.asked import SEEN
+from kdx.pipeline.stages.asked import SHOWN_ROWS
 from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.spread import BATCH
 from kdx.pipeline.stages.streams import labelled_rows
@@ -85,7 +85,7 @@ def run(
     counts, digests = dict(about["counts"]), dict(about.get("digests", {}))
     seen = {name: next_part.rows(name, splits) for name in splits if counts.get(name)}
     begin = subseed(seeds["rollout"], "rollout", student.key)
-    chosen = {name: some_of(rows, share, subseed(begin, name)) for name, rows in seen.items()}
+    chosen = {name: share_of_rows(rows, share, subseed(begin, name)) for name, rows in seen.items()}
     total, done = sum(map(len, chosen.values())), 0
     for name in ("labelled", "unlabelled"):
         if not counts.get(name):
@@ -102,7 +102,7 @@ def run(
         digests[name] = lay_truth(work, data, name, task, rows, laid)
         if name in seen:
             np.save(work.path / f"{ROLLED}.{name}.npy", rows.numpy())
-            np.save(work.path / f"{SEEN}.{name}.npy", seen[name].numpy())
+            np.save(work.path / f"{SHOWN_ROWS}.{name}.npy", seen[name].numpy())
     copy_split(work, data, "validation")
     if DECODED in about:
         about = {**about, DECODED: pointer(work.path, decoded_folder(data, about))}
@@ -150,7 +150,7 @@ class NextPart:
         return labelled_rows(truth, self.task, self.settings, self.seed)
 
 
-def some_of(rows: Tensor, share: float, seed: int) -> Tensor:
+def share_of_rows(rows: Tensor, share: float, seed: int) -> Tensor:
     """This share of them, rounded, ascending."""
     generator = torch.Generator().manual_seed(seed)
     return rows[torch.randperm(len(rows), generator=generator)[: round(share * len(rows))]].sort().values
