@@ -543,8 +543,8 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
         (tmp_path / group).symlink_to(CONF / group)
     for group, options in dict(
         augment=("affine", "flip_crop", "none"),
-        teacher=("cnn", "resnet50", "sklearn", "tfidf"),
-        student=("cnn", "mobilenet", "mlp", "bag"),
+        teacher=("cnn", "resnet50", "sklearn", "tfidf", "gpt_small"),
+        student=("cnn", "mobilenet", "mlp", "bag", "gpt_tiny"),
         loss=("kd",),
     ).items():
         (tmp_path / group).mkdir()
@@ -567,10 +567,12 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
             )
             tables = path.stem in ("breast_cancer", "csv", "diabetes", "digits_table", "friedman1", "wine")
             texts = path.stem in ("text", "wordnet", "huggingface_text")
-            usual = "none" if tables or texts else "flip_crop" if flips else "affine"
+            tokens = path.stem == "corpus"
+            usual = "none" if tables or texts or tokens else "flip_crop" if flips else "affine"
             assert list(cfg.augment) == [usual]
             assert ("sklearn" in cfg.teacher and "mlp" in cfg.student) == tables
             assert ("tfidf" in cfg.teacher and "bag" in cfg.student) == texts
+            assert ("gpt_small" in cfg.teacher and "gpt_tiny" in cfg.student) == tokens
             assert cfg.teacher_pretrain.length.endswith("epochs") == (
                 flips or path.stem in ("svhn", "folder", "text", "huggingface", "huggingface_text")
             )
