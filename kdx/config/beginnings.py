@@ -16,6 +16,7 @@ from kdx.core.types import Initialiser
 from kdx.models.estimator import estimator_in
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.pipeline.recipes.written import written_by
 
 
 def check_init(experiment: Experiment, option: str, built: Mapping[str, Any], errors: list[str]) -> None:
@@ -53,12 +54,16 @@ def check_init(experiment: Experiment, option: str, built: Mapping[str, Any], er
 
 def check_rolling(order: Order, made: MadeUp, built: Mapping[str, Any], errors: list[str]) -> None:
     """built: node -> network, of those that could be built."""
-    if order.recipe is None or "student" not in built:
+    if order.recipe is None or not order.experiment.pseudo_label:
         return
-    with trying(errors):
-        rolling, student = build_recipe(order.recipe).rolling, built["student"]
-        if rolling is None:
-            return
-        if not isinstance(student, RollsOut):
-            raise UserError(cannot_roll_out(option_words(order)["student"]))
-        student.check_rolling(made.data.example[""][0][0], rolling)
+    wanted = {
+        "student": build_recipe(order.recipe).rolling,
+        "teacher": written_by(order.experiment.pseudo_label),
+    }
+    for role, rolling in wanted.items():
+        with trying(errors):
+            if rolling is None or role not in built:
+                continue
+            if not isinstance(built[role], RollsOut):
+                raise cannot_roll_out(option_words(order)[role], role)
+            built[role].check_rolling(made.data.example[""][0][0], rolling)

@@ -118,8 +118,8 @@ class DecoderNetwork(WithParts, RollsOut):
     def check_rolling(self, places: int, how: Rolling) -> None:
         if isinstance(how.prompt, int) and how.prompt >= places:
             raise UserError(
-                f"recipe.prompt={how.prompt} keeps all {places} tokens of a row, and leaves nothing to go on "
-                f"with: set it to {places - 1} at most"
+                f"{how.node}.prompt={how.prompt} keeps all {places} tokens of a row, and leaves nothing to "
+                f"go on with: set it to {places - 1} at most"
             )
 
     def _angles(self, places: Tensor) -> tuple[Tensor, Tensor]:

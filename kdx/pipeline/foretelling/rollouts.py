@@ -1,4 +1,4 @@
-"""Of the stage that lets the student go on with rows."""
+"""Of the stage that lets a network go on with rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Rollout(Foretelling):
     def costs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Those of a row hang on the network and on how long the rows are."""
         about = inputs["data"].json("data.json")
-        return {"student": inputs["student"], "example": about["example"], "rolling": inputs["rolling"]}
+        return {"network": inputs["network"], "example": about["example"], "rolling": inputs["rolling"]}
 
     def face(self, step: PlannedStage, reduced: Callable[[Any], Any]) -> Any:
         """Its rows are of the form of the data's."""

@@ -145,7 +145,7 @@ def _temperature(experiment: Experiment, data: Artifact, teachers: Sequence[Arti
 def answer_form(experiment: Experiment) -> dict[str, Any] | None:
     """What is kept of each stored answer, at the temperature of the loss; None: all of it."""
     asked, loss = experiment.pseudo_label, experiment.loss
-    if asked["format"] == "dense":
+    if asked["format"] in ("dense", "text"):
         return None
     heat = float(loss.spec.get("temperature", 1)) if loss else 1.0
     kind = loss.spec.get("kind", "forward") if loss else "forward"

@@ -105,12 +105,12 @@ class OnPolicy(Recipe):
             ROLLOUT,
             name=f"{ROLLOUT.name}-{segment}",
             data=data,
-            student=inputs["student"],
+            network=inputs["student"],
             training=inputs["training"],
             splits=splits,
             steps=[start, end],
             share=self.on_policy,
-            rolling={"prompt": self.rolling.prompt, "temperature": self.rolling.temperature},
+            rolling=self.rolling.document(),
             seeds={"views": inputs["views_seed"], "rollout": subseed(experiment.seed, "rollout")},
         )
         if asking.live:

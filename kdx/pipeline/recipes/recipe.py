@@ -49,6 +49,8 @@ class Recipe(ABC):
     rolling: Rolling | None = None
     """How its student goes on with rows, so that the network must be a kdx.core.rollouts.RollsOut; None: it
     does not."""
+    takes_text: ClassVar[bool] = False
+    """Whether rows that the teacher goes on with may stand in for its answers."""
     counts: ClassVar[str] = "validation"
     """The student that counts: "validation", of the best round on it; "last"; "chain", the one at its end."""
 

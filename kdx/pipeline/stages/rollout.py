@@ -1,8 +1,9 @@
-"""rollout: a prepared data set some of whose rows are gone on with by the student so far, which is to learn
-what its own mistakes lead to.
+"""rollout: a prepared data set some of whose rows are gone on with by a network: by the student so far, which
+is to learn what its own mistakes lead to, or by the teacher, whose rows are learned from as they are.
 
 Rows are those that the next part of the training shows, so that nothing is made that nobody sees. The truth
-of a row that was gone on with is marked as unknown: a teacher answers it, and no label is learned from it.
+of a row that the student went on with is marked as unknown: a teacher answers it, and no label is learned
+from it. That of a row that the teacher went on with is what the row itself tells.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdx.core.errors import UserError
 from kdx.core.rollouts import Rolling, RollsOut, cannot_roll_out
 from kdx.core.task import Task
-from kdx.core.trees import Tree, leaves, rows_of, tree
+from kdx.core.trees import Tree, from_leaves, leaves, picked, rows_of, tree
 from kdx.core.types import Frozen, Split
 from kdx.data.stored import in_blocks
 from kdx.data.streams import RowOrder, sequential
@@ -61,30 +61,32 @@ def run(
     runtime: Runtime,
     *,
     data: Artifact,
-    student: Artifact,
+    network: Artifact,
     training: Component,
     splits: Sequence[str],
     steps: Sequence[int],
     share: float,
     rolling: Mapping[str, Any],
     seeds: Mapping[str, int],
+    truth: str = "unknown",
 ) -> None:
-    """student: whose last weights go on with rows. splits: those that its training passes over. steps: the
+    """network: whose last weights go on with rows. splits: those that its training passes over. steps: the
     first step of the next part of the training, and the first behind it. share: of the rows that these steps
     show, in (0, 1]. rolling: of kdx.core.rollouts.Rolling. seeds: "views" of the training, by which its
-    order of rows is known, and "rollout".
+    order of rows is known, and "rollout". truth: of a row that was gone on with, "unknown", or "own": what it
+    tells itself (`Task.truth_within`), and the network is then a teacher.
 
     Files: as those of kdx.pipeline.stages.prepare, without a test split and without the pool's truth;
     rolled.<split>.npy and seen.<split>.npy (n,) int64 ascending: rows that were gone on with, and all rows
-    that the steps show. What is drawn is a function of the seed and the student's key.
+    that the steps show. What is drawn is a function of the seed and the network's key.
     """
     about = data.json("data.json")
     task, settings, how = build_task(about), training.build(), Rolling(**rolling)
-    network = rolling_network(student, runtime)
+    writer = rolling_network(network, runtime, "teacher" if truth == "own" else "student")
     next_part = NextPart(data, task, settings, steps, seeds["views"])
     counts, digests = dict(about["counts"]), dict(about.get("digests", {}))
     seen = {name: next_part.rows(name, splits) for name in splits if counts.get(name)}
-    begin = subseed(seeds["rollout"], "rollout", student.key)
+    begin = subseed(seeds["rollout"], "rollout", network.key)
     chosen = {name: share_of_rows(rows, share, subseed(begin, name)) for name, rows in seen.items()}
     total, done = sum(map(len, chosen.values())), 0
     for name in ("labelled", "unlabelled"):
@@ -93,13 +95,13 @@ def run(
             continue
         rows = chosen.get(name, torch.zeros(0, dtype=torch.int64))
         laid = lay_inputs(work, data, name)
-        asked = RollingOut(network, how, task, runtime, subseed(begin, "draws", name))
+        asked = RollingOut(writer, how, task, runtime, subseed(begin, "draws", name))
         for index, made in asked.rows(need_split(data, name, runtime), rows):
             for leaf, array in laid.items():
                 array[index.numpy()] = leaves(made)[leaf].cpu().numpy()
             done += len(index)
             work.progress(done, total, name)
-        digests[name] = lay_truth(work, data, name, task, rows, laid)
+        digests[name] = lay_truth(work, data, name, task, rows, laid, truth == "own")
         if name in seen:
             np.save(work.path / f"{ROLLED}.{name}.npy", rows.numpy())
             np.save(work.path / f"{SHOWN_ROWS}.{name}.npy", seen[name].numpy())
@@ -109,15 +111,15 @@ def run(
     work.write_json("data.json", {**about, "counts": {**counts, "test": 0}, "digests": digests, "hidden": 0})
     work.note(
         f"{total:,} of the {sum(map(len, seen.values())):,} rows that steps {steps[0]:,} to {steps[1]:,} "
-        "show are gone on with by the student so far"
+        f"show are gone on with by the {'teacher' if truth == 'own' else 'student so far'}"
     )
 
 
-def rolling_network(student: Artifact, runtime: Runtime) -> RollsOut:
-    """The student's network, in eval mode. Raises UserError where it cannot go on with a row."""
-    network: nn.Module = Frozen(runtime.place(open_network(student))).network
+def rolling_network(made: Artifact, runtime: Runtime, role: str) -> RollsOut:
+    """The network, in eval mode. Raises UserError where it cannot go on with a row."""
+    network: nn.Module = Frozen(runtime.place(open_network(made))).network
     if not isinstance(network, RollsOut):
-        raise UserError(cannot_roll_out(type(network).__name__))
+        raise cannot_roll_out(type(network).__name__, role)
     return network
 
 
@@ -196,9 +198,10 @@ def lay_inputs(work: Work, data: Artifact, name: str) -> dict[str, Any]:
 
 
 def lay_truth(
-    work: Work, data: Artifact, name: str, task: Task, rows: Tensor, inputs: Mapping[str, Any]
+    work: Work, data: Artifact, name: str, task: Task, rows: Tensor, inputs: Mapping[str, Any], own: bool
 ) -> str:
-    """The numbers and the truth of a split, of `rows` unknown; returns one digest of all that it holds."""
+    """The numbers and the truth of a split, of `rows` unknown, or what they tell themselves; returns one
+    digest of all that it holds."""
     digests = []
     for array in inputs.values():
         array.flush()
@@ -207,9 +210,10 @@ def lay_truth(
     np.save(work.path / f"{name}.{ROW_NUMBERS}.npy", np.arange(count, dtype=np.int64))
     truth = read_arrays(data, f"{name}.{TRUTH}")
     if truth is not None:
-        unknown = leaves(task.unknown(truth, len(rows)))
+        written = picked(from_leaves(inputs), rows.numpy())
+        new = leaves(task.truth_within(written, truth) if own else task.unknown(truth, len(rows)))
         for leaf, array in leaves(truth).items():
-            array[rows.numpy()] = unknown[leaf]
+            array[rows.numpy()] = new[leaf]
             digests.append(digest_of(array))
         save_arrays(work, f"{name}.{TRUTH}", truth)
     return "-".join(digests)

@@ -23,7 +23,7 @@ def roll_out(bench: Bench, inputs: Mapping[str, Any], folder: Path) -> Rehearsed
     for file in inputs["data"].path.iterdir():
         if not (folder / file.name).exists():
             os.symlink(os.path.abspath(file), folder / file.name)
-    network = bench.network(inputs["student"])
+    network = bench.network(inputs["network"])
     assert isinstance(network, RollsOut)
     split = need_split(inputs["data"], inputs["splits"][0], bench.runtime)
     few = next(split.clean(min(_ROWS, len(split))))
