@@ -61,7 +61,7 @@ def test_the_student_learns_what_the_teacher_has_written(place):
 
 def test_what_does_not_go_with_it_is_refused(place, capsys):
     for words, said in (
-        ([*RUN, "pseudo_label.format=text"], "set loss=token_kd loss.alpha=0"),
+        ([*RUN, "pseudo_label.format=text"], "set loss.alpha=0, of a loss"),
         ([*RUN, *TEXT, "rounds=2"], "leave recipe=, rounds=, select="),
         ([*RUN, *TEXT, "recipe=on_policy"], "leave recipe=, rounds=, select="),
         ([*SEVERAL, *TEXT], "choose one of the 2 teachers"),

@@ -65,7 +65,7 @@ def wrong_text(experiment: Experiment, takes: bool) -> Iterator[str]:
     elif experiment.loss and not _labels_alone(experiment.loss):
         yield (
             "pseudo_label.format=text keeps no probabilities of the teacher's, so that the labels' loss on "
-            "its rows is all there is: set loss=token_kd loss.alpha=0"
+            "its rows is all there is: set loss.alpha=0, of a loss that has such a weight, as kd has"
         )
 
 

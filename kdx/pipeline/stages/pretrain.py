@@ -32,7 +32,7 @@ from kdx.training.runtime import Runtime
 
 _COMPARED = 4
 """Rows on which an estimator that is opened again is compared with the fitted one."""
-FEWEST = 2
+_FEWEST = 2
 """Rows of validation by which a network can be held against another."""
 
 
@@ -46,15 +46,15 @@ def run(
     checkpoint: Source | None,
     checkpoint_key: str | None,
     seed: int,
-    gate: str = "warn",
     **inputs: Any,
 ) -> None:
-    """training None: no step is made. gate: of a network that is measured before it answers anything:
+    """training None: no step is made. inputs: those of TrainInputs, and "gate": of a network that is measured before it answers anything:
     "error", the run stops where it is no better than who knows nothing; "warn", that is warned of.
 
     Files: those of kdx.pipeline.stages.learn.learn; of an estimator, which is fitted to the labelled rows at
     once, as where no step is made.
     """
+    gate = inputs.pop("gate", "warn")
     fitted = is_estimator(model)
     if training is not None and not fitted:
         learn(
@@ -114,7 +114,7 @@ def measure_first(
     """Its metric on validation, held against who knows nothing, which is noted; None: there are too few rows.
     Raises UserError where it is no better and `gate` is "error"."""
     rows = open_split(data, "validation", runtime)
-    if rows is None or len(rows) < FEWEST:
+    if rows is None or len(rows) < _FEWEST:
         return None
     task = build_task(data.json("data.json"))
     kept = Condensing(task)
