@@ -48,8 +48,9 @@ def run(
     seed: int,
     **inputs: Any,
 ) -> None:
-    """training None: no step is made. inputs: those of TrainInputs, and "gate": of a network that is measured before it answers anything:
-    "error", the run stops where it is no better than who knows nothing; "warn", that is warned of.
+    """training None: no step is made. inputs: those of TrainInputs, and "gate", of a network that is measured
+    before it answers anything: "error", the run stops where it is no better than who knows nothing; "warn",
+    that is warned of.
 
     Files: those of kdx.pipeline.stages.learn.learn; of an estimator, which is fitted to the labelled rows at
     once, as where no step is made.
