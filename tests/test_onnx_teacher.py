@@ -134,7 +134,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
 def test_probabilities_are_such(tmp_path):
     """By hand: logits 2, 0, ... would be log(2), log(1e-6), ... if they were taken for probabilities."""
     floats = ["n", 3, SIDE, SIDE]
-    with pytest.raises(UserError, match="gives no probabilities.* adds up to .*set teacher.answers=logits"):
+    with pytest.raises(UserError, match="gives no probabilities.* adding up to .*set teacher.answers=logits"):
         network(graph(tmp_path / "a.onnx", floats), answers="probabilities")
     made = network(graph(tmp_path / "b.onnx", floats, softmax=True), answers="probabilities")
     for row in ([1.5, *[0.0] * 8, -0.5], [0.5, *[0.0] * 9], [float("nan")] * K):

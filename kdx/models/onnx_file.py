@@ -121,7 +121,7 @@ class OnnxFile(Estimator):
             numbers = ", ".join(f"{value:.3g}" for value in row[:3].tolist()) + more
             raise UserError(
                 f"teacher.file={self.path} gives no probabilities, as teacher.answers=probabilities says: a "
-                f"row of it is {numbers}, which adds up to {row.sum():.3g}, and probabilities are at least 0 and "
+                f"row of it is {numbers}, adding up to {row.sum():.3g}, and probabilities are at least 0 and "
                 "add up to 1: set teacher.answers=logits, or name another output by teacher.output="
             )
 
