@@ -71,12 +71,10 @@ def same(one, other):
 
 def test_segments_without_rollouts_are_one_run_bit_for_bit(whole):
     run = train("segments", *SEGMENTS, "recipe.on_policy=0")
-    assert [stage["name"] for stage in run["stages"]][-4:-1] == [
-        *("segment-train-1", "segment-train-2", "student-train")
-    ]
+    assert [stage["name"] for stage in run["stages"]][-4:-1] == [*("train-1", "train-2", "student-train")]
     made = artifact(run, "student-train", "train")
     assert made.key != whole.key and same(made, whole) == []
-    assert artifact(run, "segment-train-1", "train").json("summary.json")["steps"] == 10
+    assert artifact(run, "train-1", "train").json("summary.json")["steps"] == 10
 
 
 def test_one_segment_is_the_stage_of_distil(whole):
@@ -96,7 +94,7 @@ def test_a_training_that_is_killed_in_a_segment_goes_on(whole, monkeypatch, caps
 
     def killed(self, step):
         stop = after(self, step)
-        if "student" in self.work.name or "segment" in self.work.name:
+        if self.work.name.startswith(("student", "train-")):
             if step == dies - 1:
                 self.save(step + 1)
             if step == dies:
@@ -136,7 +134,7 @@ def test_a_run_that_is_killed_between_segments_goes_on(half, monkeypatch):
     monkeypatch.undo()
     run = train("between-again", *words)
     cached = {stage["name"]: stage["cached"] for stage in run["stages"]}
-    assert cached["rollout-2"] and cached["segment-train-2"] and not cached["rollout-3"]
+    assert cached["rollout-2"] and cached["train-2"] and not cached["rollout-3"]
     key = artifact(half, "student-train", "train").key
     made = Artifact("train", key, Path("between", "train", key))
     assert same(made, artifact(half, "student-train", "train")) == []
@@ -159,7 +157,7 @@ def test_each_rollout_is_an_artifact_of_rows_that_the_segment_shows(half):
         answers = artifact(half, f"pseudo-label-{number}", "pseudo-label")
         assert (np.load(answers.file("labelled.npy"), mmap_mode="r").shape[0]) == len(seen)
     names = [stage["name"] for stage in half["stages"]]
-    assert names.index("rollout-2") < names.index("segment-train-2") < names.index("rollout-3")
+    assert names.index("rollout-2") < names.index("train-2") < names.index("rollout-3")
 
 
 @pytest.mark.slow

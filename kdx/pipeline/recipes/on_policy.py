@@ -55,13 +55,13 @@ class OnPolicy(Recipe):
         student_alone(store, experiment, inputs, answers)
         lesson = {**inputs, **asking.lesson(answers, teachers), **beginning(experiment, teachers)}
         made: Artifact | None = None
-        for number_, end in enumerate(ends, 1):
+        for number, end in enumerate(ends, 1):
             if made and self.on_policy:
-                part = (number_, ends[number_ - 2], end)
+                part = (number, ends[number - 2], end)
                 lesson |= self._rolled(store, experiment, asking, {**inputs, "student": made}, teachers, part)
             going = {"onward": made} if made else {}
-            if number_ < len(ends):
-                made = store.run(TRAIN, name=f"segment-train-{number_}", **lesson, **going, stop=end)
+            if number < len(ends):
+                made = store.run(TRAIN, name=f"{TRAIN.name}-{number}", **lesson, **going, stop=end)
             else:
                 store.run(TRAIN, name="student-train", **lesson, **going)
         train_controls(store, experiment, inputs)
