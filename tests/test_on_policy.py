@@ -11,14 +11,18 @@ import pytest
 import torch
 
 from kdx.cli import main
+from kdx.config import compose
+from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.core.rollouts import Rolling
 from kdx.models.decoder import DecoderNetwork, gpt
 from kdx.models.sampling import continued, drawn_tokens
+from kdx.pipeline.foretelling import foretelling_of
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.pipeline.stages.onward import STATE, read_onward
 from kdx.pipeline.stages.rollout import RollingOut, share_of_rows
 from kdx.pipeline.stages.watch import Watch
+from kdx.planning.dry_run import forecast
 from kdx.store.artifact import Artifact
 from kdx.training.runtime import Runtime
 
@@ -71,17 +75,40 @@ def same(one, other):
 
 def test_segments_without_rollouts_are_one_run_bit_for_bit(whole):
     run = train("segments", *SEGMENTS, "recipe.on_policy=0")
-    assert [stage["name"] for stage in run["stages"]][-4:-1] == [
-        *("segment-train-1", "segment-train-2", "student-train")
-    ]
+    assert [stage["name"] for stage in run["stages"]][-4:-1] == [*("train-1", "train-2", "student-train")]
     made = artifact(run, "student-train", "train")
     assert made.key != whole.key and same(made, whole) == []
-    assert artifact(run, "segment-train-1", "train").json("summary.json")["steps"] == 10
+    assert artifact(run, "train-1", "train").json("summary.json")["steps"] == 10
 
 
 def test_one_segment_is_the_stage_of_distil(whole):
     run = train("one", "recipe=on_policy", "recipe.segments=1", "recipe.on_policy=0.5")
     assert artifact(run, "student-train", "train").key == whole.key
+
+
+@pytest.mark.slow
+def test_a_training_that_stops_early_stays_stopped(place):
+    """In the first of three segments: the others make no step, and leave what one run leaves."""
+    words = ["student_train.patience=1", "student_train.lr=0.5", "student_train.evaluate_every=3"]
+    one = artifact(train("patient", *words), "student-train", "train")
+    parts = train("patient-parts", *words, *SEGMENTS, "recipe.on_policy=0")
+    made = artifact(parts, "student-train", "train")
+    assert one.json("summary.json")["stopped"] == "patience" and one.json("summary.json")["steps"] < 10
+    assert same(made, one) == []
+
+
+def test_the_plan_has_each_segment(place, tmp_path):
+    order = wire(compose.check_words([*RUN, *SEGMENTS, "store=nothing"]))
+    steps, stop = forecast(order, tmp_path, {})
+    assert stop is None
+    known = {step.key: step for step in steps}
+    found = {step.name: foretelling_of(step.stage).amounts(step, known) for step in steps}
+    assert [found[name]["steps"] for name in ("train-1", "train-2", "student-train")] == [10, 10, 10]
+    looks = [found[name]["validation"] for name in ("train-1", "train-2", "student-train")]
+    rows = next(step for step in steps if step.name == "prepare").artifact.json("data.json")["counts"]
+    batch = next(step for step in steps if step.name == "student-train").inputs["training"].spec["batch_size"]
+    assert sum(looks) == 5 * rows["validation"]  # of 30 steps each 7th, and the last
+    assert found["rollout-2"]["rows"] == round(0.5 * min(rows["labelled"], 10 * batch))
 
 
 class Killed(BaseException):
@@ -96,7 +123,7 @@ def test_a_training_that_is_killed_in_a_segment_goes_on(whole, monkeypatch, caps
 
     def killed(self, step):
         stop = after(self, step)
-        if "student" in self.work.name or "segment" in self.work.name:
+        if self.work.name.startswith(("student", "train-")):
             if step == dies - 1:
                 self.save(step + 1)
             if step == dies:
@@ -136,12 +163,13 @@ def test_a_run_that_is_killed_between_segments_goes_on(half, monkeypatch):
     monkeypatch.undo()
     run = train("between-again", *words)
     cached = {stage["name"]: stage["cached"] for stage in run["stages"]}
-    assert cached["rollout-2"] and cached["segment-train-2"] and not cached["rollout-3"]
+    assert cached["rollout-2"] and cached["train-2"] and not cached["rollout-3"]
     key = artifact(half, "student-train", "train").key
     made = Artifact("train", key, Path("between", "train", key))
     assert same(made, artifact(half, "student-train", "train")) == []
 
 
+@pytest.mark.slow
 def test_each_rollout_is_an_artifact_of_rows_that_the_segment_shows(half):
     data = artifact(half, "prepare", "prepare")
     before = np.asarray(read_inputs(data, "labelled")[:])
@@ -159,7 +187,7 @@ def test_each_rollout_is_an_artifact_of_rows_that_the_segment_shows(half):
         answers = artifact(half, f"pseudo-label-{number}", "pseudo-label")
         assert (np.load(answers.file("labelled.npy"), mmap_mode="r").shape[0]) == len(seen)
     names = [stage["name"] for stage in half["stages"]]
-    assert names.index("rollout-2") < names.index("segment-train-2") < names.index("rollout-3")
+    assert names.index("rollout-2") < names.index("train-2") < names.index("rollout-3")
 
 
 @pytest.mark.slow

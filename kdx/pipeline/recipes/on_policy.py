@@ -55,13 +55,13 @@ class OnPolicy(Recipe):
         student_alone(store, experiment, inputs, answers)
         lesson = {**inputs, **asking.lesson(answers, teachers), **beginning(experiment, teachers)}
         made: Artifact | None = None
-        for number_, end in enumerate(ends, 1):
+        for segment, end in enumerate(ends, 1):
             if made and self.on_policy:
-                part = (number_, ends[number_ - 2], end)
+                part = (segment, ends[segment - 2], end)
                 lesson |= self._rolled(store, experiment, asking, {**inputs, "student": made}, teachers, part)
             going = {"onward": made} if made else {}
-            if number_ < len(ends):
-                made = store.run(TRAIN, name=f"segment-train-{number_}", **lesson, **going, stop=end)
+            if segment < len(ends):
+                made = store.run(TRAIN, name=f"{TRAIN.name}-{segment}", **lesson, **going, stop=end)
             else:
                 store.run(TRAIN, name="student-train", **lesson, **going)
         train_controls(store, experiment, inputs)
@@ -77,7 +77,7 @@ class OnPolicy(Recipe):
                 f"least: set recipe.segments={steps} at most, or a longer training (student_train.steps)"
             )
         sizes = by_round(steps, self.segments)
-        return [sum(sizes[:number]) for number in range(1, self.segments + 1)]
+        return [sum(sizes[:segment]) for segment in range(1, self.segments + 1)]
 
     def _first_asking(self, data: Artifact, experiment: Experiment, end: int) -> Asking:
         """Of the rows as they are, which without rollouts all segments show, else the first alone."""
