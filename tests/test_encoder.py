@@ -23,6 +23,7 @@ from kdx.models.encoder_files import ENCODER_FILES, build_encoder, describe_enco
 from kdx.models.estimator import check_kept
 from kdx.models.pretrained_encoder import FrozenEncoder, TunedEncoder
 from kdx.models.text import TextAdapter
+from kdx.models.token_means import TokenMeans
 from kdx.models.vectors import vectors_in
 from kdx.store.component import Component
 from kdx.tasks.classification import Classification
@@ -104,6 +105,14 @@ def test_padding_changes_nothing_and_order_does():
     torch.testing.assert_close(short, long)
     assert not torch.allclose(short, net(torch.tensor([[5, 4, 0]])))
     assert encoder_in(net) is vectors_in(net).encoder
+
+
+def test_a_small_encoder_can_be_exported_for_any_number_of_rows():
+    keys = {"width": 4, "layers": 1, "heads": 2, "inner": 4, "positions": 12, "pooling": "mean"}
+    net = encoder_small(**KEYS, **keys, dropout=0.1, stochastic_depth=0.0).eval()
+    rows = {0: torch.export.Dim("rows", min=1)}
+    made = torch.export.export(net, (ROWS[:3],), dynamic_shapes=(rows,)).module()
+    torch.testing.assert_close(made(ROWS), net(ROWS))
 
 
 @pytest.mark.parametrize(
@@ -290,6 +299,39 @@ def test_its_penalty_is_chosen_on_validation(folder):
     torch.testing.assert_close(teacher(other), alone(other))
 
 
+def test_token_means_by_hand(folder):
+    """Each token forwarded alone, centred by the labelled texts' different ones, a / (a + frequency)."""
+    x, y = labelled(80)
+    teacher = TokenMeans(**KEYS, path=str(folder), c=1.0)
+    teacher.fit(x, y, TASK)
+    alone = FrozenEncoder(**KEYS, path=str(folder), c=1.0)
+    each = alone.vectors(torch.arange(14)[:, None]).detach()
+    share = x.flatten().bincount(minlength=14)[1:] / (x > 0).sum()
+    share = torch.cat([torch.zeros(1), share])
+    centre = each[share > 0].mean(0)
+    for row, found in zip(ROWS.tolist(), teacher.vectors(ROWS), strict=True):
+        wanted = sum(
+            ((each[t] - centre) * 0.001 / (0.001 + share[t]) for t in row if t), start=torch.zeros(8)
+        )
+        torch.testing.assert_close(found, torch.nn.functional.normalize(wanted, dim=0), atol=1e-4, rtol=1e-4)
+    assert not teacher.vectors(ROWS)[3].any()  # no token
+    mixed = torch.tensor([[5, 4, 6, 0, 0, 0], [4, 5, 6, 0, 0, 0]])
+    torch.testing.assert_close(*teacher(mixed))  # blind to order
+    with pretrained.reading(False):
+        again = TokenMeans(**KEYS, path="gone", c=1.0)
+    check_kept(teacher.eval(), again, x)
+
+
+def test_texts_are_answered_in_the_order_in_which_they_come(folder):
+    x, y = labelled(200)
+    teacher = FrozenEncoder(**KEYS, path=str(folder), c=1.0)
+    teacher.fit(x, y, TASK)
+    drawn = torch.randint(4, 14, (200, 6), generator=torch.Generator().manual_seed(0))
+    rows = torch.where(torch.arange(6) < torch.arange(200)[:, None] % 7, drawn, 0)
+    for answer, row in zip(teacher(rows), rows, strict=True):
+        torch.testing.assert_close(answer, teacher(row[None])[0], atol=1e-5, rtol=1e-5)
+
+
 def test_a_class_without_a_labelled_text_has_the_least_probability(folder):
     x, y = labelled(40)
     teacher = FrozenEncoder(shape=(6,), outputs=3, vocabulary=14, path=str(folder), c=1.0)
@@ -376,7 +418,7 @@ def words_for(colours: Path, folder: Path, *more: str) -> list[str]:
 
 def test_an_encoder_teaches_in_its_own_vocabulary(folder, colours, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    steps = ["student_train.steps=20", "hydra.run.dir=run"]
+    steps = ["student_train.steps=4", "baseline=false", "hydra.run.dir=run"]
     assert main(["train", *words_for(colours, folder, "teacher=encoder", "student=static", *steps)]) == 0
     run = json.loads(Path("run/run.json").read_text())
     assert run["config"]["dataset"]["tokenizer"] == str(folder)
@@ -385,13 +427,13 @@ def test_an_encoder_teaches_in_its_own_vocabulary(folder, colours, tmp_path, mon
     assert run["results"]["teacher"]["last"]["test"]["accuracy"] > 0.6
     # what the folder holds is part of the keys, and where it lies is not
     folder.rename(tmp_path / "moved")
-    moved = words_for(colours, tmp_path / "moved", "teacher=encoder", "student=static", *steps[:1])
+    moved = words_for(colours, tmp_path / "moved", "teacher=encoder", "student=static", *steps[:2])
     assert main(["train", *moved, "hydra.run.dir=again"]) == 0
     again = json.loads(Path("again/run.json").read_text())
     stages = {stage["name"]: stage["cached"] for stage in again["stages"]}
     assert stages["teacher-pretrain"] and stages["pseudo-label"] and stages["student-train"]
     tiny_encoder(tmp_path / "moved", WORDS, seed=1)
-    assert main(["train", *moved, "hydra.run.dir=other"]) == 0
+    assert main(["train", *moved, "stages=[teacher_pretrain]", "hydra.run.dir=other"]) == 0
     other = json.loads(Path("other/run.json").read_text())
     assert not {stage["name"]: stage["cached"] for stage in other["stages"]}["teacher-pretrain"]
     assert main(["evaluate", "run", "device=cpu"]) == 0  # its folder is not there any more

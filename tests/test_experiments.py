@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from encoders import tiny_encoder
 from PIL import Image
 from test_data import write_cifar, write_svhn
 
@@ -21,10 +22,16 @@ from kdx.config.wire import examine_config
 from kdx.core.checks import shown
 from kdx.data.pictures.rows import describe
 from kdx.data.sizes import check_sizes
+from kdx.data.text.rows import describe_texts
+from kdx.data.text.tokens import Tokens
 
 CONF = Path(__file__).parents[1] / "conf"
 HERE = sorted(option for option in options_of("experiment") if option not in ("none", "guide"))
-"""Those of pictures; tests/test_guide_claim.py has `guide`."""
+"""tests/test_guide_claim.py has `guide`."""
+QUICK = ("folder_with_pool", "slam_imdb")
+"""Those that are run by the default tests."""
+TINY_ENCODER = {"student.width": 8, "student.layers": 1, "student.heads": 2, "student.inner": 12}
+TINY_ENCODER |= {"student.positions": 20}
 TINY = {
     "dataset.validation": 10,
     "teacher_pretrain.epochs": None,
@@ -41,6 +48,12 @@ REAL = {
     "svhn": describe((3, 32, 32), tuple("0123456789"), 73_257, (7325,) * 9 + (7332,), 26_032, 531_131),
     "folder": describe(
         (3, 64, 64), tuple(map(str, range(1000))), 1_281_167, (1281,) * 999 + (1448,), 50_000, 0, True
+    ),
+    "text": describe_texts(
+        Tokens("words", 20_000, 2, True, 256),
+        ("neg", "pos"),
+        {"train": 25_000, "test": 25_000, "unlabelled": 50_000},
+        (12_500, 12_500),
     ),
     "digits": describe((1, 16, 16), tuple("0123456789"), 1797, (179,) * 9 + (186,), None, 0),
     "mnist5k": describe((1, 28, 28), tuple("0123456789"), 5000, (500,) * 10, None, 0),
@@ -62,7 +75,24 @@ def place(tmp_path_factory):
         (folder / part).mkdir(parents=True)
         for i in range(24):
             Image.fromarray(rng.integers(0, 256, (40, 36), np.uint8)).save(folder / part / f"{i}.png")
+    write_imdb(folder / "aclImdb")
+    tiny_encoder(folder / "tiny_encoder", "a dull bright film")
     return folder
+
+
+def write_imdb(root):
+    """As IMDb's archive is unpacked: reviews are called NUMBER_STARS.txt, those without a class NUMBER_0.txt,
+    and other files lie beside them.
+    """
+    for part in ("train/pos", "train/neg", "train/unsup", "test/pos", "test/neg"):
+        (root / part).mkdir(parents=True)
+        stars = {"pos": 9, "neg": 2, "unsup": 0}[part.partition("/")[2]]
+        for i in range(20):
+            kind = ("dull", "bright")[i % 2 if not stars else stars > 5]
+            text = f"A {kind} film, <br /><br />number {i % 7} of the {part[:2]}.\n"
+            (root / part / f"{i}_{stars}.txt").write_text(text)
+    for name in ("imdb.vocab", "imdbEr.txt", "README", "train/labeledBow.feat", "train/urls_pos.txt"):
+        (root / name).write_text("the\n")
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +124,11 @@ def small(option, config):
             else {}
         )
         changed |= {"loss.k": None} if config["loss"].get("k") else {}  # two classes only
+    if name == "text":
+        changed |= {"dataset.root": "aclImdb", "dataset.length": 16}
+        changed |= {"dataset.unlabelled": 30} if config["dataset"]["unlabelled"] else {}
+    if option == "distilbert_imdb":
+        changed |= {"teacher.path": "tiny_encoder", "dataset.tokenizer": "tiny_encoder", **TINY_ENCODER}
     if config["dataset"]["labelled"] is not None and not option.startswith("pool_and_labels"):
         changed["dataset.labelled"] = 120 if name == "cifar100" else 20
     if config["budget"] is not None:
@@ -133,11 +168,22 @@ def errors_of(option, config, looked=()):
     return inspect(order)
 
 
+def tiny_of(config):
+    """The tiny network in place of both; None: they are made small by their keys."""
+    if config["choices"]["init"] == "layers":
+        return None
+    return "bag" if config["choices"]["dataset"] == "text" else "cnn_tiny"
+
+
 def test_all_compose_and_pass_the_checks_before_work_on_small_data(found):
     """With tiny networks: building the real ones takes seconds each, and their own test is a slow one."""
     wrong, looked = {}, {""}
-    tiny = yaml.safe_load((CONF / "model/cnn_tiny.yaml").read_text())
     for option, config in found.items():
+        if (name := tiny_of(config)) is None:
+            if errors := errors_of(option, config):
+                wrong[option] = errors
+            continue
+        tiny = yaml.safe_load((CONF / f"model/{name}.yaml").read_text())
         teacher, student = (
             {**tiny, "dropout": config[role].get("dropout", 0.0)} for role in ("teacher", "student")
         )
@@ -218,8 +264,7 @@ def go(option, config):
     """Runs it with tiny networks; -> run.json"""
     folder = Path("runs") / option.replace("/", "-")
     words = [
-        "teacher=cnn_tiny",
-        "student=cnn_tiny",
+        *([f"teacher={tiny}", f"student={tiny}"] if (tiny := tiny_of(config)) else []),
         f"hydra.run.dir={folder}",
         f"store=stores/{folder.name}",
         "device=cpu",
@@ -239,12 +284,9 @@ def go(option, config):
 
 @pytest.mark.parametrize(
     "option",
-    [
-        option if option == "folder_with_pool" else pytest.param(option, marks=pytest.mark.slow)
-        for option in HERE
-    ],
+    [option if option in QUICK else pytest.param(option, marks=pytest.mark.slow) for option in HERE],
 )
-def test_each_runs_to_its_end(option, found):
+def test_each_runs_to_its_end(option, found, capsys):
     run = go(option, found[option])
     assert run["status"] == "finished" and {"teacher", "baseline", "student"} <= run["results"].keys()
     # a fifth of 48 each to test and to choose by, all of the other folder; grey stays grey
@@ -256,5 +298,10 @@ def test_each_runs_to_its_end(option, found):
             32,
         ]
         assert run["audit"]["truth_known"] is False
+    if option == "slam_imdb":
+        assert run["protocol"]["counts"] == {"labelled": 20, "validation": 10, "test": 40, "unlabelled": 30}
+    if option == "distilbert_imdb":
+        assert run["protocol"]["counts"] == {"labelled": 30, "validation": 10, "test": 40, "unlabelled": 20}
+        assert "the student's blocks are the teacher's 1" in capsys.readouterr().err
     if option == "noisy_student_svhn":
         assert run["protocol"]["counts"] == {"labelled": 50, "validation": 10, "test": 60, "unlabelled": 60}

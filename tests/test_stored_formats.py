@@ -86,6 +86,12 @@ def test_topk(place, capsys):
 
 
 @pytest.mark.slow
+def test_a_teacher_whose_answers_have_a_temperature_is_asked_again_with_it(place):
+    train("pseudo_label.format=topk", "pseudo_label.k=3", "pseudo_label.temperature=3", *WHOLE)
+    assert stored()[1]["temperature"] == 3
+
+
+@pytest.mark.slow
 def test_the_temperature_is_that_of_the_loss(place):
     train("pseudo_label.format=topk", "pseudo_label.k=3", "loss.temperature=4", *WHOLE)
     folder, about = stored()

@@ -49,7 +49,7 @@ KEYED = {
         "store",
     ],
     "rerun": ["to", "store"],
-    "reproduce": ["seeds", "first_seed", "store"],
+    "reproduce": ["seeds", "first_seed", "store", "dataset.root"],
     "halfspace": [
         "dimension",
         "margin",
@@ -155,6 +155,8 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
         found = folders
     elif command in ("compare", "predict") and not last:
         found = []  # folders
+    elif command in KEYED and "=" in last:
+        found = []  # files, where the value is one
     elif command in KEYED:
         claims = options(conf, "claim") if command == "reproduce" else []
         found = [*(f"{name} " for name in claims), *(f"{key}=" for key in KEYED[command])]

@@ -39,6 +39,7 @@ OPTIONS = (
         "finished stages: a second call goes on where the first one stopped; runs go to "
         "runs/reproduce beside it",
     ),
+    Option("dataset.root", None, "where the data lie, of a claim on such as kdx does not bring"),
 )
 _GROUPS = ("device",)
 HELP = help_text(
@@ -67,7 +68,8 @@ def main(argv: Sequence[str]) -> int:
     chosen = [claims.read_claim(name) for name in dict.fromkeys(words.names)]
     store = checks.folder("store", words["store"])
     compose.register_names()
-    further = compose.quote_paths([*words.composed, f"store={words['store']}"])
+    given = [f"dataset.root={words['dataset.root']}"] if words["dataset.root"] else []
+    further = compose.quote_paths([*words.composed, *given, f"store={words['store']}"])
     _check(chosen, further, seeds)
     code, measured = 0, []
     for claim in chosen:

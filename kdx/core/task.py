@@ -288,6 +288,10 @@ class Task(ABC):
         these are; None: rows have no parts."""
         return None
 
+    def displayed_beside(self, answers: Answers, truth: Answers) -> list[Any]:
+        """The same of answers, where the truth of their rows is there and may say what they are about."""
+        return self.displayed(answers)
+
     def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
         """Answers as columns of a file: header -> N values, text or (N,) numbers, where nan is none. The same
         headers for any rows; each but `label`, `confidence` and `margin` begins with what it is and a colon,
@@ -299,6 +303,11 @@ class Task(ABC):
                 f"top= and soft= are of classes, and an answer here is {self.words}: leave them out"
             )
         return numbered_columns("value", answers)
+
+    def columns_beside(self, answers: Answers, truth: Answers) -> dict[str, Any]:
+        """The same, where the truth of the rows is there and may say what answers are about; it may have
+        more columns."""
+        return self.columns(answers, AnswerColumns())
 
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
         """The truth as columns of a file beside `columns`: header -> N values, text or (N,) numbers, where
@@ -380,6 +389,11 @@ class Task(ABC):
         """(N,) bool: the rows of a pool whose truth is known. Arrays, as they are stored."""
         first = np.asarray(next(iter(leaves(truth).values())))
         return np.isfinite(first).all(tuple(range(1, first.ndim)))
+
+    def truth_within(self, rows: Any, like: Any) -> Any:
+        """The truth that rows tell of themselves, as the tokens of a text tell which ones follow; arrays of
+        the form of `like`, the truth of other rows. Raises UserError where rows tell none."""
+        raise UserError(f"rows tell no truth of themselves, where an answer is {self.words}")
 
     def unknown(self, like: Any, rows: int) -> Any:
         """The truth of rows of which nobody knows it, arrays of the form of `like`."""

@@ -108,9 +108,9 @@ class TextEncoder(nn.Module):
         """(B, L) tokens, 0 behind the last -> (B, L + 2, D), zeros where no token and no end is"""
         length = (tokens != PADDING).sum(1)
         whole = tokens.shape[1]
-        kept = max(1, int(length.max())) if self.trims and len(tokens) else whole
+        kept = max(1, int(length.max())) if self.trims and tokens.shape[0] else whole
         tokens = tokens[:, :kept]
-        rows, width = len(tokens), self.sizes.width
+        rows, width = tokens.shape[0], self.sizes.width  # an export cannot follow len()
         place = torch.arange(kept + ENDS, device=tokens.device)
         last = (place == length[:, None] + 1)[:, :, None]
         there = place <= length[:, None] + 1

@@ -293,6 +293,16 @@ class NextToken(Task):
         shape = (rows, self.length)
         return {_TOKEN: np.full(shape, -1, np.int32), _BYTES: np.zeros(shape, np.int32)}
 
+    def truth_within(self, rows: Any, like: Any) -> Any:
+        """What follows the last token of a row is not known. How many bytes a token stands for is read off
+        the other rows; one that stands in none of them counts none."""
+        sizes = np.zeros(self.vocabulary, np.int32)
+        seen = np.asarray(like[_TOKEN])
+        sizes[seen[seen >= 0]] = np.asarray(like[_BYTES])[seen >= 0]
+        following = np.asarray(rows)[:, 1:].astype(np.int32)
+        token = np.pad(following, ((0, 0), (0, 1)), constant_values=-1)
+        return {_TOKEN: token, _BYTES: np.pad(sizes[following], ((0, 0), (0, 1)))}
+
     def made_up(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(rows, self.length, self.vocabulary, generator=generator)
 

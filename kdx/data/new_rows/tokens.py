@@ -20,8 +20,8 @@ _OF_BYTES = "bytes"
 
 class NewDocuments(NewRows):
     """Windows of a file, or of each file in a folder by itself; the last of a document is filled up, and what
-    it is filled with does not count. All tokens but a document's first are told by those before them in their
-    window.
+    it is filled with does not count. The first token of a document is no answer to anything, and each other
+    one is of the tokens before it in its window.
 
     tokenizer: "bytes", or the text of a tokenizer.json. length: tokens of a window. how: `endings` of the
     files that are read in a folder.
@@ -52,7 +52,7 @@ class NewDocuments(NewRows):
     def _take(self, name: str, text: bytes) -> None:
         found = self._tokens(text)
         if len(found.tokens) < 2:
-            self.unread.append((name, "it has no second token, and nothing to be told"))
+            self.unread.append((name, "it has no second token, and nothing follows"))
             return
         left = -(len(found.tokens) - 1) % self._length
         filled = Tokenized(

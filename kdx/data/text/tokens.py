@@ -47,8 +47,9 @@ class Tokens:
         """The text of a tokenizer.json as rows are made by it; None without a file."""
         return None if self.file is None else read_tokenizer(self.file, self.length)
 
-    def of(self, texts: Iterable[str]) -> str:
-        """The text of a tokenizer.json, its vocabulary of these texts."""
+    def of(self, texts: Iterable[str], special: Sequence[str] = ()) -> str:
+        """The text of a tokenizer.json, its vocabulary of these texts. special: further tokens of its own,
+        which no text has."""
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
         _alone()
@@ -56,7 +57,7 @@ class Tokens:
         settings: dict[str, Any] = {
             "vocab_size": self.size,
             "min_frequency": self.min_frequency,
-            "special_tokens": [_PADDING, _UNKNOWN],
+            "special_tokens": [_PADDING, _UNKNOWN, *special],
             "show_progress": False,
         }
         trainer: Any
@@ -141,6 +142,31 @@ class Encoder:
                 lengths[row] = len(ids)
                 rows[row, : min(len(ids), length)] = ids[:length]
         return rows, lengths
+
+
+def read_tokens(tokenizer: str, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """Of each text its tokens, uncut, and from which letter of it to which each reaches, the end
+    exclusive."""
+    from tokenizers import Tokenizer
+
+    _alone()
+    opened = Tokenizer.from_str(tokenizer)
+    opened.no_padding()
+    opened.no_truncation()
+    found: list[tuple[list[int], list[tuple[int, int]]]] = []
+    for start in range(0, len(texts), _BLOCK):
+        some = opened.encode_batch(list(texts[start : start + _BLOCK]), add_special_tokens=False)
+        found += [(one.ids, one.offsets) for one in some]
+    return found
+
+
+def separator_of(tokenizer: str, called: str) -> int | None:
+    """The number of the token that stands between two texts: called so, or </s>; None: there is none."""
+    from kdx.models.text import open_tokenizer
+
+    opened = open_tokenizer(tokenizer)
+    numbers = (opened.token_to_id(name) for name in (called, "</s>"))
+    return next((number for number in numbers if number is not None), None)
 
 
 def vocabulary_of(tokenizer: str) -> int:

@@ -13,6 +13,7 @@ from kdx.core.types import Answers, Batch, Frozen
 from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
+from kdx.methods.temperature import Tempered
 from kdx.pipeline.stages.answers import SAMPLE, mapped, places
 from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.asked import split_of
@@ -43,7 +44,8 @@ def ask_again(inputs: TrainInputs, runtime: Runtime, task: Task) -> None:
     with torch.random.fork_rng(devices=[]):
         networks = [Frozen(runtime.place(open_network(one))) for one in inputs.networks]
     packing = packing_of(about["format"], task, about["seed"])
-    teacher = live_teacher(networks, "main", task)
+    teacher, temperature = live_teacher(networks, "main", task), about.get("temperature", 1)
+    teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     for name, found in about["splits"].items():
         if name == SAMPLE:
             continue

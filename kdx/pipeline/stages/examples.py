@@ -56,7 +56,7 @@ def write_examples(
 
 def _displayed(task: Task, answers: Answers, truth: Answers, adapter: Adapter | None) -> list[Any]:
     """What people are shown of each answer, and of rows that have parts the one that was answered worst."""
-    found, hardest = task.displayed(answers), task.hardest(answers, truth)
+    found, hardest = task.displayed_beside(answers, truth), task.hardest(answers, truth)
     if hardest is None or adapter is None:
         return found
     worst = [adapter.displayed(moved(part, "cpu")) for part in hardest]

@@ -41,7 +41,7 @@ class RowAnswers:
         """answers: split -> what these weights of a role answer, of the splits that it is measured on."""
         for name in self._splits.keys() & answers.keys():
             self._found[role, which, name] = _columns(
-                answers[name], lambda some: self._task.columns(some, AnswerColumns())
+                self._task.columns_beside, answers[name], self._splits[name].known
             )
         if "test" in self._splits and "test" in answers:
             truth = self._splits["test"].known
@@ -61,7 +61,7 @@ class RowAnswers:
         weights = list(dict.fromkeys(which for _, which, _ in self._found))
         for name, split in self._splits.items():
             called = known[name].by, known[name].one_by_one(len(split))
-            truth = _columns(split.known, self._task.truth_columns)
+            truth = _columns(self._task.truth_columns, split.known)
             splits[name] = keep_known(work.path, f"rows.{name}", called, truth)
             for which in weights:
                 if columns := self._together(which, name):
@@ -99,11 +99,11 @@ def _called(role: str, columns: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{before}{name}": column for name, column in columns.items()}
 
 
-def _columns(rows: Answers, columns_of: Callable[[Answers], Mapping[str, Any]]) -> _Columns:
-    """Of all rows, made block by block."""
+def _columns(columns_of: Callable[..., Mapping[str, Any]], *values: Answers) -> _Columns:
+    """Of all rows of the values, made block by block."""
     keeper = ColumnKeeper()
-    for start in range(0, rows_of(rows), _BLOCK):
-        keeper.add(columns_of(part_of(rows, start, _BLOCK)))
+    for start in range(0, rows_of(values[0]), _BLOCK):
+        keeper.add(columns_of(*(part_of(value, start, _BLOCK) for value in values)))
     return keeper.columns()
 
 
