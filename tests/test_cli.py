@@ -198,9 +198,11 @@ def test_a_command_gets_the_other_words_and_gives_the_exit_code(command):
     ("argv", "says"),
     [
         (["lisst"], "unknown command 'lisst'; did you mean 'list'?"),
-        (["sweep", "a=1,2"], "unknown command 'sweep': write kdx train -m loss=kd,slam"),
+        (["sweep", "a=1,2"], "unknown command 'sweep': write kdx train -m a=1,2"),
+        (["sweep", "-m", "loss=kd,soft"], "unknown command 'sweep': write kdx train -m loss=kd,soft"),
+        (["sweep"], "unknown command 'sweep': write kdx train -m loss=kd,slam"),
+        (["test", "outputs/runs/r"], "unknown command 'test': write kdx evaluate outputs/runs/r"),
         (["run", "loss=kd"], "unknown command 'run': write kdx train loss=kd"),
-        (["test", "outputs/x"], "unknown command 'test': write kdx evaluate RUN"),
         (["eval"], "unknown command 'eval': write kdx evaluate RUN"),
         (["ls"], "unknown command 'ls': write kdx list"),
         (["models"], "unknown command 'models': write kdx list model"),
