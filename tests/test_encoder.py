@@ -23,6 +23,7 @@ from kdx.models.encoder_files import ENCODER_FILES, build_encoder, describe_enco
 from kdx.models.estimator import check_kept
 from kdx.models.pretrained_encoder import FrozenEncoder, TunedEncoder
 from kdx.models.text import TextAdapter
+from kdx.models.token_means import TokenMeans
 from kdx.models.vectors import vectors_in
 from kdx.store.component import Component
 from kdx.tasks.classification import Classification
@@ -296,6 +297,39 @@ def test_its_penalty_is_chosen_on_validation(folder):
     alone = FrozenEncoder(**KEYS, path=str(folder), c=best)
     alone.fit(x, y, TASK)
     torch.testing.assert_close(teacher(other), alone(other))
+
+
+def test_token_means_by_hand(folder):
+    """Each token forwarded alone, centred by the labelled texts' different ones, a / (a + frequency)."""
+    x, y = labelled(80)
+    teacher = TokenMeans(**KEYS, path=str(folder), c=1.0)
+    teacher.fit(x, y, TASK)
+    alone = FrozenEncoder(**KEYS, path=str(folder), c=1.0)
+    each = alone.vectors(torch.arange(14)[:, None]).detach()
+    share = x.flatten().bincount(minlength=14)[1:] / (x > 0).sum()
+    share = torch.cat([torch.zeros(1), share])
+    centre = each[share > 0].mean(0)
+    for row, found in zip(ROWS.tolist(), teacher.vectors(ROWS), strict=True):
+        wanted = sum(
+            ((each[t] - centre) * 0.001 / (0.001 + share[t]) for t in row if t), start=torch.zeros(8)
+        )
+        torch.testing.assert_close(found, torch.nn.functional.normalize(wanted, dim=0), atol=1e-4, rtol=1e-4)
+    assert not teacher.vectors(ROWS)[3].any()  # no token
+    mixed = torch.tensor([[5, 4, 6, 0, 0, 0], [4, 5, 6, 0, 0, 0]])
+    torch.testing.assert_close(*teacher(mixed))  # blind to order
+    with pretrained.reading(False):
+        again = TokenMeans(**KEYS, path="gone", c=1.0)
+    check_kept(teacher.eval(), again, x)
+
+
+def test_texts_are_answered_in_the_order_in_which_they_come(folder):
+    x, y = labelled(200)
+    teacher = FrozenEncoder(**KEYS, path=str(folder), c=1.0)
+    teacher.fit(x, y, TASK)
+    drawn = torch.randint(4, 14, (200, 6), generator=torch.Generator().manual_seed(0))
+    rows = torch.where(torch.arange(6) < torch.arange(200)[:, None] % 7, drawn, 0)
+    for answer, row in zip(teacher(rows), rows, strict=True):
+        torch.testing.assert_close(answer, teacher(row[None])[0], atol=1e-5, rtol=1e-5)
 
 
 def test_a_class_without_a_labelled_text_has_the_least_probability(folder):

@@ -26,7 +26,8 @@ from kdx.data.text.rows import describe_texts
 from kdx.data.text.tokens import Tokens
 
 CONF = Path(__file__).parents[1] / "conf"
-HERE = sorted(option for option in options_of("experiment") if option != "none")
+HERE = sorted(option for option in options_of("experiment") if option not in ("none", "guide"))
+"""tests/test_guide_claim.py has `guide`."""
 QUICK = ("folder_with_pool", "slam_imdb")
 """Those that are run by the default tests."""
 TINY_ENCODER = {"student.width": 8, "student.layers": 1, "student.heads": 2, "student.inner": 12}

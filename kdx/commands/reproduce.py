@@ -25,6 +25,7 @@ from kdx.report.compare.statistics import chance, paired, plus_minus, spread, ve
 from kdx.report.run.written import write_or_error
 from kdx.runs import claims
 from kdx.runs.claims import UNITS, Claim
+from kdx.runs.derived import add_derived
 from kdx.runs.run import all_stored
 
 OPTIONS = (
@@ -38,6 +39,7 @@ OPTIONS = (
         "finished stages: a second call goes on where the first one stopped; runs go to "
         "runs/reproduce beside it",
     ),
+    Option("dataset.root", None, "where the data lie, of a claim on such as kdx does not bring"),
 )
 _GROUPS = ("device",)
 HELP = help_text(
@@ -66,7 +68,8 @@ def main(argv: Sequence[str]) -> int:
     chosen = [claims.read_claim(name) for name in dict.fromkeys(words.names)]
     store = checks.folder("store", words["store"])
     compose.register_names()
-    further = compose.quote_paths([*words.composed, f"store={words['store']}"])
+    given = [f"dataset.root={words['dataset.root']}"] if words["dataset.root"] else []
+    further = compose.quote_paths([*words.composed, *given, f"store={words['store']}"])
     _check(chosen, further, seeds)
     code, measured = 0, []
     for claim in chosen:
@@ -205,6 +208,8 @@ def _measure(
                 f"{claim.name} {number}/{len(seeds)}  seed {seed}, {arm}: {now}  ({seconds:.0f} s)",
                 flush=True,
             )
+    add_derived(claim.derived, values)
+    metrics |= dict.fromkeys(claim.derived, UNITS["share"])
     return values, metrics, runs
 
 

@@ -31,7 +31,7 @@ from kdx.models.encoder_files import (
 )
 from kdx.models.estimator import Estimator
 from kdx.models.layers import check_rates
-from kdx.models.text import TEXTS_READ
+from kdx.models.text import PADDING, TEXTS_READ
 from kdx.models.tokens import OwnTokens
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -39,7 +39,9 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 UNSEEN = -16.0
 """The logit of a class without a labelled text, the others' being about 0: a probability of 1e-7."""
 _TOGETHER = 256
-"""Texts that are forwarded together."""
+"""Texts that are read together."""
+_ALIKE = 64
+"""Of these so many of about one length are forwarded together: so much less padding is computed."""
 
 
 class FolderEncoder(nn.Module, OwnTokens):
@@ -198,6 +200,12 @@ class FrozenEncoder(FolderEncoder, Estimator):
         assert isinstance(inputs, Tensor)
         found = [self.vectors(inputs[at : at + _TOGETHER]) for at in range(0, len(inputs), _TOGETHER)]
         return torch.cat(found).float().cpu()
+
+    def vectors(self, tokens: Tensor) -> Tensor:
+        """(B, L) -> (B, D); texts of about one length are forwarded together, as padding costs time."""
+        order = (tokens != PADDING).sum(1).argsort(stable=True)
+        found = torch.cat([super(FrozenEncoder, self).vectors(tokens[rows]) for rows in order.split(_ALIKE)])
+        return torch.empty_like(found).index_copy_(0, order, found)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """(B, L) -> (B, K)"""

@@ -117,7 +117,7 @@ def _check_logits(values: np.ndarray) -> None:
 
 
 def _off(values: np.ndarray) -> np.ndarray:
-    """(n, K) -> (n,) bool: whether a row is no probabilities; of nan it is not told."""
+    """(n, K) -> (n,) bool: whether a row is no probabilities; of nan nobody knows."""
     return (values < 0).any(1) | (np.abs(values.sum(1) - 1) > _OFF)
 
 

@@ -5,6 +5,7 @@ simple but tough-to-beat baseline for sentence embeddings").
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -19,6 +20,8 @@ from kdx.models.vectors import MakesVectors, token_table, vectors_in
 _DIGEST = "vocabulary_digest"
 _TOGETHER = 512
 """Tokens that are forwarded together, each as a text of its own."""
+_REMEMBERED: dict[str, Tensor] = {}
+"""Of one encoder at most: what `token_vectors` gave."""
 
 
 class Static(Initialiser):
@@ -77,7 +80,24 @@ class Static(Initialiser):
 
 def token_vectors(maker: MakesVectors, network: nn.Module, rows: int) -> Tensor:
     """(rows, D) float64 on the CPU: of each token, as a text of its own; that of padding, 0, is an empty
-    text's."""
+    text's. Those of the last encoder are remembered, as several students of a process begin with them."""
+    key = _key_of(maker, rows)
+    if key not in _REMEMBERED:
+        _REMEMBERED.clear()
+        _REMEMBERED[key] = _forwarded(maker, network, rows)
+    return _REMEMBERED[key]
+
+
+def _key_of(maker: MakesVectors, rows: int) -> str:
+    """By every number that its answers hang on, and where it is computed."""
+    found = hashlib.blake2b(f"{rows} {torch.get_num_threads()} {maker}".encode(), digest_size=20)
+    for name, value in maker.state_dict().items():
+        found.update(f"{name} {value.shape} {value.device}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def _forwarded(maker: MakesVectors, network: nn.Module, rows: int) -> Tensor:
     found = []
     with torch.no_grad():
         for start in range(0, rows, _TOGETHER):
