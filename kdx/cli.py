@@ -77,6 +77,17 @@ def split_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     return argv[at], [*argv[:at], *argv[at + 1 :]]
 
 
+def _meant(meant: str, rest: Sequence[str]) -> list[str]:
+    """The words of kdx, with those that were typed in place of the example's."""
+    words = meant.split()
+    if not rest or set(rest) <= {"--help", "-h"} or words[0] not in commands():
+        return words
+    if words[0] in ("list", "cache"):
+        return words
+    flags = [word for word in words[1:] if word.startswith("-") and word not in rest]
+    return [words[0], *flags, *rest]
+
+
 def take_json(argv: Sequence[str]) -> tuple[bool, list[str]]:
     """(whether a document is asked for, the other words). Of `kdx compare` and `kdx plan` a file may stand
     behind --json, and is written in place of it.
@@ -110,10 +121,7 @@ def dispatch(argv: Sequence[str]) -> int:
         if "=" in word:
             raise UserError(f"kdx needs a command, and '{word}' is a setting: kdx train {word}")
         if meant := HINTS.get(word.lower()):
-            further = rest if meant in commands() else []
-            raise UserError(
-                f"unknown command '{word}': write {shlex.join(['kdx', *meant.split(), *further])}"
-            )
+            raise UserError(f"unknown command '{word}': write {shlex.join(['kdx', *_meant(meant, rest)])}")
         raise UserError(f"unknown command '{word}'{nearest(word, commands())}")
     if rest == ["help"]:
         rest = ["--help"]

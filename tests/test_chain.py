@@ -105,7 +105,9 @@ def test_an_assistant_is_suggested_that_reads_the_rows(place, capsys, chosen, na
 
 
 def test_suggested_networks_read_such_rows_and_are_trained():
-    assert networks_for("texts") == ["bag", "text_cnn"] and networks_for("texts", ["bag"])[0] == "text_cnn"
+    assert networks_for("texts") == ["bag", "encoder_small", "static", "text_cnn"]
+    assert networks_for("texts", ["bag"])[0] == "encoder_small"
+    assert networks_for("questions") == ["span_cnn", "span_encoder"]
     assert networks_for("pictures")[0] == "cnn_small" and "sklearn" not in networks_for("pictures")
     assert networks_for("points") == [] and such_as("student", "points") == "one that reads points"
 

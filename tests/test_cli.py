@@ -198,9 +198,11 @@ def test_a_command_gets_the_other_words_and_gives_the_exit_code(command):
     ("argv", "says"),
     [
         (["lisst"], "unknown command 'lisst'; did you mean 'list'?"),
-        (["sweep", "a=1,2"], "unknown command 'sweep': write kdx train -m loss=kd,slam"),
+        (["sweep", "a=1,2"], "unknown command 'sweep': write kdx train -m a=1,2"),
+        (["sweep", "-m", "loss=kd,soft"], "unknown command 'sweep': write kdx train -m loss=kd,soft"),
+        (["sweep"], "unknown command 'sweep': write kdx train -m loss=kd,slam"),
+        (["test", "outputs/runs/r"], "unknown command 'test': write kdx evaluate outputs/runs/r"),
         (["run", "loss=kd"], "unknown command 'run': write kdx train loss=kd"),
-        (["test", "outputs/x"], "unknown command 'test': write kdx evaluate RUN"),
         (["eval"], "unknown command 'eval': write kdx evaluate RUN"),
         (["ls"], "unknown command 'ls': write kdx list"),
         (["models"], "unknown command 'models': write kdx list model"),
@@ -577,6 +579,8 @@ def test_conf_inside_the_package_wins(tmp_path, monkeypatch):
         ("kdx --multirun train lo", ["loss="]),
         ("kdx evaluate ", []),
         ("kdx evaluate run dataset=c", ["cifar10 "]),
+        ("kdx predict run data=", []),
+        ("kdx train dataset.root=x", []),
         ("kdx nonsense ", []),
     ],
 )
@@ -609,7 +613,8 @@ SHELLS = {
     "zsh": """
 compdef() { [[ "$*" == "_kdx kdx" ]] || exit 3 }
 compadd() { shift; [[ $1 == "" ]] && shift 2; printf '%s\\n' "$@" }
-_files() { printf 'FILES\\n' }
+compset() { PREFIX=${PREFIX#*=} }
+_files() { local -a found=(${PREFIX}*(N)); (( $#found )) && printf "%s\\n" $found; true }
 eval "$(kdx completion zsh)"
 words=("${(@s: :)LINE}"); CURRENT=$#words; PREFIX=$words[-1]
 _kdx
@@ -633,6 +638,12 @@ complete -C "$LINE"
         ("kdx completion ", ["bash", "fish", "zsh"]),
         ("kdx evaluate outputs/", ["outputs/runs/first", "outputs/sweeps/s/0_a"]),
         ("kdx evaluate outputs/s", ["outputs/sweeps/s/0_a"]),
+        ("kdx train --", ["--config", "--config-dir", "--help", "--json", "--multirun"]),
+        ("kdx predict ou", ["outputs/"]),
+        ("kdx predict r1 data=ou", ["data=outputs/"]),
+        ("kdx predict r1 to=", ["to=outputs/"]),
+        ("kdx train dataset.root=outputs/r", ["dataset.root=outputs/runs/"]),
+        ("kdx train teacher.checkpoint=nothing", []),
     ],
 )
 @pytest.mark.parametrize("shell", SHELLS)
@@ -654,7 +665,10 @@ def test_completion_in_zsh_and_fish(made_up, shell, line, replies, tmp_path):
         env=env,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(line.partition("\t")[0] for line in done.stdout.splitlines()) == replies
+    found = sorted(line.partition("\t")[0] for line in done.stdout.splitlines())
+    if shell == "zsh" and any(reply.endswith("/") for reply in replies):
+        replies = [reply.rpartition("=")[2].rstrip("/") for reply in replies]  # compset keeps the key
+    assert found == replies
 
 
 def test_every_shell_asks_the_kdx_that_is_typed(capsys):

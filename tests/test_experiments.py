@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from encoders import tiny_encoder
 from PIL import Image
 from test_data import write_cifar, write_svhn
 
@@ -25,9 +26,12 @@ from kdx.data.text.rows import describe_texts
 from kdx.data.text.tokens import Tokens
 
 CONF = Path(__file__).parents[1] / "conf"
-HERE = sorted(option for option in options_of("experiment") if option != "none")
+HERE = sorted(option for option in options_of("experiment") if option not in ("none", "guide"))
+"""tests/test_guide_claim.py has `guide`."""
 QUICK = ("folder_with_pool", "slam_imdb")
 """Those that are run by the default tests."""
+TINY_ENCODER = {"student.width": 8, "student.layers": 1, "student.heads": 2, "student.inner": 12}
+TINY_ENCODER |= {"student.positions": 20}
 TINY = {
     "dataset.validation": 10,
     "teacher_pretrain.epochs": None,
@@ -72,6 +76,7 @@ def place(tmp_path_factory):
         for i in range(24):
             Image.fromarray(rng.integers(0, 256, (40, 36), np.uint8)).save(folder / part / f"{i}.png")
     write_imdb(folder / "aclImdb")
+    tiny_encoder(folder / "tiny_encoder", "a dull bright film")
     return folder
 
 
@@ -120,7 +125,10 @@ def small(option, config):
         )
         changed |= {"loss.k": None} if config["loss"].get("k") else {}  # two classes only
     if name == "text":
-        changed |= {"dataset.root": "aclImdb", "dataset.length": 16, "dataset.unlabelled": 30}
+        changed |= {"dataset.root": "aclImdb", "dataset.length": 16}
+        changed |= {"dataset.unlabelled": 30} if config["dataset"]["unlabelled"] else {}
+    if option == "distilbert_imdb":
+        changed |= {"teacher.path": "tiny_encoder", "dataset.tokenizer": "tiny_encoder", **TINY_ENCODER}
     if config["dataset"]["labelled"] is not None and not option.startswith("pool_and_labels"):
         changed["dataset.labelled"] = 120 if name == "cifar100" else 20
     if config["budget"] is not None:
@@ -161,6 +169,9 @@ def errors_of(option, config, looked=()):
 
 
 def tiny_of(config):
+    """The tiny network in place of both; None: they are made small by their keys."""
+    if config["choices"]["init"] == "layers":
+        return None
     return "bag" if config["choices"]["dataset"] == "text" else "cnn_tiny"
 
 
@@ -168,7 +179,11 @@ def test_all_compose_and_pass_the_checks_before_work_on_small_data(found):
     """With tiny networks: building the real ones takes seconds each, and their own test is a slow one."""
     wrong, looked = {}, {""}
     for option, config in found.items():
-        tiny = yaml.safe_load((CONF / f"model/{tiny_of(config)}.yaml").read_text())
+        if (name := tiny_of(config)) is None:
+            if errors := errors_of(option, config):
+                wrong[option] = errors
+            continue
+        tiny = yaml.safe_load((CONF / f"model/{name}.yaml").read_text())
         teacher, student = (
             {**tiny, "dropout": config[role].get("dropout", 0.0)} for role in ("teacher", "student")
         )
@@ -249,8 +264,7 @@ def go(option, config):
     """Runs it with tiny networks; -> run.json"""
     folder = Path("runs") / option.replace("/", "-")
     words = [
-        f"teacher={tiny_of(config)}",
-        f"student={tiny_of(config)}",
+        *([f"teacher={tiny}", f"student={tiny}"] if (tiny := tiny_of(config)) else []),
         f"hydra.run.dir={folder}",
         f"store=stores/{folder.name}",
         "device=cpu",
@@ -270,14 +284,9 @@ def go(option, config):
 
 @pytest.mark.parametrize(
     "option",
-    [
-        option
-        if option in ("folder_with_pool", "slam_imdb")
-        else pytest.param(option, marks=pytest.mark.slow)
-        for option in HERE
-    ],
+    [option if option in QUICK else pytest.param(option, marks=pytest.mark.slow) for option in HERE],
 )
-def test_each_runs_to_its_end(option, found):
+def test_each_runs_to_its_end(option, found, capsys):
     run = go(option, found[option])
     assert run["status"] == "finished" and {"teacher", "baseline", "student"} <= run["results"].keys()
     # a fifth of 48 each to test and to choose by, all of the other folder; grey stays grey
@@ -291,5 +300,8 @@ def test_each_runs_to_its_end(option, found):
         assert run["audit"]["truth_known"] is False
     if option == "slam_imdb":
         assert run["protocol"]["counts"] == {"labelled": 20, "validation": 10, "test": 40, "unlabelled": 30}
+    if option == "distilbert_imdb":
+        assert run["protocol"]["counts"] == {"labelled": 30, "validation": 10, "test": 40, "unlabelled": 20}
+        assert "the student's blocks are the teacher's 1" in capsys.readouterr().err
     if option == "noisy_student_svhn":
         assert run["protocol"]["counts"] == {"labelled": 50, "validation": 10, "test": 60, "unlabelled": 60}

@@ -537,7 +537,13 @@ def test_the_card_says_how_a_new_row_is_prepared(exported):
         {"name": "age is missing", "flag": True},
     ]
     text = card_of({"reads": "table", "adapter": {"columns": columns, "clip": 5.0}}, {})
-    for says in ("| 0 | age |", "then place 2 is 1", "its category: a 0, b 1", "cut off at 5 deviations"):
+    for says in (
+        "| 0 | age |",
+        "NaN where it is missing (or 0, then place 2 is 1)",
+        "A value that is missing is NaN",
+        "its category: a 0, b 1",
+        "cut off at 5 deviations",
+    ):
         assert says in text, text
     text = card_of({"reads": "texts", "example": {"": [[128], "int32"]}}, {})
     assert "`tokenizer.json`" in text and "128 of them" in text

@@ -170,8 +170,10 @@ def test_a_sweep_of_a_file_and_a_run_folder_as_one(capsys, would_run):
 def test_a_part_of_a_run_is_enough_and_typed_words_win(text, words, key, value):
     if words is None:
         Path("my.yaml").write_text(text)
-        filed.use_file(["--config=my.yaml"])
-        assert "'device.threads' is no key" in " ".join(filed.examine([])[1])
+        with pytest.raises(UserError, match="write `device: {threads: 1}`, and `choices: {device: cpu}` for"):
+            filed.use_file(["--config=my.yaml"])
+        both = examined("{device: {threads: 1}, choices: {device: cpu}}")
+        assert both["device"]["threads"] == 1 and both["choices"]["device"] == "cpu"
         return
     node = examined(text, *words)
     for name in key.split("."):
@@ -186,6 +188,39 @@ def test_steps_of_augmentation_follow_the_words_in_a_whole_file(capsys):
     found = examined(apart, "augment=[affine]")
     assert list(found["student_train"]["augment"]) == ["cutout"], "the file sets it apart"
     assert list(found["teacher_pretrain"]["augment"]) == ["affine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "lacks"),
+    [
+        (
+            "student_train.lr: 0.3\n",
+            "'student_train.lr' is nested in a file: write `student_train: {lr: 0.3}`",
+            "teacher_pretrain",
+        ),
+        ("student_train.optimiser.lr: 1\n", "write `student_train: {optimiser: {lr: 1}}`", "no key"),
+        ("hydra.run.dir: x\nzzz: 1\n", "note: 'my.yaml' sets hydra.run.dir: ignored, ", "one of: allow"),
+        ("zzz: 1\n", "'zzz' is no key; one of: assistants, ", "hydra"),
+        ("loss: sof\n", "did you mean 'soft'? If it is your own, name", "?;"),
+    ],
+)
+def test_keys_of_a_file_are_nested(text, says, lacks, capsys):
+    Path("my.yaml").write_text(text)
+    assert main(["config", "--config", "my.yaml"]) == 2
+    found = capsys.readouterr().err
+    assert says in found and lacks not in found and len(found.splitlines()) <= 3
+
+
+def test_a_file_that_is_named_as_something_else(capsys):
+    Path("my.yaml").write_text("seed: 1\n")
+    Path("folder").mkdir()
+    for words, says in (
+        (["my.yaml"], "'my.yaml' is no setting: write --config my.yaml"),
+        (["-c", "my.yaml"], "takes no file: write --config my.yaml"),
+        (["--config", "folder"], "'folder' is no run folder, and no file of settings"),
+    ):
+        assert main(["train", *words]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_what_only_the_command_line_may_say_is_ignored_and_named(capsys):

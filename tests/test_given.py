@@ -356,14 +356,14 @@ def test_files_that_hold_no_answers_are_refused(at_digits, capsys, text, says):
     [
         (
             [[0.5, 0.6], [0.1, 0.9]],
-            "1 rows have probabilities that do not add up to 1, or are below 0: row 1",
+            "1 row has probabilities that do not add up to 1, or are below 0: row 1",
         ),
         (
             [[1.5, -0.5], [0.1, 0.9]],
-            "1 rows have probabilities that do not add up to 1, or are below 0: row 1",
+            "1 row has probabilities that do not add up to 1, or are below 0: row 1",
         ),
-        ([["", 1], [0.1, 0.9]], "1 rows have numbers of some classes only (NaN, or an empty cell): row 1"),
-        ([["inf", 0], [0.1, 0.9]], "1 rows have a number that is not finite: row 1"),
+        ([["", 1], [0.1, 0.9]], "1 row has numbers of some classes only (NaN, or an empty cell): row 1"),
+        ([["inf", 0], [0.1, 0.9]], "1 row has a number that is not finite: row 1"),
         ([["x", 0], [0.1, 0.9]], "rows that cannot be read: p:0 is 'x'"),
     ],
 )
@@ -376,6 +376,16 @@ def test_probabilities_that_are_none_are_refused(tmp_path, cells, says):
         rows = AnswersFile(file=str(file)).rows(task.of_array, task.classes)
         task.given(rows.columns, rows.called)
     assert says in str(error.value)
+
+
+def test_logits_that_are_probabilities_are_refused():
+    """They would be made nearly uniform: the softmax of 0.9 and 0.1 is 0.69 and 0.31."""
+    task = Classification(classes=["a", "b"])
+    columns = {"logit:a": np.array([0.9, 0.5, np.nan]), "logit:b": np.array([0.1, 0.5, np.nan])}
+    with pytest.raises(UserError, match="the columns logit:NAME hold probabilities.*call them p:NAME"):
+        task.given(columns, str)
+    columns["logit:a"][1] = 0.6
+    assert task.given(columns, str).there.tolist() == [True, True, False]
 
 
 def test_arrays_hold_logits_or_probabilities(tmp_path):
@@ -402,8 +412,8 @@ def test_arrays_hold_logits_or_probabilities(tmp_path):
         (np.zeros((2, 3, 1)), r"it holds float64 \(2, 3, 1\)"),
         (np.array([{}]), "cannot be read as an array of numbers"),
         (np.zeros((0, 3)), "has no rows"),
-        (np.array([[0.5, 0.5, 0.5], *probs]), "1 rows have probabilities that do not add up to 1"),
-        (np.array([[np.nan, 0, 0], *logits]), "1 rows have numbers of some classes only"),
+        (np.array([[0.5, 0.5, 0.5], *probs]), "1 row has probabilities that do not add up to 1"),
+        (np.array([[np.nan, 0, 0], *logits]), "1 row has numbers of some classes only"),
     ):
         with pytest.raises(UserError, match=says):
             read(array)
@@ -482,12 +492,12 @@ def test_numbers_by_hand():
     found = task.given(columns | told, str)
     assert found.answers["variance"][0].tolist() == [9, 0.25]
     for more, says in (
-        ({"value:a": np.array([1.0, 4.0])}, "1 rows have some of their numbers only: 1"),
-        ({"value:a": np.array([np.inf, np.nan])}, "1 rows have a value that is not finite: 0"),
+        ({"value:a": np.array([1.0, 4.0])}, "1 row has some of their numbers only: 1"),
+        ({"value:a": np.array([np.inf, np.nan])}, "1 row has a value that is not finite: 0"),
         ({"value:c": np.zeros(2)}, "columns of no target of the data: value:c"),
         (
             told | {"deviation:a": np.array([-1.0, 1.0])},
-            "1 rows have no deviation, or one that is not a number",
+            "1 row has no deviation, or one that is not a number",
         ),
         ({"deviation:a": np.zeros(2)}, "these lack: deviation:b"),
         (

@@ -28,7 +28,17 @@ from kdx.models.pretrained_encoder import FrozenEncoder
 from kdx.models.tokens import TokenAdapter
 
 CONF = Path(__file__).parent.parent / "conf"
-OF_DECODERS = ("guide", "table", "block", "select", "layers", "matched_scale", "shuffled")
+OF_DECODERS = (
+    "guide",
+    "guide_all",
+    "table",
+    "block",
+    "select",
+    "select_parts",
+    "layers",
+    "matched_scale",
+    "shuffled",
+)
 FAMILIES = pytest.mark.parametrize("family", ["gpt", "llama"])
 
 

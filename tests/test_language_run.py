@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from kdx.cli import main
+from kdx.core.trees import joined
 from kdx.pipeline.stages.arrays import build_task, open_split
 from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
@@ -234,3 +235,11 @@ def test_a_pool_without_truth_is_learned_from(place):
     assert run["protocol"]["counts"]["unlabelled"] > 100
     (told,) = run["audit"]["rounds"]
     assert told["metrics"]["bits"] > 1 and told["student_metrics"]["bits"] > 1
+
+
+def test_stored_answers_are_put_together_under_autocast():
+    """Half-precision ones, where the student computes in bfloat16, and rows come of two streams."""
+    parts = [torch.ones(2, 3, dtype=torch.float16), torch.zeros(1, 3, dtype=torch.float16)]
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = joined(parts)
+    assert whole.dtype == torch.float16 and whole.tolist() == [[1.0] * 3, [1.0] * 3, [0.0] * 3]

@@ -21,7 +21,10 @@ WORDS = [
     ("teacher.lr=1", "did you mean teacher_pretrain.lr=1 or student_train.lr=1?"),
     ("trainer.max_epochs=3", BOTH.format("epochs=3")),
     ("temperature=2", "'temperature' is no key; did you mean loss.temperature=2?"),
-    ("loss=supervised temperature=2", "loss.temperature is a key of loss=kd or loss=noisy_student"),
+    (
+        "loss=supervised temperature=2",
+        "loss.temperature is a key of loss=divergence, loss=kd, loss=noisy_student or loss=token_kd",
+    ),
     ("background=black", "dataset.background is a key of dataset=folder"),
     ("dropout=0.3", "did you mean student.dropout=0.3 or teacher.dropout=0.3?"),
     ("label_smoothing=0.1", "did you mean loss=label_smoothing?"),

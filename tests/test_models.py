@@ -30,7 +30,8 @@ from kdx.tasks.regression import Regression
 CONF = Path(__file__).parent.parent / "conf"
 OTHERS = ("timm", "torchvision", "sklearn", "onnx", "bag", "text_cnn", "tfidf")
 OTHERS += ("encoder", "encoder_small", "encoder_tuned", "minilm", "static", "token_means")
-"""An extra, and those that test_adapters, _sklearn, _onnx_teacher, _text and _encoder have."""
+OTHERS += ("span_cnn", "span_encoder", "span_encoder_tuned")
+"""An extra, and those that test_adapters, _sklearn, _onnx_teacher, _text, _encoder and _spans have."""
 TOKENS = ("gpt_tiny", "gpt_small", "llama_tiny", "llama_small", "guide_400m", "guide_1b", "causal_lm")
 """Those of test_decoder and test_save_pretrained."""
 NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in (*OTHERS, *TOKENS))

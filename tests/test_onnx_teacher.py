@@ -13,13 +13,14 @@ from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.models import size
 from kdx.models.adapt import PictureAdapter
-from kdx.models.estimator import check_kept, fit_to
+from kdx.models.estimator import check_kept, estimator_in, fit_to
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.pipeline.stages.files import open_network
 from kdx.runs.reading import read_run
 from kdx.store.component import Component
 from kdx.store.source import Source
 from kdx.tasks.classification import Classification
+from kdx.tasks.regression import Regression
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -128,6 +129,27 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     )
     with pytest.raises(UserError, match=r"gives \(10,\) numbers a row, and an answer here has 2"):
         fit_to(made, torch.rand(2, 3, SIDE, SIDE), torch.zeros(2), few)
+
+
+def test_probabilities_are_such(tmp_path):
+    """By hand: logits 2, 0, ... would be log(2), log(1e-6), ... if they were taken for probabilities."""
+    floats = ["n", 3, SIDE, SIDE]
+    with pytest.raises(UserError, match="gives no probabilities.* adding up to .*set teacher.answers=logits"):
+        network(graph(tmp_path / "a.onnx", floats), answers="probabilities")
+    made = network(graph(tmp_path / "b.onnx", floats, softmax=True), answers="probabilities")
+    for row in ([1.5, *[0.0] * 8, -0.5], [0.5, *[0.0] * 9], [float("nan")] * K):
+        estimator_in(made)._run = lambda rows, row=row: torch.tensor([[0.1] * K, row])
+        with pytest.raises(UserError, match="gives no probabilities"):
+            made(torch.rand(2, 3, SIDE, SIDE))
+    estimator_in(made)._run = lambda rows: torch.tensor([[0.1] * K, [0.9995, *[0.0] * 9]])
+    assert torch.allclose(made(torch.rand(2, 3, SIDE, SIDE))[1, :2].exp(), torch.tensor([0.9995, 1e-6]))
+    numbers = Regression(names=[str(k) for k in range(K)])
+    spec = {"_target_": "kdx.models.onnx_file.OnnxFile", "file": graph(tmp_path / "c.onnx", floats)}
+    spec |= {"output": None, "answers": "probabilities", "mean": None, "std": None}
+    example = {"": ((3, SIDE, SIDE), "uint8")}
+    asked = models.build_for(Component(spec), task=numbers, example=example, reads="pictures", adapter=None)
+    with pytest.raises(UserError, match="teacher.answers=probabilities is of classes"):
+        fit_to(asked, torch.rand(2, 3, SIDE, SIDE), torch.zeros(2, K), numbers)
 
 
 def columns_graph(file: Path, wide, labels: bool = False) -> str:

@@ -21,7 +21,7 @@ from kdx.core.roles import ROLES, known_roles, roles_of
 from kdx.pipeline.stages.watch import shown_as
 from kdx.report.compare.curves import read_curves
 from kdx.report.run import document, figures, rounds, shifts
-from kdx.report.run.audit import audit_sentences, per_round
+from kdx.report.run.audit import audit_sentences, classes, per_round
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.progress import Progress
 from kdx.report.run.result_warnings import overfits, result_warnings
@@ -263,6 +263,23 @@ def test_rounds_are_shown_in_the_metric():
     assert rounds.round_sentence(found) == "The round with the best validation RMSE is the one that counts."
     assert rounds.series(found, [1, 2, 3])["test"] == [(i + 1, 0.8 - i / 10) for i in range(3)]
     assert rounds.draw_rounds(found, None, "RMSE by round").startswith(b"\x89PNG")
+
+
+def test_the_audit_is_shown_of_the_round_that_counts():
+    """Round 1 was chosen, so what round 2 kept is not what the student of the table learned."""
+    (one,) = audit()["rounds"]
+    two = one | {"kept": 17, "copies": 17, "metrics": {"rmse": 0.9}, "per_class": [9, 8], "monitors": {}}
+    one = one | {"per_class": [10, 20]}
+    both = audit() | {"rounds": [one, two], "classes": ["a", "b"]}
+    entries = [{"key": key, "validation": {"rmse": 0.5}, "test": {"rmse": 0.5}} for key in ("x", "y")]
+    found = made_up(rounds=entries, round_chosen="x", round_by="validation")
+    assert audit_sentences(both, found) == [
+        "Pseudo-labels of round 1, the chosen one: 30 of 40 rows kept; the RMSE of their answers is 0.550."
+    ]
+    assert classes(both, found)[1] == [["a", "10"], ["b", "20"]]
+    (line,) = audit_sentences(both, found | {"round_chosen": "y"})
+    assert line == "Pseudo-labels of round 2: 17 of 40 rows kept; the RMSE of their answers is 0.900."
+    assert classes(both, found | {"round_chosen": "y"})[1] == [["a", "9"], ["b", "8"]]
 
 
 def test_an_audit_without_classes():

@@ -26,6 +26,10 @@ LAYER = "class Odd(nn.Module):\n    def forward(self, x):\n        return {}\n\n
 EVERY = {
     "syntax": (("\n", "\ndef (:\n", 1), "SyntaxError: invalid syntax"),
     "package": (("\n", "\nimport nosuchpackage\n", 1), "needs the package 'nosuchpackage'"),
+    "kdx": (
+        ("\n", "\nfrom kdx.core.tsk import Task\n", 1),
+        "kdx has no module kdx.core.tsk; did you mean 'kdx.core.task'?",
+    ),
     "import": (("\n", "\nfrom kdx.core.checks import nosuch\n", 1), "cannot import name 'nosuch'"),
     "raises": (("\n", "\n1 / 0\n", 1), "cannot be imported: ZeroDivisionError"),
     "exits": (("\n", "\nraise SystemExit(3)\n", 1), "cannot be imported: SystemExit: 3"),

@@ -215,8 +215,8 @@ def test_of_each_kind_of_rows_is_a_run_that_commands_ask():
 REFUSED = [
     (
         "docs/sweeps.md",
-        "with loss=slam: 'loss.temperature' is no key of loss=slam; loss.temperature is a key of loss=kd or "
-        "loss=noisy_student",
+        "with loss=slam: 'loss.temperature' is no key of loss=slam; loss.temperature is a key of "
+        "loss=divergence, loss=kd, loss=noisy_student or loss=token_kd",
         "-m loss=kd,slam loss.temperature=1,2",
     ),
     ("docs/task.md", "leave it out", "dataset=diabetes dataset.class_weights=balanced"),

@@ -453,7 +453,15 @@ def test_the_gate_of_a_teacher_that_has_learned_nothing():
     assert "the run stops there (gate=error)" in reported[2] and reported[3].startswith(
         "nothing is to be gained from this teacher: on 60 validation rows"
     )
-    assert reported[4] == f"this run will stop: {reported[3]}. To go on all the same: pseudo_label.gate=warn"
+    assert texts(stopped, "stops") == [f"{reported[3]}. To go on all the same: pseudo_label.gate=warn"]
+    assert len(reported) == 4 and not texts(plan(*words), "stops")
+    shown = "\n".join(words_of.totals(stopped))
+    assert shown.startswith("This run will stop: nothing is to be gained") and "takes seconds" not in shown
+    assert main(["plan", *SHORT, *words, "pseudo_label.gate=error"]) == 2
+    assert main(["plan", *SHORT, *words]) == 0
+    both = [{"words": ["pseudo_label.gate=error"]}, {"words": []}]
+    told = words_of.totals(stopped | {"jobs": both, "counts": {"stages": 5, "hit": 5}})
+    assert told[0].startswith("pseudo_label.gate=error will stop: nothing is to be gained")
     assert list(stages(stopped)) == ["decode", "prepare", "teacher-pretrain", "pseudo-label", "gate"]
     assert texts(plan(*words, "pseudo_label.near_chance=error"), "teacher") == reported, (
         "the old name is read as the new one"

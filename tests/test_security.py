@@ -13,7 +13,7 @@ from kdx.cli import main
 from kdx.commands import plan
 from kdx.commands import train as command
 from kdx.config import compose
-from kdx.config.options import use_own
+from kdx.config.options import options_of, use_own
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 
@@ -303,6 +303,8 @@ def test_kdx_keeps_its_own_rules():
     """No option of conf/ would be refused if it came from somebody else, but for the engines of a sweep."""
     for preset in ("which_temperature", "how_many_labels"):
         assert compose.overreach([f"experiment={preset}"], set()) == []
+    for name in options_of("dataset"):
+        assert compose.overreach([f"dataset={name}"], set()) == [], name
 
 
 def test_every_line_of_the_page_has_a_test(root):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import test_matrix
 import torch
+from encoders import tiny_encoder
 
 from kdx.cli import main
 from kdx.config.compose import check_words
@@ -17,9 +18,11 @@ from kdx.config.contract import check_task
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
 from kdx.core.errors import UserError
-from kdx.core.positions import LOST, OUTSIDE, UNKNOWN
+from kdx.core.positions import LOST, NOT_KNOWN, OUTSIDE
 from kdx.core.task import AnswerColumns
 from kdx.data.datasets.squad import Squad
+from kdx.models.encoder import EncoderSizes
+from kdx.models.span_encoder import SpanEncoder, span_encoder
 from kdx.models.spans import InsideContext, SpanCNN, span_cnn
 from kdx.tasks.answer_score import answer_f1, answer_words, exact_match
 from kdx.tasks.spans import Spans
@@ -245,8 +248,8 @@ def test_questions_without_an_answer(tmp_path):
     assert inputs["context"][:, 2].tolist() == [True, True, True], "the separator says that there is none"
     assert raw.part("unlabelled")[1] is None and len(raw.part("unlabelled")[0]["tokens"]) == 1
     notes = " ".join(text for text, _ in raw.notes)
-    assert "1 question of a.json without an answer are the pool" in notes
-    assert "the answers to 1 question do not stand where answer_start says (lost)" in notes
+    assert "1 question of a.json without an answer is the pool" in notes
+    assert "no answer to 1 question stands where answer_start says (lost)" in notes
     task = Spans(length=16, longest=5, no_answer=True)
     logits = said(16, (2, 2), (2, 2), (6, 6))
     logits = logits.masked_fill(~torch.from_numpy(inputs["context"])[:, None], OUTSIDE)
@@ -261,7 +264,7 @@ def test_questions_without_an_answer(tmp_path):
     assert first.by_row.tolist() == pytest.approx([2 / 5])
     hidden = task.unknown(truth, 2)
     assert task.known(truth).all() and not task.known(hidden).any()
-    assert hidden["start"].tolist() == [UNKNOWN] * 2 and task.displayed(tensors(hidden)) == ["-", "-"]
+    assert hidden["start"].tolist() == [NOT_KNOWN] * 2 and task.displayed(tensors(hidden)) == ["-", "-"]
     columns = task.truth_columns(tensors(hidden))
     assert columns["truth"] == [None, None] and np.isnan(columns["truth:start"]).all()
 
@@ -347,7 +350,7 @@ def test_an_empty_text_and_an_empty_question_are_told(tmp_path):
     )
     raw = fitted(path)
     notes = " ".join(text for text, _ in raw.notes)
-    assert "1 row have an empty question (blank)" in notes and "an empty text (none)" in notes
+    assert "1 row has an empty question (blank)" in notes and "1 row has an empty text (none)" in notes
     inputs, truth = raw.part("train")
     assert truth["start"].tolist()[2] == LOST and not inputs["context"][2].any()
     assert Spans(length=16, longest=5).metrics(said(16, (0, 0), (0, 0), (0, 0)), tensors(truth))["f1"] == 0
@@ -480,3 +483,40 @@ def test_every_loss_and_rule_runs_on_spans_or_is_refused(questions, asked):
 )
 def test_what_does_not_go_with_spans_is_refused(questions, words, says):
     assert says in checked(questions, *words)
+
+
+# encoders
+
+
+def test_an_encoder_reads_question_and_text_as_one_row():
+    torch.manual_seed(0)
+    made = SpanEncoder(EncoderSizes(10, 8, 2, 2, 16, 20), 2, 0.0, 0.0).eval()
+    tokens = torch.tensor([[3, 4, 2, 5, 3, 6, 0, 0]])
+    found = made({"tokens": tokens})
+    hidden = made.encoder(tokens)
+    assert found.shape == (1, 2, 8)
+    wanted = made.head[1](hidden[0, 4])  # the fourth token: one end stands in front of the first
+    assert torch.allclose(found[0, :, 3], wanted, atol=1e-6)
+    assert torch.allclose(made({"tokens": tokens[:, :6]}), found[..., :6], atol=1e-6)
+    sizes = {"outputs": 2, "vocabulary": 9, "width": 8, "layers": 1, "inner": 8, "positions": 9}
+    shape = {"tokens": (8,), "context": (8,)}
+    with pytest.raises(UserError, match="span_encoder has 9 positions, and rows of 8 tokens"):
+        span_encoder(shape=shape, heads=2, dropout=0.0, stochastic_depth=0.0, **sizes)
+    with pytest.raises(UserError, match="width=8 is shared out among heads=3"):
+        span_encoder(shape=shape, heads=3, dropout=0.0, stochastic_depth=0.0, **sizes)
+
+
+def test_a_pretrained_encoder_teaches_a_smaller_one(questions, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tiny_encoder(tmp_path / "bert", "what does like ? likes , and the one . ada red")
+    small = ["width=8", "heads=2", "inner=12", "layers=1", "positions=20"]
+    words = ["train", "dataset=squad", *questions[:1], "dataset.length=18", "dataset.question_length=6"]
+    words += ["teacher=span_encoder_tuned", f"teacher.path={folder}", "student=span_encoder", "init=layers"]
+    words += [f"student.{word}" for word in small] + ["teacher_pretrain.steps=2", "student_train.steps=2"]
+    assert main([*words, *CPU, "baseline=false", "hydra.run.dir=run"]) == 0
+    captured = capsys.readouterr()
+    assert "the student's blocks are the teacher's 1" in captured.err
+    run = json.loads(Path("run/run.json").read_text())
+    assert run["config"]["dataset"]["tokenizer"] == str(folder)
+    assert 0 <= run["results"]["student"]["last"]["test"]["f1"] <= 1
+    assert main(["evaluate", "run", *CPU]) == 0

@@ -15,9 +15,12 @@ from kdx.data import contract
 from kdx.data.column_files import ColumnFile
 from kdx.data.datasets.csv import Csv
 from kdx.data.datasets.digits_table import DigitsTable
+from kdx.data.new_rows.tables import NewTable
 from kdx.data.sizes import check_sizes
+from kdx.data.tables.kinds import MISSING_WORD
 from kdx.data.tables.rows import MOST_CATEGORIES, Table, TableColumn, column_statistics
-from kdx.models.tables import TableAdapter
+from kdx.models.tables import MISSING_CATEGORY, TableAdapter
+from kdx.runs.export import formats
 
 # What networks see
 
@@ -50,6 +53,46 @@ def test_a_missing_number_is_the_mean_and_has_a_flag():
     columns = [TableColumn("a", missing=1), TableColumn("a is missing", flag=True)]
     found = seen(columns, [[1.0, 0], [3.0, 0], [0.0, 1]])
     assert found == [[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], "the mean is of the rows that have one"
+
+
+def test_nan_is_a_missing_value():
+    """What `kdx predict` makes of an empty cell, without anything said: by hand."""
+    nan = float("nan")
+    flagged = [TableColumn("a", missing=1), TableColumn("a is missing", flag=True)]
+    train = [[1.0, 0], [3.0, 0], [0.0, 1]]
+    assert seen(flagged, train, [[nan, 0], [nan, 1], [nan, nan], [3.0, nan]]) == [[0, 1]] * 3 + [[1, 0]]
+    assert seen([TableColumn("a")], [[1.0], [3.0]], [[nan], [3.0]]) == [[0.0], [1.0]]
+    assert seen([TableColumn("a")], [[1.0], [3.0]], [[float("inf")], [-float("inf")]]) == [[5.0], [-5.0]]
+    lacked = [TableColumn("a", ("x", MISSING_WORD, "y"))]
+    assert seen(lacked, [[1.0], [1.0], [2.0]], [[nan], [2.0], [0.0]]) == [[1, 0], [0, 1], [0, 0]]
+    assert seen([TableColumn("a", ("x", "y"))], [[0.0], [0.0], [1.0]], [[nan], [0.0]]) == [[0, 0], [1, 0]]
+    assert MISSING_CATEGORY == MISSING_WORD
+
+
+@pytest.mark.parametrize("kind", ["torch_export", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_an_exported_table_takes_nan_as_kdx_predict_takes_an_empty_cell(tmp_path, kind):
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime")
+    (tmp_path / "train.csv").write_text(
+        "age,city,size,y\n"
+        + "".join(f"{'' if k % 4 == 1 else k},{'ab'[k % 2]},{k * 2},{k % 2}\n" for k in range(40))
+    )
+    raw = Csv(file=str(tmp_path / "train.csv"), **KEYS).load()
+    spec, _ = raw.adapter([raw.part("train")[0]])
+    adapter = TableAdapter(columns=spec["columns"], clip=spec["clip"])
+    (width,) = adapter.shape((len(raw.columns),))
+    network = adapter.wrap(nn.Linear(width, 2), (len(raw.columns),)).eval()
+    (tmp_path / "new.csv").write_text("size,age,city\n,5,a\n4,,b\n,,\n4,5,a\n")
+    (block,) = NewTable(tmp_path / "new.csv", spec["columns"]).blocks(9)
+    with torch.no_grad():
+        wanted = network(torch.as_tensor(block.inputs))
+    nan, names = float("nan"), [column["name"] for column in spec["columns"]]
+    given = torch.zeros(4, len(names))
+    for name, cells in {"size": [nan, 4, nan, 4], "age": [5, nan, nan, 5], "city": [0, 1, nan, 0]}.items():
+        given[:, names.index(name)] = torch.tensor(cells)
+    asked = formats.Exported(network, tmp_path, "student", given, (), formats.Called("rows", "logits"))
+    _, answer = formats.FORMATS[kind](asked)
+    assert torch.allclose(answer(given), wanted, atol=1e-6) and wanted.isfinite().all()
 
 
 def test_categories_have_a_place_each_and_an_unseen_one_none():

@@ -213,7 +213,7 @@ def test_a_file_of_columns(tmp_path, kind):
     assert raw.name("unlabelled", 0) == f"row 3 of rows.{kind}"
     said = [text for text, _ in raw.notes]
     assert said[0] == "texts are in the column 'review', classes in 'sentiment'"
-    assert said[1] == "1 rows without a class are the pool"
+    assert said[1] == "1 row without a class is the pool"
     assert loader(file).files()["train"] == [(kind, file)]
 
 
@@ -339,6 +339,31 @@ def test_what_cannot_be_read_is_reported_in_a_sentence(tmp_path, texts, keys, sa
     with pytest.raises(UserError) as error:
         loader(root, **keys).load()
     assert says.replace("{}", str(tmp_path)) in str(error.value)
+
+
+def test_words_of_a_parquet_file_that_are_no_letters_are_reported(tmp_path):
+    """It promises UTF-8, and nobody checks what is written into it."""
+    letters = pyarrow.py_buffer(b"acaf\xe9"), pyarrow.py_buffer(np.array([0, 1, 5], np.int32).tobytes())
+    words = pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, *letters[::-1]])
+    good = pyarrow.array(["x", "y"])
+    for name, columns in (("text", [words, good]), ("label", [good, words])):
+        parquet.write_table(pyarrow.table(columns, names=["text", "label"]), tmp_path / "a.parquet")
+        with pytest.raises(UserError, match=f"a.parquet' is not UTF-8: its column '{name}' holds bytes"):
+            loader(tmp_path / "a.parquet").load()
+
+
+def test_rows_without_a_class_are_the_pool_and_of_no_other_part(tmp_path):
+    lines = "text,label\na,x\nb,\nc,y\nd,NA\n,x\n"
+    write(tmp_path, {"train.csv": lines, "test.csv": "text,label\na,x\nb,\n"})
+    raw = loader(tmp_path).load()
+    assert {name: len(rows) for name, rows in raw.numbers.items()} == {"train": 3, "test": 1, "unlabelled": 2}
+    said = [text for text, _ in raw.notes]
+    assert sorted(said)[:2] == [
+        "1 row of the test part has no class, and is left out",
+        "2 rows without a class are the pool",
+    ]
+    described = loader(tmp_path).describe()
+    assert (described.train, described.test, described.pool) == (3, 1, 2)
 
 
 def test_texts_of_another_encoding_are_read_or_skipped(tmp_path):

@@ -91,13 +91,15 @@ def try_train(
 
 
 def value(stages: Mapping[str, Artifact], figure: ClaimFigure, metrics: Mapping[str, Metric]) -> float:
-    """A number out of a file of one of the run's stages: `at` are dotted keys, in a list counted from 0.
-    metrics: of the run, the one that counts first.
+    """A number out of a file of one of the run's stages: `at` are dotted keys, in a list counted from 0. Of
+    metrics.jsonl the first key is how many steps were done, as 50 in 50.validation/loss. metrics: of the run,
+    the one that counts first.
     """
     stage, _, name = figure.file.partition("/")
     if stage not in stages or not stages[stage].file(name).is_file():
         raise UserError(f"the run has no {figure.file}; its stages are {', '.join(stages)}")
-    node: Any = stages[stage].json(name)
+    jsonl = name.endswith(".jsonl")
+    node: Any = by_steps_done(stages[stage].lines(name)) if jsonl else stages[stage].json(name)
     keys = [next(iter(metrics)) if key == COUNTS else key for key in figure.at.split(".")]
     for depth, key in enumerate(keys, 1):
         if isinstance(node, list) and key.isdigit() and int(key) < len(node):
@@ -114,3 +116,11 @@ def value(stages: Mapping[str, Artifact], figure: ClaimFigure, metrics: Mapping[
     if isinstance(node, bool) or not isinstance(node, int | float):
         raise UserError(f"'{figure.at}' of {figure.file} is no number: {str(node)[:60]}")
     return float(node)
+
+
+def by_steps_done(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Steps done -> all that a training recorded there. A record's `step` counts from 0."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        found.setdefault(str(record["step"] + 1), {}).update(record)
+    return found

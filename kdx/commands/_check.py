@@ -16,6 +16,7 @@ from kdx.config.wire import Order, examine_config
 from kdx.core import checks, signals
 from kdx.core.errors import UserErrors
 from kdx.runs.run import stored
+from kdx.store.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
         if alike not in looked and not (slip or wrong):
             here = checks.attempt(unread := [], stored, order)
             jobs[-1] = replace(jobs[-1], key=here and here.key)
+            if here:
+                learned[alike] = Learned(rows=_rows_of(order, here))
             if unread:  # nobody can say whether anything has to be made
                 looked[alike] = unread
         if alike not in looked and not here:
@@ -73,6 +76,13 @@ def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
         raise UserErrors(nowhere)
     signals.raise_if_stopped()  # one that a library swallowed while the words were put together
     return jobs
+
+
+def _rows_of(order: Order, evaluated: Artifact) -> dict[str, int]:
+    """Rows of each split of a run that the store has whole."""
+    stage, key = evaluated.manifest["inputs"]["data"]["artifact"].split("/")
+    counts: dict[str, int] = Artifact(stage, key, order.store / stage / key).json("data.json")["counts"]
+    return counts
 
 
 def _keys(words: Sequence[str]) -> list[str]:

@@ -15,7 +15,8 @@ BASH = r"""_kdx() {
 }
 complete -o nospace -o default -F _kdx kdx"""  # noqa: E501
 
-# zsh and fish replace whole words, and say by themselves what is quoted.
+# zsh and fish replace whole words, and say by themselves what is quoted; of key=PATH the key has to be told
+# from the name of a file, which bash does by COMP_WORDBREAKS.
 ZSH = r"""_kdx() {
     local reply
     local -a whole open
@@ -24,7 +25,9 @@ ZSH = r"""_kdx() {
     done
     (( $#whole )) && compadd -- "${whole[@]}"
     (( $#open )) && compadd -S '' -- "${open[@]}"
-    (( $#whole + $#open )) || _files
+    (( $#whole + $#open )) && return
+    compset -P '[^=]#='
+    _files
 }
 compdef _kdx kdx"""  # noqa: E501
 FISH = r"""function __kdx_words
@@ -32,9 +35,14 @@ FISH = r"""function __kdx_words
     set -l line (commandline -cp | string collect)
     set -l found (env KDX_NO_SETUP=1 KDX_WORDBREAKS= $kdx completion words "$line" 2>/dev/null)
     if test (count $found) -gt 0
-        string trim --right $found
-    else
-        __fish_complete_path (commandline -ct)
+        string trim --right -- $found
+        return
+    end
+    set -l token (commandline -ct)
+    set -l key (string match -r '^[^=]+=' -- $token)
+    set -l path (string sub -s (math (string length -- "$key") + 1) -- "$token")
+    for place in (__fish_complete_path "$path")
+        echo -- "$key$place"
     end
 end
 complete -c kdx -f -a '(__kdx_words)'"""

@@ -155,6 +155,8 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
         found = folders
     elif command in ("compare", "predict") and not last:
         found = []  # folders
+    elif command in KEYED and "=" in last:
+        found = []  # files, where the value is one
     elif command in KEYED:
         claims = options(conf, "claim") if command == "reproduce" else []
         found = [*(f"{name} " for name in claims), *(f"{key}=" for key in KEYED[command])]

@@ -25,6 +25,7 @@ from kdx.report.compare.statistics import chance, paired, plus_minus, spread, ve
 from kdx.report.run.written import write_or_error
 from kdx.runs import claims
 from kdx.runs.claims import UNITS, Claim
+from kdx.runs.derived import add_derived
 from kdx.runs.run import all_stored
 
 OPTIONS = (
@@ -207,6 +208,8 @@ def _measure(
                 f"{claim.name} {number}/{len(seeds)}  seed {seed}, {arm}: {now}  ({seconds:.0f} s)",
                 flush=True,
             )
+    add_derived(claim.derived, values)
+    metrics |= dict.fromkeys(claim.derived, UNITS["share"])
     return values, metrics, runs
 
 

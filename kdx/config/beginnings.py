@@ -1,15 +1,22 @@
-"""Whether what the student's weights are made of (`init=`) goes with teacher and student."""
+"""Whether what the student's weights are made of (`init=`) goes with teacher and student, and whether it can
+go on with rows where the recipe lets it (`recipe=on_policy`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from kdx.config.network_names import option_words
+from kdx.config.trials import MadeUp
 from kdx.config.trying import trying
+from kdx.config.wire import Order
 from kdx.core.errors import UserError
+from kdx.core.rollouts import RollsOut, cannot_roll_out
 from kdx.core.types import Initialiser
 from kdx.models.estimator import estimator_in
 from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.pipeline.recipes.written import written_by
 
 
 def check_init(experiment: Experiment, option: str, built: Mapping[str, Any], errors: list[str]) -> None:
@@ -43,3 +50,20 @@ def check_init(experiment: Experiment, option: str, built: Mapping[str, Any], er
         if (fitted := estimator_in(teacher)) and not fitted.layered:
             raise UserError(f"{reads}, and teacher={experiment.teacher_name} is fitted at once, no network")
         initialiser.check(student, teacher)
+
+
+def check_rolling(order: Order, made: MadeUp, built: Mapping[str, Any], errors: list[str]) -> None:
+    """built: node -> network, of those that could be built."""
+    if order.recipe is None or not order.experiment.pseudo_label:
+        return
+    wanted = {
+        "student": build_recipe(order.recipe).rolling,
+        "teacher": written_by(order.experiment.pseudo_label),
+    }
+    for role, rolling in wanted.items():
+        with trying(errors):
+            if rolling is None or role not in built:
+                continue
+            if not isinstance(built[role], RollsOut):
+                raise cannot_roll_out(option_words(order)[role], role)
+            built[role].check_rolling(made.data.example[""][0][0], rolling)

@@ -79,6 +79,11 @@ def ignored() -> list[str]:
 def read_filed(path: Path) -> Filed:
     if path.is_dir() or path.name == _RUN_FILE:
         file = path / _RUN_FILE if path.is_dir() else path
+        if path.is_dir() and not file.exists():
+            raise UserError(
+                f"'{path}' is no run folder, and no file of settings: --config takes a YAML file, or a "
+                "folder that has a run.json"
+            )
         content = read_json(file)
         found = content.get("config") if isinstance(content, dict) else None
         if not isinstance(found, dict):
@@ -86,7 +91,16 @@ def read_filed(path: Path) -> Filed:
         found, raw = current(found), repr(sorted(map(repr, found.items()))).encode()
     else:
         found, raw = read_yaml(path)
+    dropped = [key for key in NOT_IN_A_FILE if found.pop(key, None) not in (None, [], {})]
+    for key in [key for key in found if str(key).partition(".")[0] in NOT_IN_A_FILE]:
+        dropped.append(key)
+        del found[key]
     errors = [
+        f"'{path}': '{key}' is nested in a file: write {_nested(key, value, found)}"
+        for key, value in found.items()
+        if isinstance(key, str) and "." in key
+    ]
+    errors += [
         f"'{key}' in '{path}' refers to something else ({value[:60]!r}): a file holds plain values only"
         for key, value in texts_of(found)
         if "${" in value
@@ -94,7 +108,6 @@ def read_filed(path: Path) -> Filed:
     errors += [f"'{path}': {error}" for error in beyond("", found)]
     if errors:
         raise UserErrors(errors)
-    dropped = [key for key in NOT_IN_A_FILE if found.pop(key, None) not in (None, [], {})]
     choices = found.get("choices")
     found["choices"] = dict(choices) if isinstance(choices, Mapping) else {}
     named = []
@@ -111,6 +124,19 @@ def read_filed(path: Path) -> Filed:
     if errors:
         raise UserErrors([f"'{path}': {error}" for error in errors])
     return Filed(path, found, named, dropped, hashlib.sha256(raw).hexdigest())
+
+
+def _nested(key: str, value: Any, found: Mapping[str, Any]) -> str:
+    """student_train.lr, 0.3 -> `student_train: {lr: 0.3}`. found: the other keys, which may choose an
+    option."""
+    first, *inner = key.split(".")
+    text = checks.shown(value, bare=True)
+    for name in reversed(inner):
+        text = f"{{{name}: {text}}}"
+    option = found.get(first)
+    return f"`{first}: {text}`" + (
+        f", and `choices: {{{first}: {option}}}` for `{first}: {option}`" if isinstance(option, str) else ""
+    )
 
 
 def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int]:
@@ -133,7 +159,8 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
     saved = kept.narrowed(file.saved, before, config, "")
     plain = {key: value for key, value in config.items() if key != "choices"}
     del saved["choices"]
-    laid = Overlay(config, set(), errors, [], own_code=True).mapping(plain, saved, [])
+    overlay = Overlay(config, set(), errors, [], own_code=True, without=NOT_IN_A_FILE)
+    laid = overlay.mapping(plain, saved, [])
     errors += _downloads(laid["dataset"], config["dataset"], typed)
     return {**config, **laid}, [f"'{file.path}': {error}" for error in errors], good
 

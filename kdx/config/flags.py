@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from kdx.core.errors import UserError, closest, nearest
@@ -82,6 +83,10 @@ def _value(flag: str, value: str | None, todo: list[str]) -> str:
         if not follows and flag == "--info":
             return "all"
         value = todo.pop(0) if follows else ""
+    if flag == "--cfg" and value.lower().endswith((".yaml", ".yml")):
+        raise UserError(
+            f"the flag --cfg (-c) shows settings and takes no file: write --config {shlex.quote(value)}"
+        )
     if not value or (options and value not in options):
         raise UserError(
             f"the flag {flag} needs one of: {', '.join(options)}"

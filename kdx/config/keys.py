@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kdx.config.meant import close_key, either, said_of, words_meant
@@ -71,12 +71,16 @@ def misshapen(config: Mapping[str, Any]) -> list[str]:
     return errors
 
 
-def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list[str]:
-    """Errors of one override: a key that is not there, or another kind of thing than what stands there."""
+def wrong_key(
+    known: Mapping[str, Any], path: Sequence[str], value: Any, without: Collection[str] = ()
+) -> list[str]:
+    """Errors of one override: a key that is not there, or another kind of thing than what stands there.
+    without: keys of a run that are not offered."""
     node: Any = {k: v for k, v in known.items() if k != "choices"}
     for depth, name in enumerate(path):
         if not isinstance(node, Mapping) or name not in node:
-            return [_no_key(node, path, depth, known["choices"], meant_clause(known, ".".join(path), value))]
+            meant = meant_clause(known, ".".join(path), value)
+            return [_no_key(node, path, depth, known["choices"], meant, without)]
         node = node[name]
     key = ".".join(path)
     if path[-1] == "augment":
@@ -144,13 +148,20 @@ def keys_of(group: str, option: str) -> set[str]:
     return set()
 
 
-def _no_key(node: Any, path: Sequence[str], depth: int, choices: Mapping[str, Any], meant: str = "") -> str:
+def _no_key(
+    node: Any,
+    path: Sequence[str],
+    depth: int,
+    choices: Mapping[str, Any],
+    meant: str = "",
+    without: Collection[str] = (),
+) -> str:
     """meant: a clause that says what to type."""
     where, asked = ".".join(path[:depth]), ".".join(path[: depth + 1])
     if not isinstance(node, Mapping):
         return f"'{asked}' is no key: '{where}' holds one value"
     siblings = {".".join([*path[:depth], k]) for k in node if not k.startswith("_")}
-    siblings |= set(groups()) if depth == 0 else set()
+    siblings = (siblings | set(groups())) - set(without) if depth == 0 else siblings
     inside = (
         f" of {where}={shown(choices[where], bare=True)}"
         if where in choices

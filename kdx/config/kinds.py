@@ -123,7 +123,7 @@ def check_format(experiment: Experiment, task: Task) -> None:
     if (
         not asked
         or loss is None
-        or asked["format"] == "dense"
+        or asked["format"] in ("dense", "text")
         or not declared(loss.target, "needs_teacher", True)
     ):
         return

@@ -28,7 +28,8 @@ _CALLED = {
     "patience": "early_stopping early_stop early_stopping_patience",
     "precision": "amp fp16 bf16 mixed_precision dtype half",
     "evaluate_every": "eval_steps eval_every val_check_interval eval_interval",
-    "loss.temperature": "t temp tau kd_temperature kd_t distill_temperature distillation_temperature",
+    "loss.temperature": "temperature t temp tau kd_temperature kd_t distill_temperature "
+    "distillation_temperature",
     "loss.alpha": "kd_alpha distill_alpha distillation_alpha kd_weight",
     "device.workers": "num_workers n_workers dataloader_num_workers",
     "device.threads": "num_threads n_threads cpu_threads",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kdx import models
-from kdx.config.beginnings import check_init
+from kdx.config.beginnings import check_init, check_rolling
 from kdx.config.checkpoints import beginnings, check_checkpoints
 from kdx.config.kinds import adapter_of, task_of
 from kdx.config.losses import available, check_losses, check_teacher_tells
@@ -68,6 +68,7 @@ def check_networks(
     check_dropout(experiment, built, errors)
     if about:
         check_init(experiment, order.config["choices"]["init"], built, errors)
+        check_rolling(order, made, built, errors)
     check_teacher_tells(experiment, task, built, errors)
     streams = (
         {s: made_up(s, data, task) for s in available(experiment, data, rows)}

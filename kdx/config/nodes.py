@@ -15,6 +15,7 @@ from kdx.config.named_options import read_augmentation
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.pipeline.recipes.experiment import Checkpoint
+from kdx.pipeline.recipes.written import written_by
 from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.resolve import importable
@@ -116,7 +117,7 @@ def read_budget(value: Any) -> int | float | None:
     return value
 
 
-_WHOLE = {"format": "dense", "k": 1, "draws": 1}
+_WHOLE = {"format": "dense", "k": 1, "draws": 1, "prompt": 0.25, "drawn_at": 1}
 """Of runs of before, which stored all of each answer; k and draws mean nothing there."""
 
 
@@ -144,6 +145,7 @@ def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
     checks.choice("pseudo_label.format", node["format"], ANSWER_FORMATS)
     checks.integer("pseudo_label.k", node["k"], low=1)
     checks.integer("pseudo_label.draws", node["draws"], low=1, high=MOST_DRAWS)
+    written_by(node)
     return {**node, "gate": old} if old == "error" else node
 
 

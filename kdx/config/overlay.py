@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kdx.config.compose.parsing import OWN_PARTS
@@ -28,12 +28,13 @@ class Overlay:
         notes: list[str],
         *,
         own_code: bool = False,
+        without: Collection[str] = (),
     ):
         """own_code: whether a part may be one of the user's own, of a package that the command line
-        allows.
+        allows. without: keys of a run that are not offered where one is not there.
         """
         self.composed, self.given, self.errors, self.notes = composed, given, errors, notes
-        self.own_code = own_code
+        self.own_code, self.without = own_code, without
 
     def mapping(self, known: Mapping[str, Any], saved: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
         """In the saved order, which is that of steps of augmentation and of shifts too; keys that are newer
@@ -45,7 +46,9 @@ class Overlay:
             if path and path[0] in OWN_PARTS and len(path) == 1 and name not in known:
                 laid |= self.own_part(path[0], name, value)
             elif name not in known:
-                self.errors += wrong_key(self.composed, here, value) or [f"'{'.'.join(here)}' is no key"]
+                self.errors += wrong_key(self.composed, here, value, self.without) or [
+                    f"'{'.'.join(here)}' is no key"
+                ]
             elif ".".join(here) in self.given:
                 laid[name] = known[name]
             elif self.own_code and self.is_own(value) and isinstance(known[name], Mapping):

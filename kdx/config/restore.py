@@ -119,12 +119,7 @@ def options_of_saved(saved: Mapping[str, Any], given: set[str]) -> tuple[list[st
         if group == "teacher" and (several := _several(saved)):
             wrong = [error for name in several for error in wrong_option(group, name)]
             word = f"{TEACHERS}=[{','.join(map(str, several))}]"
-        errors += [
-            f"{error}; if it is your own, name its folder with --config-dir PATH"
-            if group in choosable
-            else error
-            for error in wrong
-        ]
+        errors += [_if_own(error) if group in choosable else error for error in wrong]
         words += [] if wrong else [word]
     for slot, group in SLOTS.items():
         if {slot, "loss"} & given:
@@ -183,3 +178,8 @@ def check_data(dataset: Mapping[str, Any], loader: Any, given: set[str]) -> None
             "say where they are, or where they may be put, with "
             f"dataset.{paths[0] if paths else 'root'}=PATH"
         )
+
+
+def _if_own(error: str) -> str:
+    own = "it is your own, name its folder with --config-dir PATH"
+    return f"{error} If {own}" if error.endswith("?") else f"{error}; if {own}"

@@ -180,7 +180,8 @@ def _format(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         why = "no answer is stored, as pseudo_label.mode=live: leave one of them out"
         yield from ((f"pseudo_label.{key}", why) for key in ("format", "k", "draws"))
         return
-    for key, formats in (("k", ("topk", "auto")), ("draws", ("sampled", "auto"))):
+    written = (("prompt", ("text",)), ("drawn_at", ("text",)))
+    for key, formats in (("k", ("topk", "auto")), ("draws", ("sampled", "auto")), *written):
         if name not in formats:
             yield (
                 f"pseudo_label.{key}",

@@ -20,6 +20,7 @@ from kdx.core.errors import UserErrors
 from kdx.data.files import Files
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, build_recipe
+from kdx.pipeline.recipes.written import wrong_text
 from kdx.store.component import Component
 from kdx.store.moved import current
 from kdx.store.places import path_keys
@@ -75,6 +76,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     errors += _wrong_mixing(experiment, asks)
     if experiment.given:
         errors += wrong_given(experiment, config, asks)
+    errors += wrong_text(experiment, bool(asks and asks.takes_text))
     order = Order(
         recipe=recipe if asks else None,
         experiment=experiment,

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 OUTSIDE = -1e4
 """The logit of a position that can be no answer. Finite, so that it can be stored and compared."""
-UNKNOWN, LOST = -1, -2
+NOT_KNOWN, LOST = -1, -2
 """In place of a position: nobody knows the answer; it is known, and lies at no position of the row."""

@@ -50,6 +50,9 @@ def joined(parts: Sequence[Any]) -> Any:
         return np.concatenate(list(parts))
     import torch
 
+    if parts[0].dtype == torch.float16:  # as answers are stored: autocast to another type puts none together
+        with torch.autocast(parts[0].device.type, enabled=False):
+            return torch.cat(list(parts))
     return torch.cat(list(parts))
 
 

@@ -120,7 +120,9 @@ class ColumnFile:
             wanted = list(filter(self.takes, file.schema_arrow.names))
             for group in range(file.num_row_groups):
                 for batch in file.iter_batches(rows, [group], wanted, use_threads=False):
-                    yield pyarrow.Table.from_batches([batch])
+                    table = pyarrow.Table.from_batches([batch])
+                    _check_letters(self.path, table)
+                    yield table
 
     def _of_csv(self, kind: str) -> Iterator[pyarrow.Table]:
         """Raises SeenOtherwise where `types` has changed."""
@@ -182,6 +184,23 @@ class ColumnFile:
         if now == order[-1]:  # words take everything that is UTF-8
             raise not_utf8(self.path)
         self.types = self.types | {name: order[place + 1]}
+
+
+def _check_letters(path: Path, table: pyarrow.Table) -> None:
+    """Raises UserError where words of a Parquet file are no UTF-8, which such a file only promises."""
+    import pyarrow
+
+    for name in table.column_names:
+        column = table.column(name)
+        if not (pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)):
+            continue
+        try:
+            column.validate(full=True)
+        except pyarrow.ArrowInvalid:
+            raise UserError(
+                f"'{path}' is not UTF-8: its column '{name}' holds bytes that are no letters: write the file "
+                "anew from text"
+            ) from None
 
 
 def changed_meanwhile(path: Path) -> UserError:

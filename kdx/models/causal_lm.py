@@ -43,6 +43,9 @@ class CausalLM(DecoderNetwork, OwnTokens):
     folders: ClassVar[tuple[str, ...]] = ("path",)
     """Read from the class's file where torch is not wanted (kdx.config.described): keys that name a folder,
     known by its content."""
+    measured_first: ClassVar[bool] = True
+    """Read likewise (kdx.pipeline.stages.pretrain): it is measured on validation before it answers anything,
+    as it may have learned from rows of another form."""
     ready: ClassVar[bool] = True
     """Read likewise (kdx.config.teachers): it is asked as it is, unless training is asked for."""
 
@@ -105,9 +108,17 @@ class CausalLM(DecoderNetwork, OwnTokens):
             raise UserError(
                 f"the teacher reads by its own tokenizer.json, and {len(wrong):,} of the data set's "
                 f"{len(given):,} tokens are others there: {number} is {_quoted(given[number])} in the data "
-                f"and {_quoted(self._tokens.get(number))} to the teacher; set dataset.tokenizer to the "
-                "teacher's tokenizer.json, or train a teacher on this data set's tokens"
+                f"and {_quoted(self._tokens.get(number))} to the teacher. Set dataset.tokens=bpe and "
+                "dataset.tokenizer to the teacher's tokenizer.json; choose a teacher that has these tokens; "
+                "or train one on this data set's tokens, such as teacher=gpt_small"
             )
+        more = self.shape.vocabulary - self._outputs
+        if more > 0:
+            self.remarks = [
+                f"the teacher knows {self.shape.vocabulary:,} tokens, of which the data set's "
+                f"{self._outputs:,} are the first, with the same bytes each: its answers are cut to these, "
+                f"and what it gives to the other {more:,} is left out"
+            ]
 
 
 def _tokens_of(folder: Path) -> dict[int, bytes]:

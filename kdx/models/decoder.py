@@ -13,17 +13,20 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from kdx.core.errors import UserError
+from kdx.core.rollouts import Rolling, RollsOut
+from kdx.core.trees import Tree
 from kdx.models import reads
 from kdx.models.decoder_layers import Cache, DecoderBlock, DecoderShape, block_parts, norm_of
 from kdx.models.layers import check_rates, check_whole, rising
 from kdx.models.parts import WIDTH, LabelledTensor, TransformerParts, WithParts, linear_parts, norm_parts
+from kdx.models.sampling import continued
 
 TOKENS_READ = "tokens"
 _MULTIPLE = 8
 """Llama's feed-forward width is rounded up to a multiple."""
 
 
-class DecoderNetwork(WithParts):
+class DecoderNetwork(WithParts, RollsOut):
     """A stack of such blocks between a table of tokens and a last layer.
 
     checkpointing: in training each block's inside is computed again in the backward pass, so that only what
@@ -101,6 +104,23 @@ class DecoderNetwork(WithParts):
         """(B, L) tokens -> (B, L, V) logits of the token that comes next. cache: what was read before, of the
         same B rows; these tokens follow it, and are added."""
         return F.linear(self.hidden(tokens, cache), self.head_weight)
+
+    def last_logits(self, tokens: Tensor, cache: Cache) -> Tensor:
+        """(B, L) tokens -> (B, V) logits of what comes behind the last of them."""
+        return F.linear(self.hidden(tokens, cache)[:, -1], self.head_weight)
+
+    def roll_out(self, rows: Tree, how: Rolling, generator: torch.Generator) -> Tree:
+        """(B, L) tokens -> (B, L): all but the first are drawn, of the rest of a row, from what it says."""
+        assert isinstance(rows, Tensor)
+        places = rows.shape[1]
+        return continued(self.last_logits, rows[:, : how.kept(places)], places, how.temperature, generator)
+
+    def check_rolling(self, places: int, how: Rolling) -> None:
+        if isinstance(how.prompt, int) and how.prompt >= places:
+            raise UserError(
+                f"{how.node}.prompt={how.prompt} keeps all {places} tokens of a row, and leaves nothing to "
+                f"go on with: set it to {places - 1} at most"
+            )
 
     def _angles(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of each token's angles, both (L, head_width), float32 in any precision."""

@@ -23,6 +23,8 @@ from kdx.models.onnx_session import open_session
 
 _LEAST = 1e-6
 """The least probability that an answer has."""
+_OFF = 2e-3
+"""How far the probabilities of a row may be from 1, as half precision gives them."""
 _TRIED = 2
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
@@ -98,11 +100,29 @@ class OnnxFile(Estimator):
                 f"has {self.outputs}: its classes must be those of the data, in the same order, in one "
                 "output (teacher.output=NAME)"
             )
-        looks = bool((found >= 0).all() and (found.sum(1) - 1).abs().max() < 1e-3)
-        if isinstance(task, Categorical) and self.outputs > 1 and looks and self.answers == "logits":
+        if self.answers == "probabilities":
+            if not isinstance(task, Categorical):
+                raise UserError(
+                    f"teacher.answers=probabilities is of classes, and an answer here is {task.words}: leave "
+                    "it out"
+                )
+            self._check_probabilities(found)
+        elif isinstance(task, Categorical) and self.outputs > 1 and not _no_probabilities(found).any():
             raise UserError(
                 f"teacher.file={self.path} ends in probabilities, and teacher.answers=logits takes them for "
                 "logits: set teacher.answers=probabilities"
+            )
+
+    def _check_probabilities(self, found: Tensor) -> None:
+        """Raises UserError where a row of (B, K) is not what teacher.answers=probabilities says."""
+        if (wrong := _no_probabilities(found)).any():
+            row = found[wrong][0]
+            more = ", ..." if len(row) > 3 else ""
+            numbers = ", ".join(f"{value:.3g}" for value in row[:3].tolist()) + more
+            raise UserError(
+                f"teacher.file={self.path} gives no probabilities, as teacher.answers=probabilities says: a "
+                f"row of it is {numbers}, adding up to {row.sum():.3g}, and probabilities are at least 0 and "
+                "add up to 1: set teacher.answers=logits, or name another output by teacher.output="
             )
 
     def fit(self, inputs: Answers, truth: Answers, task: Task) -> None:
@@ -112,6 +132,7 @@ class OnnxFile(Estimator):
         rows = leaves(inputs)[""]
         found = self._run(rows)
         if self.answers == "probabilities":
+            self._check_probabilities(found)
             found = found.clamp_min(_LEAST).log()
         return found.to(rows.device)
 
@@ -148,6 +169,11 @@ class OnnxFile(Estimator):
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         self._opened = None
         super()._load_from_state_dict(state, prefix, *rest)
+
+
+def _no_probabilities(found: Tensor) -> Tensor:
+    """(B, K) -> (B,) bool."""
+    return ~((found >= -_LEAST).all(1) & ((found.sum(1) - 1).abs() <= _OFF))
 
 
 def _open(asked: OnnxFile) -> _Opened:

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from kdx.core.errors import UserError
 from kdx.models.adapt import Adapter, Around, Finished, Plain
 
+MISSING_CATEGORY = "(missing)"
+"""What kdx.data.tables.kinds calls the category of missing words."""
+
 
 class TableAdapter(Adapter):
     """columns: as kdx.data.tables.rows.column_statistics gives them, one a column of the rows. clip > 0:
@@ -59,7 +62,9 @@ class ColumnLayer(nn.Module):
     """(B, D) values as rows hold them -> (B, F) float32: the numbers that vary in training, (x - mean) / std
     in [-clip, clip] and 0 where they are missing; the flags of missing ones; a 0 or 1 for each category.
 
-    A category that training has never seen is all 0.
+    NaN is missing, whatever its flag says: of numbers that is the mean, and the flag is 1; of categories that
+    which stands for missing ones, or none where training lacked none. A category that training has never
+    seen is all 0.
     """
 
     def __init__(self, columns: Sequence[Mapping[str, Any]], clip: float):
@@ -71,10 +76,7 @@ class ColumnLayer(nn.Module):
         others = [i for i, c in enumerate(columns) if c.get("others")]
         self.register_buffer("mean", torch.tensor([c["mean"] for _, c in numbers], dtype=torch.float32))
         self.register_buffer("std", torch.tensor([c["std"] for _, c in numbers], dtype=torch.float32))
-        hidden = torch.zeros(len(columns), len(numbers))
-        for place, (_, column) in enumerate(numbers):
-            if "missing" in column:
-                hidden[column["missing"], place] = 1
+        flagged = {c["missing"]: i for i, c in enumerate(columns) if "missing" in c}
         member = torch.zeros(len(codes), len(others))
         for place, (column, _) in enumerate(codes):
             if column in others:
@@ -82,7 +84,11 @@ class ColumnLayer(nn.Module):
         self._fixed("numbers", [i for i, _ in numbers])
         self._fixed("flags", flags)
         self._fixed("sources", [i for i, _ in codes])
-        self.register_buffer("hidden", hidden, persistent=False)
+        self._fixed("flagged", [flagged.get(i, i) for i in flags])
+        self._fixed("told", [c.get("missing", i) for i, c in numbers])
+        has_flag = torch.tensor(["missing" in c for _, c in numbers], dtype=torch.bool)
+        self.register_buffer("has_flag", has_flag, persistent=False)
+        self.register_buffer("fill", torch.tensor([_in_place(c) for c in columns]), persistent=False)
         self.register_buffer("member", member, persistent=False)
         self.register_buffer("codes", torch.tensor([float(code) for _, code in codes]), persistent=False)
         self.features = len(numbers) + len(flags) + len(codes) + len(others)
@@ -91,11 +97,22 @@ class ColumnLayer(nn.Module):
         self.register_buffer(name, torch.tensor(list(places), dtype=torch.int64), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.float()
+        lacking = x.float().isnan()
+        x = torch.where(lacking, self.fill, x.float())
         standard = ((x[:, self.numbers] - self.mean) / self.std).clamp(-self.clip, self.clip)
-        standard = standard * (1 - x @ self.hidden)
+        flags = torch.where(self.has_flag, x[:, self.told], torch.zeros_like(standard))
+        standard = torch.where(lacking[:, self.numbers], torch.zeros_like(standard), standard * (1 - flags))
+        seen = torch.where(lacking[:, self.flagged], torch.ones_like(x[:, self.flags]), x[:, self.flags])
         places = (x[:, self.sources] == self.codes).to(x.dtype)
-        return torch.cat([standard, x[:, self.flags], places, 1 - places @ self.member], 1)
+        return torch.cat([standard, seen, places, 1 - places @ self.member], 1)
+
+
+def _in_place(column: Mapping[str, Any]) -> float:
+    """What stands for NaN in a column, before it is standardised: -1 is no category."""
+    if column.get("categories") is not None or "codes" in column:
+        names = list(column.get("categories") or ())
+        return float(names.index(MISSING_CATEGORY)) if MISSING_CATEGORY in names else -1.0
+    return float(column.get("mean", 0.0))
 
 
 class Standardised(Around):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,9 @@ def open_tokenizer(text: str) -> Any:
 
 class OwnTokens(ABC):
     """What a network that reads by a vocabulary of its own says of that."""
+
+    remarks: Sequence[str] = ()
+    """What there is to say of how it meets that of the rows, a sentence each: known once it was checked."""
 
     @abstractmethod
     def check_tokens(self, tokenizer: str) -> None:

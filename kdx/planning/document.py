@@ -191,6 +191,7 @@ def document(survey: Survey) -> dict[str, Any]:
         if peak
         else None,
         "disk": {"needed": sum(e["disk"] for e in missing), "free": free},
+        "stops": gathered(survey, lambda job: [job.stop] if job.stop else []),
         "checks": gathered(survey, _checked),
         "teacher": gathered(survey, lambda job: _said(job, "teacher")),
         "loss": gathered(survey, lambda job: _said(job, "loss")),
@@ -256,7 +257,7 @@ def _said(job: _Job, section: str) -> list[str]:
 def _checked(job: _Job) -> list[str]:
     """What kdx.config.validate looked at (it raises UserErrors otherwise), and what was settled by it."""
     found = _said(job, "checks")
-    if all(step.stored for step in job.steps):
+    if all(step.stored for step in job.steps) and not job.stop:
         return [*found, "everything is in the store: nothing has to be tried"]
     found += _said(job, "tried")
     return found if job.stop == job.end else [*found, str(job.end)]

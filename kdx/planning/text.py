@@ -127,8 +127,11 @@ def totals(plan: Mapping[str, Any]) -> list[str]:
     """Time, memory and disk of all that is missing."""
     missing = plan["counts"]["stages"] - plan["counts"]["hit"]
     notes = [f"NOTE: {plan['searched']}."] if "searched" in plan else []
+    alone = len(plan["jobs"]) == 1
+    notes += [f"{'This run' if alone else _who(plan, e)} will stop: {e['text']}" for e in plan["stops"]]
     if not missing:
-        return [*notes, "Everything is in the store: the run takes seconds, and nothing had to be timed."]
+        done = "Everything is in the store: the run takes seconds, and nothing had to be timed."
+        return notes if plan["stops"] else [*notes, done]
     least = "at least " if plan["not_timed"] else ""
     found = [
         *notes,
@@ -166,6 +169,12 @@ def sections(plan: Mapping[str, Any]) -> dict[str, list[str]]:
 def _sentence(plan: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     if len(entry["jobs"]) == len(plan["jobs"]):
         return f"- {entry['text']}"
-    words = _which(plan, set(entry["jobs"]))
+    return f"- {_who(plan, entry)}: {entry['text']}"
+
+
+def _who(plan: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """The jobs that a sentence is true of."""
+    if len(entry["jobs"]) == len(plan["jobs"]):
+        return "every run"
     several = f"{len(entry['jobs'])} jobs" if len(entry["jobs"]) > 1 else f"job {entry['jobs'][0]}"
-    return f"- {words or several}: {entry['text']}"
+    return _which(plan, set(entry["jobs"])) or several

@@ -5,7 +5,7 @@ nothing of Hydra's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from kdx.core.checks import shown
 from kdx.core.errors import UserError, nearest, within
 from kdx.core.metric import Metric
 from kdx.core.paths import conf_dir
+from kdx.runs.derived import DerivedFigure, is_derived, parse_derived
 from kdx.tasks.shown import ACCURACY
 
 _KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks")
@@ -88,6 +89,7 @@ class Claim:
     claimed: tuple[Pair, ...]
     beside: tuple[Pair, ...]
     remarks: str
+    derived: Mapping[str, DerivedFigure] = field(default_factory=dict)
 
 
 def claims_folder() -> Path:
@@ -124,16 +126,21 @@ def parse_claim(name: str, heading: str, body: Any) -> Claim:
         arms = {
             arm: (*common, *words(f"arms.{arm}", own)) for arm, own in mapping("arms", body["arms"]).items()
         }
+        specs = mapping("figures", body["figures"])
         figures = {
-            key: _figure(f"figures.{key}", spec, arms)
-            for key, spec in mapping("figures", body["figures"]).items()
+            key: _figure(f"figures.{key}", spec, arms) for key, spec in specs.items() if not is_derived(spec)
         }
+        kinds = {key: figure.unit or figure.metric for key, figure in figures.items()}
+        derived: dict[str, DerivedFigure] = {}
+        for key, spec in specs.items():
+            if is_derived(spec):
+                derived[key] = parse_derived(f"figures.{key}", spec, kinds)
+                kinds[key] = "share"
         unused = arms.keys() - {f.arm for f in figures.values()}
         if unused:
             raise UserError(f"no figure is taken of {', '.join(sorted(unused))}")
         claimed, beside = (
-            tuple(pair(key, spec, figures) for spec in _listed(key, body[key]))
-            for key in ("claimed", "beside")
+            tuple(pair(key, spec, kinds) for spec in _listed(key, body[key])) for key in ("claimed", "beside")
         )
         if not heading or not claimed:
             raise UserError(
@@ -151,6 +158,7 @@ def parse_claim(name: str, heading: str, body: Any) -> Claim:
             claimed,
             beside,
             str(body["remarks"]).strip(),
+            derived,
         )
 
 
@@ -232,7 +240,8 @@ def _figure(key: str, spec: Any, arms: Mapping[str, Any]) -> ClaimFigure:
     )
 
 
-def pair(key: str, spec: Any, figures: Mapping[str, ClaimFigure]) -> Pair:
+def pair(key: str, spec: Any, figures: Mapping[str, str | None]) -> Pair:
+    """figures: name -> what it is counted in, a unit or a metric."""
     spec = {"difference": None, "what": ""} | keyed(
         spec, ("more", "less", "difference", "what"), ("more", "less")
     )
@@ -241,7 +250,7 @@ def pair(key: str, spec: Any, figures: Mapping[str, ClaimFigure]) -> Pair:
     ):
         raise UserError(f"{key}: difference must be a number or null; given: {shown(spec['difference'])}")
     more, less = (option(f"{key}: {side}", spec[side], figures) for side in ("more", "less"))
-    kinds = [figures[side].unit or figures[side].metric for side in (more, less)]
+    kinds = [figures[side] for side in (more, less)]
     known_later = COUNTS in kinds or "points" in kinds
     if kinds[0] != kinds[1] and ("share" in kinds or not known_later):
         words = ["the metric that counts" if kind == COUNTS else kind for kind in kinds]

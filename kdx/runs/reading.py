@@ -191,7 +191,7 @@ def open_artifact(store: Path, stage: str, key: str) -> Artifact:
         raise UserError(f"{stage}/{key} cannot be used: {error}") from error
     if damage:
         raise UserError(f"the store is damaged: {damage}; run the same `kdx train` again to mend it")
-    if stage in (stages.PREPARE.name, stages.REVEAL.name):
+    if stage in (stages.PREPARE.name, stages.REVEAL.name, stages.ROLLOUT.name):
         _check_decoded(artifact)
     return artifact
 

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import pkgutil
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import UserError, UserErrors
+from kdx.core.errors import UserError, UserErrors, nearest
 from kdx.store.moved import address
 
 ALLOWED = ("kdx", "torch.optim", "torchvision.models")
@@ -77,6 +78,12 @@ def resolve(target: str) -> Any:
     try:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("kdx.") and not module.startswith(error.name):
+            place = _own_line(error)
+            raise UserError(
+                f"'{module}' cannot be imported: kdx has no module {error.name}"
+                f"{nearest(error.name, _modules_beside(error.name))}" + (f" ({place})" if place else "")
+            ) from error
         if error.name and not module.startswith(error.name):
             raise UserError(
                 f"'{target}' needs the package '{error.name}', which is not installed"
@@ -95,6 +102,14 @@ def resolve(target: str) -> Any:
             + _file_of(module)
         )
     return found
+
+
+def _modules_beside(name: str) -> list[str]:
+    """The modules of kdx in the room of one that is not there."""
+    room = name.rpartition(".")[0]
+    found = importlib.util.find_spec(room) if room in sys.modules else None
+    paths = (found and found.submodule_search_locations) or []
+    return [f"{room}.{module.name}" for module in pkgutil.iter_modules(paths)]
 
 
 def _file_of(module: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdx.core.errors import UserError, nearest
 from kdx.core.task import Given
-from kdx.data.phrases import few
+from kdx.data.phrases import counted, few
 
 HALF_MAX = 60000.0
 """Logits beyond half precision's range are cut off here; softmax of such a row is one-hot either way."""
@@ -31,8 +31,7 @@ def certain(classes: Tensor, count: int) -> Tensor:
 def are_probabilities(array: np.ndarray) -> bool:
     """Whether most of the (N, K) rows that are there are probabilities: then the others should be."""
     rows = array[~np.isnan(array).any(1)]
-    sums = (rows >= 0).all(1) & (np.abs(rows.sum(1) - 1) <= _OFF)
-    return len(rows) > 0 and bool(sums.mean() > 0.5)
+    return len(rows) > 0 and bool(_off(rows).mean() < 0.5)
 
 
 def classes_given(classes: Sequence[str], columns: Mapping[str, Any], called: _Called) -> Given:
@@ -97,13 +96,29 @@ def _soft(classes: Sequence[str], columns: Mapping[str, Any], head: str, called:
     _refuse(empty.any(1) & ~empty.all(1), "have numbers of some classes only (NaN, or an empty cell)", called)
     _refuse(np.isinf(values).any(1), "have a number that is not finite", called)
     if head == "logit":
+        _check_logits(values)
         return values
     whole = ~empty.any(1)
     with np.errstate(invalid="ignore"):
-        wrong = whole & ((values < 0).any(1) | (np.abs(values.sum(1) - 1) > _OFF))
+        wrong = whole & _off(values)
     _refuse(wrong, "have probabilities that do not add up to 1, or are below 0", called)
     with np.errstate(divide="ignore"):
         return np.maximum(np.log(values), -HALF_MAX)
+
+
+def _check_logits(values: np.ndarray) -> None:
+    """Raises UserError where every row that is there is of probabilities."""
+    rows = values[~np.isnan(values).any(1)]
+    if values.shape[1] > 1 and len(rows) and not _off(rows).any():
+        raise UserError(
+            "the columns logit:NAME hold probabilities, as every row is of numbers of at least 0 that add up "
+            "to 1: call them p:NAME"
+        )
+
+
+def _off(values: np.ndarray) -> np.ndarray:
+    """(n, K) -> (n,) bool: whether a row is no probabilities; of nan nobody knows."""
+    return (values < 0).any(1) | (np.abs(values.sum(1) - 1) > _OFF)
 
 
 def _classes_named(classes: Sequence[str], words: Sequence[str | None], called: _Called) -> np.ndarray:
@@ -114,7 +129,8 @@ def _classes_named(classes: Sequence[str], words: Sequence[str | None], called: 
         different = list(dict.fromkeys(str(words[row]) for row in wrong))
         first = [f"'{words[row]}' ({called(row)})" for row in wrong[:3]]
         raise UserError(
-            f"labels that name no class of the data, in {len(wrong):,} rows: {few(first, len(wrong))}"
+            f"labels that name no class of the data, in {counted(len(wrong), 'row')}: "
+            f"{few(first, len(wrong))}"
             f"{nearest(different[0], classes)}"
         )
     return found
@@ -137,4 +153,6 @@ def _lacking(columns: Mapping[str, Any], wanted: Sequence[str]) -> None:
 def _refuse(wrong: np.ndarray, what: str, called: _Called) -> None:
     rows = np.flatnonzero(wrong).tolist()
     if rows:
-        raise UserError(f"{len(rows):,} rows {what}: {few([called(row) for row in rows[:3]], len(rows))}")
+        what = what.replace("have ", "has ", 1) if len(rows) == 1 else what
+        named = few([called(row) for row in rows[:3]], len(rows))
+        raise UserError(f"{counted(len(rows), 'row')} {what}: {named}")

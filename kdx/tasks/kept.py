@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-ANSWER_FORMATS = ("dense", "topk", "sampled", "auto")
+ANSWER_FORMATS = ("dense", "topk", "sampled", "auto", "text")
 MOST_DRAWS = 255
 """How often an id was drawn lies in one byte."""
 

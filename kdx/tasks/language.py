@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kdx.core.checks import integer
-from kdx.core.divergence import Divergence, pieces, rows_at_once
+from kdx.core.divergence import Divergence, over_temperature, pieces, rows_at_once
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.sparse_answers import TRUE, divergence_from, is_sparse, likeliest, read_sparse
@@ -110,7 +111,12 @@ class NextToken(Task):
             return -answers[_LOG_PROB].sum(1) / answers[_ROW_TOKENS].clamp_min(1)
         token = _truth(truth)[_TOKEN].long()
         counts = token >= 0
-        lost = weighted_cross_entropy(answers, token.clamp_min(0)[..., None], counts[..., None].float(), 1.0)
+        if token.numel() <= rows_at_once(answers):  # so few that a copy of the logits is nothing
+            logits, wanted = over_temperature(answers.flatten(0, -2), 1), token.flatten().clamp_min(-1)
+            lost = F.cross_entropy(logits, wanted, ignore_index=-1, reduction="none").reshape(token.shape)
+        else:
+            shares = counts[..., None].float()
+            lost = weighted_cross_entropy(answers, token.clamp_min(0)[..., None], shares, 1.0)
         return lost.sum(1) / counts.sum(1).clamp_min(1)
 
     def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
@@ -287,6 +293,16 @@ class NextToken(Task):
         shape = (rows, self.length)
         return {_TOKEN: np.full(shape, -1, np.int32), _BYTES: np.zeros(shape, np.int32)}
 
+    def truth_within(self, rows: Any, like: Any) -> Any:
+        """What follows the last token of a row is not known. How many bytes a token stands for is read off
+        the other rows; one that stands in none of them counts none."""
+        sizes = np.zeros(self.vocabulary, np.int32)
+        seen = np.asarray(like[_TOKEN])
+        sizes[seen[seen >= 0]] = np.asarray(like[_BYTES])[seen >= 0]
+        following = np.asarray(rows)[:, 1:].astype(np.int32)
+        token = np.pad(following, ((0, 0), (0, 1)), constant_values=-1)
+        return {_TOKEN: token, _BYTES: np.pad(sizes[following], ((0, 0), (0, 1)))}
+
     def made_up(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(rows, self.length, self.vocabulary, generator=generator)
 
@@ -331,7 +347,9 @@ def _top(answers: Answers) -> Tensor:
     """(B, L) the likeliest token of each place."""
     if is_sparse(answers):
         return likeliest(answers)[0]
-    return answers[_TOP] if isinstance(answers, Mapping) else answers.argmax(-1)
+    if isinstance(answers, Mapping):
+        return answers[_TOP]
+    return answers.max(-1).indices  # of half precision five times as fast as argmax, and the same
 
 
 def _bits(kept: Mapping[str, Tensor]) -> Tensor:

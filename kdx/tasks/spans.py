@@ -16,7 +16,7 @@ from torch import Tensor
 from kdx.core.errors import UserError
 from kdx.core.math import kl
 from kdx.core.metric import Metric
-from kdx.core.positions import OUTSIDE, UNKNOWN
+from kdx.core.positions import NOT_KNOWN, OUTSIDE
 from kdx.core.task import AnswerColumns, Answers, Given, Nothing, Task
 from kdx.tasks.answer_score import answer_f1, exact_match
 from kdx.tasks.given import HALF_MAX
@@ -50,7 +50,7 @@ class Spans(Task):
 
     Answers are logits (B, 2, L), of starts and of ends, OUTSIDE where no answer can be; what is answered is
     the span of at most `longest` positions with the largest sum. The truth, of each row: start, end (int32):
-    its positions, both inclusive, UNKNOWN or LOST; text (C,) uint8: the text that spans are pieces of, in
+    its positions, both inclusive, NOT_KNOWN or LOST; text (C,) uint8: the text that spans are pieces of, in
     UTF-8, filled up with 0; left, right (L,) int16: from which byte of it to which each position reaches, 0
     and 0 where it is no part of the text; answers (A,) uint8: the right ones, a line each. So F1 and exact
     match are those of texts, not of tokens. A truth that is LOST has no loss, and is measured.
@@ -173,7 +173,7 @@ class Spans(Task):
         if isinstance(answers, Mapping):
             starts = answers["start"].tolist()
             pairs = zip(starts, _right_answers(answers), strict=True)
-            return ["-" if start == UNKNOWN else _named(right[:1]) for start, right in pairs]
+            return ["-" if start == NOT_KNOWN else _named(right[:1]) for start, right in pairs]
         start, end, _ = self.best(answers)
         pairs = zip(start.tolist(), end.tolist(), strict=True)
         return [f"positions {first} to {last}" for first, last in pairs]
@@ -219,11 +219,11 @@ class Spans(Task):
     # the truth as data
 
     def known(self, truth: Any) -> np.ndarray:
-        return np.asarray(truth["start"]) != UNKNOWN
+        return np.asarray(truth["start"]) != NOT_KNOWN
 
     def unknown(self, like: Any, rows: int) -> Any:
         return {
-            name: np.full((rows, *leaf.shape[1:]), UNKNOWN if name in ("start", "end") else 0, leaf.dtype)
+            name: np.full((rows, *leaf.shape[1:]), NOT_KNOWN if name in ("start", "end") else 0, leaf.dtype)
             for name, leaf in like.items()
         }
 

@@ -95,8 +95,8 @@ def fit(
     after: Callable[[int], bool],
     keep: Callable[[Streams, Outcome], None] | None = None,
 ) -> int:
-    """Optimises `objective` from step `start` to `loop.steps` or until `after(step)` says stop; returns
-    the number of steps done in all.
+    """Optimises `objective` from step `start` to `loop.steps`, or until the batches end or `after(step)` says
+    stop; returns the number of steps done in all.
 
     batches yields the Streams of step `start` and on. `log` gets plain numbers, `keep` each step's outcome. A
     non-finite term raises NonFinite before the weights move (on an accelerator: at the next logged step, as
@@ -108,6 +108,7 @@ def fit(
     trained = [p for p in objective.parameters() if p.requires_grad]
     look_always = loop.runtime.device == "cpu"
     objective.train()
+    done = start
     for step, streams in zip(range(start, steps), batches, strict=False):
         if step % loop.refresh_every == 0:
             refreshed = objective.refresh()
@@ -139,9 +140,10 @@ def fit(
             keep(streams, outcome)
         if logging:
             log(step, _numbers(outcome, norms) | {"train/learning_rate": rate})
+        done = step + 1
         if after(step):
-            return step + 1
-    return steps
+            break
+    return done
 
 
 class Gradients:

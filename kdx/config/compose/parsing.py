@@ -52,7 +52,8 @@ def _unreadable(word: str) -> str:
     key, given, _ = word.partition("=")
     short = checks.shown(word, bare=True)
     if not given:
-        return f"'{short}' is no setting: write key=value"
+        filed = short.lower().endswith((".yaml", ".yml"))
+        return f"'{short}' is no setting: write {f'--config {short}' if filed else 'key=value'}"
     if not re.match(r"^[+~]*[\w@:./-]+$", key):
         return f"'{short}' has no key that could be read: write key=value"
     key = checks.shown(key, bare=True)

@@ -17,9 +17,10 @@ from kdx.store import places
 
 TYPED_ONLY = ("allow", "store")
 _REFERENCE = re.compile(
-    r"\$\{[A-Za-z_][\w.]*\}|\$\{kdx_labelled_share:\$\{loss\.batch\},\$\{loss\.unlabel_ratio\}\}"
+    r"\$\{[A-Za-z_][\w.]*\}|\$\{oc\.select:[A-Za-z_][\w.]*,null\}"
+    r"|\$\{kdx_labelled_share:\$\{loss\.batch\},\$\{loss\.unlabel_ratio\}\}"
 )
-"""What an option file of the user's own may refer to."""
+"""What an option file of the user's own may refer to: keys, and such as may not be there."""
 
 
 def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kdx.core.errors import UserError
-from kdx.core.positions import LOST, UNKNOWN
+from kdx.core.positions import LOST, NOT_KNOWN
 from kdx.data.loading import check_int, check_path
 from kdx.data.phrases import counted, few
 from kdx.data.raw import Description, Note
 from kdx.data.text.settings import token_settings
 from kdx.data.text.span_rows import SpanSettings
 from kdx.data.text.spans import Questions, describe_questions
-from kdx.data.text.squad import NONE, Asked, read_squad, squad_files
+from kdx.data.text.squad import NO_ANSWER, SquadQuestion, read_squad, squad_files
 
-_Rows = list[tuple[Asked, str]]
+_Rows = list[tuple[SquadQuestion, str]]
 
 
 class Squad:
@@ -66,7 +66,7 @@ class Squad:
 
     def describe(self) -> Description:
         parts, _ = self._read()
-        none = any(one.start == NONE for rows in parts.values() for one, _ in rows)
+        none = any(one.start == NO_ANSWER for rows in parts.values() for one, _ in rows)
         return describe_questions(self._settings, none, {part: len(rows) for part, rows in parts.items()})
 
     def load(self, *, workers: int = 0) -> Questions:
@@ -81,8 +81,8 @@ class Squad:
         for part, path in squad_files(self._root).items():
             found = read_squad(path)
             rows = [(one, found.contexts[one.context]) for one in found.asked]
-            known = [row for row in rows if row[0].start != UNKNOWN]
-            unknown = [row for row in rows if row[0].start == UNKNOWN]
+            known = [row for row in rows if row[0].start != NOT_KNOWN]
+            unknown = [row for row in rows if row[0].start == NOT_KNOWN]
             if not known:
                 raise UserError(f"'{path}' has no question with an answer: there is nothing to {_FOR[part]}")
             parts[part] = known
@@ -90,10 +90,9 @@ class Squad:
             if unknown and part == "train":
                 parts["unlabelled"] = unknown
             if unknown:
-                joins = "are the pool" if part == "train" else "are left out"
-                notes.append(
-                    (f"{counted(len(unknown), 'question')} of {path.name} without an answer {joins}", "info")
-                )
+                asked, are = counted(len(unknown), "question"), "is" if len(unknown) == 1 else "are"
+                joins = "the pool" if part == "train" else "left out"
+                notes.append((f"{asked} of {path.name} without an answer {are} {joins}", "info"))
         return parts, notes
 
 
@@ -103,8 +102,8 @@ _FOR = {"train": "train with", "validation": "validate with", "test": "test with
 def _remarks(path: Path, rows: _Rows) -> Iterator[Note]:
     if lost := [one.name for one, _ in rows if one.start == LOST]:
         yield (
-            f"in {path.name} the answers to {counted(len(lost), 'question')} do not stand where answer_start "
-            f"says ({few(lost)}): they teach nothing, and are measured by their words",
+            f"in {path.name} no answer to {counted(len(lost), 'question')} stands where answer_start says "
+            f"({few(lost)}): they teach nothing, and are measured by their words",
             "warning",
         )
     for empty, what in (
@@ -112,4 +111,5 @@ def _remarks(path: Path, rows: _Rows) -> Iterator[Note]:
         ([one.name for one, text in rows if not text.strip()], "an empty text"),
     ):
         if empty:
-            yield f"in {path.name} {counted(len(empty), 'row')} have {what} ({few(empty)})", "warning"
+            rows, have = counted(len(empty), "row"), "has" if len(empty) == 1 else "have"
+            yield f"in {path.name} {rows} {have} {what} ({few(empty)})", "warning"

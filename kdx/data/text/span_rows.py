@@ -11,13 +11,13 @@ from itertools import accumulate
 import numpy as np
 
 from kdx.core.errors import UserError
-from kdx.core.positions import LOST, UNKNOWN
-from kdx.data.text.squad import NONE
+from kdx.core.positions import LOST, NOT_KNOWN
+from kdx.data.text.squad import NO_ANSWER
 from kdx.data.text.tokens import Tokens, read_tokens, separator_of
 
 SEPARATOR = "[SEP]"
 _FARTHEST = 32_767
-"""Bytes of a text that positions can be told in."""
+"""Bytes of a text that positions can be written in."""
 SpanRows = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 """Inputs and truth of the rows of a part: see `kdx.tasks.spans.Spans`."""
 
@@ -46,7 +46,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Asking:
+class QuestionTexts:
     """What rows are made of: see `kdx.data.text.spans.Questions`. name: what a row of a part is called."""
 
     questions: Sequence[str]
@@ -59,7 +59,7 @@ class Asking:
     name: Callable[[str, int], str]
 
 
-def make_rows(raw: Asking, tokenizer: str, of: str) -> tuple[dict[str, SpanRows], Counts]:
+def make_rows(raw: QuestionTexts, tokenizer: str, of: str) -> tuple[dict[str, SpanRows], Counts]:
     """By part. of: what the vocabulary is made of. Raises UserError where the tokenizer has no separator."""
     return _Rowing(raw, tokenizer).parts(of)
 
@@ -67,7 +67,7 @@ def make_rows(raw: Asking, tokenizer: str, of: str) -> tuple[dict[str, SpanRows]
 class _Rowing:
     """Makes rows of tokens. A row: the question, a separator, the text, each as far as there is room."""
 
-    def __init__(self, raw: Asking, tokenizer: str):
+    def __init__(self, raw: QuestionTexts, tokenizer: str):
         self.raw = raw
         self.separator = separator_of(tokenizer, SEPARATOR)
         if self.separator is None:
@@ -101,7 +101,7 @@ class _Rowing:
         rows = len(numbers)
         tokens, context = np.zeros((rows, length), np.int32), np.zeros((rows, length), bool)
         left, right = (np.zeros((rows, length), np.int16) for _ in range(2))
-        start, end = (np.full(rows, UNKNOWN, np.int32) for _ in range(2))
+        start, end = (np.full(rows, NOT_KNOWN, np.int32) for _ in range(2))
         texts = []
         for row, (question, text) in enumerate(numbers.tolist()):
             first, reach = self._lay(tokens[row], question, text)
@@ -137,7 +137,7 @@ class _Rowing:
         """The positions of the answer in the row, both inclusive."""
         raw = self.raw
         start, end = raw.places[part][row].tolist()
-        if start == NONE:
+        if start == NO_ANSWER:
             return first - 1, first - 1
         if start < 0:
             return start, start

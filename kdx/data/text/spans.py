@@ -13,12 +13,12 @@ import numpy as np
 from kdx.data.phrases import counted, few
 from kdx.data.raw import Description, Note, Raw, fewer_names
 from kdx.data.text.rows import SEEN
-from kdx.data.text.span_rows import SEPARATOR, Asking, Counts, SpanRows, SpanSettings, make_rows
-from kdx.data.text.squad import NONE, Asked
+from kdx.data.text.span_rows import SEPARATOR, Counts, QuestionTexts, SpanRows, SpanSettings, make_rows
+from kdx.data.text.squad import NO_ANSWER, SquadQuestion
 from kdx.data.text.tokens import unknown_in, vocabulary_of
 from kdx.data.words import some_of
 
-READS = "questions"
+_READS = "questions"
 _TASK, _ADAPTER = "kdx.tasks.spans.Spans", "kdx.models.spans.SpanAdapter"
 
 
@@ -28,7 +28,7 @@ def describe_questions(settings: SpanSettings, no_answer: bool, rows: Mapping[st
     return Description(
         _task(settings, no_answer),
         {"tokens": ((tokens.length,), "int32"), "context": ((tokens.length,), "bool")},
-        READS,
+        _READS,
         rows["train"],
         test=rows.get("test"),
         pool=rows.get("unlabelled", 0),
@@ -58,9 +58,10 @@ def _adapter(tokenizer: str | None, size: int = 0) -> dict[str, Any]:
 @dataclass(frozen=True, eq=False)
 class Questions(Raw):
     """questions, contexts: the different texts. numbers: part -> (N, 2) int64, which question and which
-    context a row has. places: part -> (N, 2) int64, as in Asked. answers: part -> N right answers, a line
-    each. given: the text of a tokenizer.json, None: a vocabulary is made. Until `fitted` a part's inputs are
-    the numbers, and its truth the places in letters; then see `kdx.tasks.spans.Spans`.
+    context a row has. places: part -> (N, 2) int64, start and end as in SquadQuestion. answers: part -> N
+    right answers, a line each. given: the text of a tokenizer.json, None: a vocabulary is made. Until
+    `fitted` a part's inputs are the numbers, and its truth the places in letters; then see
+    `kdx.tasks.spans.Spans`.
     """
 
     questions: Sequence[str]
@@ -73,7 +74,7 @@ class Questions(Raw):
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     given: str | None = None
-    reads: str = READS
+    reads: str = _READS
     noun: str = "question"
     tokenizer: str | None = None
     made: Mapping[str, SpanRows] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class Questions(Raw):
     @classmethod
     def of(
         cls,
-        parts: Mapping[str, Iterable[tuple[Asked, str]]],
+        parts: Mapping[str, Iterable[tuple[SquadQuestion, str]]],
         settings: SpanSettings,
         notes: Sequence[Note],
     ) -> Questions:
@@ -107,7 +108,7 @@ class Questions(Raw):
             places,
             answers,
             replace(settings, tokens=replace(settings.tokens, file=None)),
-            any(bool((found == NONE).any()) for found in places.values()),
+            any(bool((found == NO_ANSWER).any()) for found in places.values()),
             names,
             tuple(notes),
             settings.tokens.of_file(),
@@ -149,7 +150,7 @@ class Questions(Raw):
         if tokenizer is None:
             of = SEEN.replace("texts", "questions", 1)
             tokenizer = self.settings.tokens.of(self._seen(np.concatenate(seen)), special=(SEPARATOR,))
-        raw = Asking(
+        raw = QuestionTexts(
             self.questions,
             self.contexts,
             self.numbers,

@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core.errors import UserError
-from kdx.core.positions import LOST, UNKNOWN
+from kdx.core.positions import LOST, NOT_KNOWN
 from kdx.data.opening import not_utf8, open_file, said
 from kdx.data.phrases import few
 
-NONE = -3
+NO_ANSWER = -3
 """In place of a letter's number: there is no answer."""
 _PARTS = {"train": "train", "test": "test", "dev": "validation", "val": "validation", "valid": "validation"}
 _PARTS["validation"] = "validation"
 
 
 @dataclass(frozen=True)
-class Asked:
+class SquadQuestion:
     """A question. answers: the right ones; start, end: from which letter of the context to which the first
-    of them reaches that stands there, the end exclusive; UNKNOWN: nobody knows the answer, NONE: there is
-    none, LOST: none of the answers stands where the file says."""
+    of them reaches that stands there, the end exclusive; NOT_KNOWN: nobody knows the answer, NO_ANSWER:
+    there is none, LOST: none of the answers stands where the file says."""
 
     name: str
     question: str
     context: int
     answers: tuple[str, ...] = ()
-    start: int = UNKNOWN
-    end: int = UNKNOWN
+    start: int = NOT_KNOWN
+    end: int = NOT_KNOWN
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Paragraphs:
     """What a file holds. contexts: the texts that questions are asked of."""
 
     contexts: list[str] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[SquadQuestion] = field(default_factory=list)
 
 
 def squad_files(root: Path) -> dict[str, Path]:
@@ -115,16 +115,16 @@ def _paragraphs(path: Path, document: Any) -> Iterator[tuple[str, Mapping[str, A
             yield here, _object(path, here, paragraph)
 
 
-def _asked(path: Path, place: str, value: Any, context: int, text: str) -> Asked:
+def _asked(path: Path, place: str, value: Any, context: int, text: str) -> SquadQuestion:
     one = _object(path, place, value)
     question = _text(path, f"{place}.question", one.get("question"))
     name = one.get("id")
     named = str(name) if isinstance(name, str | int) and str(name) else f"{place} of {path.name}"
     answers = _list(path, f"{place}.answers", one.get("answers", []))
     if one.get("is_impossible") is True:
-        return Asked(named, question, context, (), NONE, NONE)
+        return SquadQuestion(named, question, context, (), NO_ANSWER, NO_ANSWER)
     if not answers:
-        return Asked(named, question, context)
+        return SquadQuestion(named, question, context)
     words, start, end = [], LOST, LOST
     for number, given in enumerate(answers):
         here = f"{place}.answers[{number}]"
@@ -135,7 +135,7 @@ def _asked(path: Path, place: str, value: Any, context: int, text: str) -> Asked
         words.append(word)
         if start == LOST and word.strip() and at >= 0 and text[at : at + len(word)] == word:
             start, end = at, at + len(word)
-    return Asked(named, question, context, tuple(dict.fromkeys(words)), start, end)
+    return SquadQuestion(named, question, context, tuple(dict.fromkeys(words)), start, end)
 
 
 def _object(path: Path, place: str, value: Any) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from kdx.core import snapshot
 from kdx.core.errors import UserError, nearest
 from kdx.data.column_files import ColumnFile, changed_meanwhile, names_in
 from kdx.data.columns import EMPTY, FLAG, NUMBER, TIME, WORD, Columns, kind_of
-from kdx.data.phrases import few
+from kdx.data.phrases import counted, few
 from kdx.data.raw import Note, RowNames
 from kdx.data.text.rows import Part
 
@@ -132,11 +132,12 @@ def tables_of(read: Mapping[str, TextTable]) -> TextTables:
                 f"{nearest(strange[0], classes)}"
             )
         if table.unknown and part == "train":
-            notes.append((f"{table.unknown:,} rows without a class are the pool", "info"))
+            are = "is" if table.unknown == 1 else "are"
+            notes.append((f"{counted(table.unknown, 'row')} without a class {are} the pool", "info"))
         elif table.unknown and part != "unlabelled":
-            notes.append(
-                (f"{table.unknown:,} rows of the {part} part have no class, and are left out", "warning")
-            )
+            have, are = ("has", "is") if table.unknown == 1 else ("have", "are")
+            rows = counted(table.unknown, "row")
+            notes.append((f"{rows} of the {part} part {have} no class, and {are} left out", "warning"))
     return TextTables(read, classes, notes)
 
 

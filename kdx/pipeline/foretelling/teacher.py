@@ -158,7 +158,7 @@ def _of_gate(job: PlannedRun, always: str) -> list[str]:
     stored = job.first(GATE)
     if stored and stored.stored:
         found.append(stored.artifact.json("gate.json")["text"])
-    return [*found, *([f"this run will stop: {job.stop}"] if job.stop else [])]
+    return found
 
 
 def _largest(data: Artifact) -> tuple[str, float]:

@@ -26,6 +26,11 @@ _FAR = 10**9
 """Beyond every score that a stored round may have."""
 
 
+_STATE = 4
+"""What the part of a training leaves for the next, in weights: these, the optimiser's two averages, the best
+so far."""
+
+
 class NetworkTraining(Foretelling):
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
         from kdx.pipeline.stages.streams import lengths
@@ -36,11 +41,12 @@ class NetworkTraining(Foretelling):
             return {"start": 1}
         many, per_epoch = lengths(training, counts, step.inputs["epoch"], step.name)
         every = validate_every(training.spec["evaluate_every"], many)
-        looks = math.ceil(many / every) if counts.get("validation") else 0
+        first, last = part_of_training(step, steps, many)
+        looks = math.ceil(last / every) - math.ceil(first / every) if counts.get("validation") else 0
         return {
             "start": 1,
-            "steps": many,
-            "refreshes": math.ceil(many / per_epoch),
+            "steps": last - first,
+            "refreshes": math.ceil(last / per_epoch) - math.ceil(first / per_epoch),
             "validation": looks * counts.get("validation", 0),
         }
 
@@ -56,9 +62,14 @@ class NetworkTraining(Foretelling):
         many = (self.amounts(step, steps) or {})["steps"]
         return f"{most}{many:,} steps of {training.spec['batch_size']}"
 
+    def costs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A step of one part of a training costs what one of another does."""
+        return {k: v for k, v in super().costs(inputs).items() if k not in ("stop", "onward")}
+
     def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
         best = self.counts(step).get("validation") and step.inputs["training"] is not None
-        return weights * (2 if best and not fitted(step) else 1)
+        state = _STATE if step.inputs.get("stop") is not None else 0
+        return weights * (state + (2 if best and not fitted(step) else 1))
 
     def face(self, step: PlannedStage, reduced: Callable[[Any], Any]) -> Any:
         return {"network": step.inputs["model"].spec, "checkpoint": reduced(step.inputs.get("checkpoint"))}
@@ -121,6 +132,12 @@ class Train(NetworkTraining):
             f"gradient norms at the first step of {step.name}, {how}: {terms}; {ratio(norms)}",
             *([f"weighted as at the last step, on the same batch: {ratio(late)}"] if late else []),
         ]
+
+
+def part_of_training(step: PlannedStage, steps: Steps, many: int) -> tuple[int, int]:
+    """(its first step, the first behind it), of a training of so many in all that may be cut into parts."""
+    before, stop = step.inputs.get("onward"), step.inputs.get("stop")
+    return (int(steps[before.key].inputs["stop"]) if before else 0), many if stop is None else int(stop)
 
 
 def fitted(step: PlannedStage) -> bool:

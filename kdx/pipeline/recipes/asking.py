@@ -80,11 +80,13 @@ def check_answers_given(experiment: Experiment, answers: Artifact) -> None:
 @dataclass(frozen=True)
 class ToAnswer:
     """What a teacher is asked about. pool: whether about any row of it. rows: the rows of it, None: all.
-    looked_at: see `rows_looked_at`."""
+    looked_at: see `rows_looked_at`. only: a rollout, whose next part of the training shows these rows alone;
+    None: there is none."""
 
     pool: bool = True
     rows: Artifact | None = None
     looked_at: Mapping[str, int] = field(default_factory=dict)
+    only: Artifact | None = None
 
 
 def ask_teacher(
@@ -120,6 +122,7 @@ def ask_teacher(
         rows=which.rows,
         passes=experiment.pseudo_label["passes"],
         looked_at=which.looked_at,
+        **({"only": which.only} if which.only else {}),
         **_temperature(experiment, data, teachers),
         **({"form": form} if (form := answer_form(experiment)) and views else {}),
     )
@@ -142,7 +145,7 @@ def _temperature(experiment: Experiment, data: Artifact, teachers: Sequence[Arti
 def answer_form(experiment: Experiment) -> dict[str, Any] | None:
     """What is kept of each stored answer, at the temperature of the loss; None: all of it."""
     asked, loss = experiment.pseudo_label, experiment.loss
-    if asked["format"] == "dense":
+    if asked["format"] in ("dense", "text"):
         return None
     heat = float(loss.spec.get("temperature", 1)) if loss else 1.0
     kind = loss.spec.get("kind", "forward") if loss else "forward"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdx.pipeline.recipes.asking import how_to_ask
+from kdx.core.rollouts import Rolling
+from kdx.pipeline.recipes.asking import ToAnswer, ask_teacher, how_to_ask
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
@@ -17,6 +18,7 @@ from kdx.pipeline.recipes.steps import (
     train_teacher,
     waited,
 )
+from kdx.pipeline.recipes.written import lesson_of_text, written_by
 from kdx.pipeline.scores import metric_of
 from kdx.pipeline.stages import CHOOSE, TRAIN
 from kdx.store.artifact import Artifact
@@ -29,11 +31,15 @@ class Distil(Recipe):
     rounds the student is the teacher; the best one counts."""
 
     takes_given = True
+    takes_text = True
 
     def run(self, store: Store, experiment: Experiment) -> None:
         data, first = train_teacher(store, experiment)
         teachers, metric = first, metric_of(data)
         asking, inputs = how_to_ask(data, experiment), student_inputs(store, data, experiment)
+        if how := written_by(experiment.pseudo_label):
+            _learn_text(store, experiment, inputs, teachers, how)
+            return
         students: list[Artifact] = []
         lessons: list[dict[str, Any]] = []
         for number in range(1, experiment.rounds + 1):
@@ -67,3 +73,16 @@ class Distil(Recipe):
         if experiment.rounds > 1:  # the best round under the student's own name: it is in the store by now
             store.run(TRAIN, name="student-train", **lessons[best_round(students, metric)])
         train_controls(store, experiment, inputs)
+
+
+def _learn_text(
+    store: Store, experiment: Experiment, inputs: dict[str, Any], teachers: list[Artifact], how: Rolling
+) -> None:
+    """Validation alone is answered, for the gate."""
+    data = inputs["data"]
+    asked = ToAnswer(pool=False)
+    answers = ask_teacher(store, data, teachers, experiment, {}, name="pseudo-label", which=asked)
+    student_alone(store, experiment, inputs, answers)
+    lesson = lesson_of_text(store, experiment, inputs, teachers, how)
+    store.run(TRAIN, name="student-train", **{**inputs, **lesson}, **beginning(experiment, teachers))
+    train_controls(store, experiment, inputs)

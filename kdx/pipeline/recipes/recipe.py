@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from kdx.core.rollouts import Rolling
 from kdx.pipeline.recipes import checks
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.store.component import Component
@@ -45,6 +46,11 @@ class Recipe(ABC):
     """
     takes_given: ClassVar[bool] = False
     """Whether answers that come in a file may stand in for its teacher: it asks once, about clean rows."""
+    rolling: Rolling | None = None
+    """How its student goes on with rows, so that the network must be a kdx.core.rollouts.RollsOut; None: it
+    does not."""
+    takes_text: ClassVar[bool] = False
+    """Whether rows that the teacher goes on with may stand in for its answers."""
     counts: ClassVar[str] = "validation"
     """The student that counts: "validation", of the best round on it; "last"; "chain", the one at its end."""
 

@@ -151,7 +151,15 @@ def _train_member(
         seed=subseed(experiment.seed, "teacher", teacher.copy),
         views_seed=subseed(experiment.seed, "views", "teacher", *further),
         class_weights=experiment.class_weights if teacher.training else "none",
+        **_stopped_first(experiment, teacher),
     )
+
+
+def _stopped_first(experiment: Experiment, teacher: TeacherSetup) -> dict[str, Any]:
+    """Of a network that is measured before it answers anything, whether the run stops there."""
+    stops = "error" in (experiment.pseudo_label["gate"], experiment.pseudo_label["near_chance"])
+    first = teacher.training is None and declared(teacher.model.target, "measured_first", False)
+    return {"gate": "error"} if stops and first else {}
 
 
 def student_inputs(store: Store, data: Artifact, experiment: Experiment) -> dict[str, Any]:

@@ -39,6 +39,14 @@ REVEAL = Stage(
     lower=_LESS_DATA,
     foretold="kdx.pipeline.foretelling.data.Reveal",
 )
+ROLLOUT = Stage(
+    "rollout",
+    "kdx.pipeline.stages.rollout",
+    writes=(*DATA, "rolled.*.npy", "seen.*.npy"),
+    node="student_train",
+    lower="recipe.on_policy, or take shorter rows",
+    foretold="kdx.pipeline.foretelling.rollouts.Rollout",
+)
 PROBE = Stage(
     "probe",
     "kdx.pipeline.stages.probe",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kdx.data.streams import RowOrder
 from kdx.pipeline.stages.answers import CLEAN, SAMPLE, SAMPLED
+from kdx.store.artifact import Artifact
 from kdx.store.stage import subseed
 
 MIXUP = "mixup"
+SHOWN_ROWS = "seen"
+"""Name of the files of a rollout that say which rows the next part of a training shows."""
 
 
 def to_answer(
@@ -54,6 +58,12 @@ def some_rows(
     (kdx.pipeline.stages.streams). seed: of the training's views."""
     count = looked_at.get(split)
     return None if count is None else RowOrder(counts[split], 1, subseed(seed, "order", split)).first(count)
+
+
+def rows_seen(rollout: Artifact) -> dict[str, Tensor]:
+    """split -> its rows, ascending, that the training which goes on with a rollout shows."""
+    files = {name: rollout.file(f"{SHOWN_ROWS}.{name}.npy") for name in ("labelled", "unlabelled")}
+    return {name: torch.from_numpy(np.load(file)) for name, file in files.items() if file.exists()}
 
 
 def places_of(rows: Tensor, n: int) -> Tensor:

@@ -17,7 +17,13 @@ from kdx.models import size
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_task, open_split
 from kdx.pipeline.stages.examples import example_rows, write_examples
-from kdx.pipeline.stages.files import build_adapter, has_weights, open_network, open_together
+from kdx.pipeline.stages.files import (
+    best_is_last,
+    build_adapter,
+    has_weights,
+    open_network,
+    open_together,
+)
 from kdx.pipeline.stages.measuring import (
     Measure,
     build_metric,
@@ -76,9 +82,12 @@ def run(
         for which in ("last", "best"):
             if not has_weights(several, which):
                 continue
-            network = runtime.place(open_together(several, which))
-            fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
-            found, apart[which] = measure.several_answers(network, fair, last.get("teacher"))
+            if which == "best" and best_is_last(several):
+                found = answers[role]  # the same weights answer the same
+            else:
+                network = runtime.place(open_together(several, which))
+                fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
+                found, apart[which] = measure.several_answers(network, fair, last.get("teacher"))
             kept.add(role, which, found)
             if which == "last":
                 last[role], answers[role] = network, found

@@ -67,6 +67,14 @@ def has_weights(artifacts: Sequence[Artifact], which: str) -> bool:
     return any(there) and all(map(operator.or_, there, map(_took_no_step, artifacts)))
 
 
+def best_is_last(artifacts: Sequence[Artifact]) -> bool:
+    """Whether one network alone has the same bytes as best weights and as last ones."""
+    if len(artifacts) != 1 or not artifacts[0].file("best.safetensors").exists():
+        return False
+    files = artifacts[0].manifest["files"]
+    return bool(files["best.safetensors"]["sha256"] == files["last.safetensors"]["sha256"])
+
+
 def open_together(artifacts: Sequence[Artifact], which: str = "last") -> nn.Module:
     """The network of one training artifact, or of several the ensemble; as `open_network`."""
     networks = [

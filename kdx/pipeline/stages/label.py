@@ -33,7 +33,7 @@ from kdx.pipeline.stages.answers import (
     score_of_validation,
 )
 from kdx.pipeline.stages.arrays import build_task, need_split, open_split
-from kdx.pipeline.stages.asked import MIXUP, places_of, some_rows, split_of, to_answer
+from kdx.pipeline.stages.asked import MIXUP, places_of, rows_seen, some_rows, split_of, to_answer
 from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.left import answered, view_digest
 from kdx.pipeline.stages.packing import (
@@ -73,6 +73,7 @@ def run(
     temperature: float | str = 1,
     looked_at: Mapping[str, int] | None = None,
     form: Mapping[str, Any] | None = None,
+    only: Artifact | None = None,
 ) -> None:
     """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one
     view, the clean row. pool: whether anything of the pool is answered. rows: only these rows of it. passes:
@@ -80,6 +81,7 @@ def run(
     -> how many rows its training looks at, where that ends before its first pass: no other one is answered.
     temperature: of all answers, or "fitted" (kdx.pipeline.stages.tempering); answers.json then has it.
     form: what is kept of each answer, see kdx.pipeline.stages.packing.settle_format; None: all of it.
+    only: a rollout, which says which rows of each split are answered (seen.<split>.npy), however many.
 
     Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays; answers.json. Slot v of a
     row answers exactly the inputs of view `first` + v, which are a pure function of (seed, split, row,
@@ -115,6 +117,7 @@ def run(
         for split in ("labelled", "unlabelled")
         if (found := some_rows(split, about["counts"], looked_at or {}, seed)) is not None
     }
+    some |= {} if only is None else rows_seen(only)
     some |= {} if bought is None else {"unlabelled": bought}
     asked_for = Answering(task, teacher, maker, precision, some, packing_of(DENSE, task, seed))
     packing, mass = settle_format(

@@ -24,6 +24,7 @@ from kdx.pipeline.stages.arrays import build_task, dear_to_read
 from kdx.pipeline.stages.ask_again import ask_again
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import about_model
+from kdx.pipeline.stages.onward import go_on, hand_on, read_onward
 from kdx.pipeline.stages.parts import TrainInputs, first_weights, parts_of, views_of
 from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
@@ -56,12 +57,14 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
     nan where none was; curves.json {name: {"x", "y"}} where the loss has estimated some;
     last.safetensors; with a validation split best.safetensors (the best on it) and validation.by_row.npy (N,)
     (`Task.by_row` of the last weights there), validation.best_by_row.npy (of the best); model.json,
-    summary.json, metrics.jsonl.
+    summary.json, metrics.jsonl. Of a part of a training, which ends before `inputs.stop`, onward.pt too
+    (kdx.pipeline.stages.onward).
     """
     saved = read_checkpoint(work, runtime)
-    if saved:
-        go_on_with_threads(saved["threads"], work)
-    else:
+    handed = read_onward(inputs.onward, runtime) if inputs.onward else None
+    if begun := saved or handed:
+        go_on_with_threads(begun["threads"], work)
+    if not saved:
         ask_again(inputs, runtime, build_task(inputs.data.json("data.json")))
     lesson, watch = prepare(work, runtime, inputs)
     start = 0
@@ -73,9 +76,13 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
                 raise
             work.begin_anew(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
             lesson, watch = prepare(work, runtime, inputs)
+    if handed and not start:
+        start = go_on(watch, handed)
     for text, level in lesson.notes:
         work.note(text, level)
-    done = go_through(work, lesson, watch, start)
+    done = start if watch.stopped else go_through(work, lesson, watch, start, inputs.stop)
+    if inputs.stop is not None:
+        hand_on(watch, done)
     watch.publish(
         done,
         {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()},
@@ -104,17 +111,19 @@ def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, 
 def begins_fresh(inputs: TrainInputs) -> bool:
     """Whether nothing was learned by the weights that a training begins with."""
     spec = inputs.model.spec
-    return not (inputs.checkpoint or inputs.init or spec.get("weights") or spec.get("pretrained"))
+    given = inputs.checkpoint or inputs.init or inputs.onward
+    return not (given or spec.get("weights") or spec.get("pretrained"))
 
 
-def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
-    """All steps from `start` on; returns the number of steps done in all."""
+def go_through(work: Work, lesson: Lesson, watch: Watch, start: int, stop: int | None = None) -> int:
+    """All steps from `start` on, to `stop`, None: to the end; returns the number of steps done in all."""
     loop = lesson.loop
     # rows that are dear to read are read ahead in any case
     workers = max(
         loop.runtime.workers, int(any(dear_to_read(stream.split) for stream in lesson.streams.values()))
     )
-    batches = iter(BatchLoader(lesson.streams, start=start, stop=loop.steps, workers=workers))
+    last = loop.steps if stop is None else min(stop, loop.steps)
+    batches = iter(BatchLoader(lesson.streams, start=start, stop=max(start, last), workers=workers))
     # a signal ends the step and saves; a second one stops at once
     with (
         contextlib.closing(batches),

@@ -56,10 +56,11 @@ class Measure:
         self, network: nn.Module, splits: Mapping[str, Split], beside: nn.Module | None = None
     ) -> tuple[dict[str, Answers], dict[str, list[Answers]]]:
         """(split -> the network's answers, split -> those of each member of an ensemble, else nothing), as of
-        `answers`
+        `answers`; on the rows to train with, which are many, the teacher does not answer again beside it.
         """
         if not isinstance(network, NetworkEnsemble):
-            return {name: self.answers(network, split, None, beside) for name, split in splits.items()}, {}
+            compared = {name: None if name == "train" else beside for name in splits}
+            return {name: self.answers(network, splits[name], None, compared[name]) for name in splits}, {}
         each = Apart(network)
         found = {name: split_answers(self.answers(each, split)) for name, split in splits.items()}
         return {name: one[0] for name, one in found.items()}, {name: one[1:] for name, one in found.items()}

@@ -41,7 +41,9 @@ class TrainInputs:
     the rows of the pool that are used. checkpoint: a file of weights that the network begins with, and where
     in it they lie; init: whose last weights it begins with; initialiser: what these are made into first,
     None: they are taken as they are. class_weights: none, or balanced: see
-    `kdx.core.task.Task.balanced`, over the labelled rows that are used.
+    `kdx.core.task.Task.balanced`, over the labelled rows that are used. stop: the step before which this part
+    of a training ends, and leaves all that the next part needs; None: it goes to the end. onward: the part
+    before, with which it goes on: weights, optimiser, schedule, step, random numbers.
     """
 
     data: Artifact
@@ -62,6 +64,8 @@ class TrainInputs:
     initialiser: Component | None = None
     networks: Sequence[Artifact] = ()
     class_weights: str = "none"
+    stop: int | None = None
+    onward: Artifact | None = None
 
 
 def first_weights(
@@ -82,7 +86,7 @@ def first_weights(
 
 def _initialised(student: nn.Module, runtime: Runtime, inputs: TrainInputs) -> list[WeightsNote]:
     """Changes the student's weights in place, and draws nothing from torch's global generator."""
-    if not inputs.init:
+    if not inputs.init or inputs.onward:
         return []
     if inputs.initialiser is None:
         student.load_state_dict(load_file(inputs.init.file("last.safetensors")))

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.trees import moved, part_of, tree
 from kdx.models.estimator import check_kept, fit_to, is_estimator, settle_by
@@ -17,6 +18,7 @@ from kdx.models.weights import load_weights
 from kdx.pipeline.stages.arrays import build_task, need_split, open_split
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import about_model, new_network
+from kdx.pipeline.stages.gate import hold_against
 from kdx.pipeline.stages.learn import learn
 from kdx.pipeline.stages.parts import TrainInputs
 from kdx.pipeline.stages.watch import plain_state
@@ -25,10 +27,13 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.source import Source
 from kdx.store.work import Work
+from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
 
 _COMPARED = 4
 """Rows on which an estimator that is opened again is compared with the fitted one."""
+_FEWEST = 2
+"""Rows of validation by which a network can be held against another."""
 
 
 def run(
@@ -43,9 +48,14 @@ def run(
     seed: int,
     **inputs: Any,
 ) -> None:
-    """training None: no step is made. Files: those of kdx.pipeline.stages.learn.learn; of an estimator,
-    which is fitted to the labelled rows at once, as where no step is made.
+    """training None: no step is made. inputs: those of TrainInputs, and "gate", of a network that is measured
+    before it answers anything: "error", the run stops where it is no better than who knows nothing; "warn",
+    that is warned of.
+
+    Files: those of kdx.pipeline.stages.learn.learn; of an estimator, which is fitted to the labelled rows at
+    once, as where no step is made.
     """
+    gate = inputs.pop("gate", "warn")
     fitted = is_estimator(model)
     if training is not None and not fitted:
         learn(
@@ -69,6 +79,8 @@ def run(
         load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher") if checkpoint else ()
     ):
         work.note(text, level)
+    for text in getattr(network, "remarks", ()):
+        work.note(text)
     if fitted:
         rows = need_split(data, "labelled", runtime)
         shown = moved(tree(lambda leaf: as_float(leaf[:]), rows.inputs), "cpu")
@@ -77,10 +89,13 @@ def run(
             settle_on_validation(work, network, data, runtime)
         again = new_network(model, about, read_weights=False)
         check_kept(network, again, part_of(shown, 0, _COMPARED))
+    first = declared(model.target, "measured_first", False)
+    score = measure_first(work, network, data, runtime, gate) if first else None
     save_file(plain_state(network), work.path / "last.safetensors")
     work.write_json(
         "summary.json",
         {
+            **({} if score is None else {"validation_score": score}),
             "steps": 0,
             "planned_steps": 0,
             "stopped": None,
@@ -92,6 +107,27 @@ def run(
         },
     )
     work.write_json("model.json", about_model(model, about))
+
+
+def measure_first(
+    work: Work, network: nn.Module, data: Artifact, runtime: Runtime, gate: str
+) -> float | None:
+    """Its metric on validation, held against who knows nothing, which is noted; None: there are too few rows.
+    Raises UserError where it is no better and `gate` is "error"."""
+    rows = open_split(data, "validation", runtime)
+    if rows is None or len(rows) < _FEWEST:
+        return None
+    task = build_task(data.json("data.json"))
+    kept = Condensing(task)
+    answers = predict(runtime.place(network), rows, runtime, batch=kept.batch, kept=kept)
+    truth = moved(rows.known, "cpu")
+    nothing = task.knowing_nothing(truth)
+    taught = task.by_row(answers, truth).numpy()
+    found = hold_against(taught, nothing.by_row.numpy(), nothing.words, task.paired, learns="taken")
+    if not found["gain"] and gate == "error":
+        raise UserError(f"{found['text']}. To go on all the same: pseudo_label.gate=warn")
+    work.note(f"before it answers anything: {found['text']}", "info" if found["gain"] else "warning")
+    return float(task.quick(answers, truth)[task.primary])
 
 
 def settle_on_validation(work: Work, network: nn.Module, data: Artifact, runtime: Runtime) -> None:

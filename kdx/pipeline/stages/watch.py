@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,14 @@ def go_on_with_threads(threads: int, work: Work) -> None:
     if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
         work.note(f"{work.name} goes on with {threads} threads, as it began")
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes it through to the disk."""
+    with path.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class Watch:
@@ -135,9 +144,9 @@ class Watch:
             self.stopped = "patience"
         return bool(self.stopped)
 
-    def save(self, done: int) -> None:
-        """All that the next step depends on, in one file, replaced at once."""
-        state = {
+    def state(self, done: int) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
             "objective": self.objective.state_dict(),
             "optimiser": self.loop.optimiser.state_dict(),
             "schedule": self.loop.schedule.state_dict(),
@@ -152,13 +161,16 @@ class Watch:
             "best_rows": self.best_rows,
             "reported": self.work.so_far(),
         }
-        if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
+
+    def finite(self) -> bool:
+        return all(bool(torch.isfinite(p).all()) for p in self.objective.parameters())
+
+    def save(self, done: int) -> None:
+        """All that the next step depends on, in one file, replaced at once."""
+        if not self.finite():
             return
         temporary = self.work.checkpoint.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+        write_state(temporary, self.state(done))
         self.work.keep(temporary)
         self.clock, self.saved_at = time.monotonic(), done
 

@@ -17,8 +17,9 @@ def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> li
     """For the terminal, below the table: one line, or none where nothing was taught."""
     if not audit:
         return []
-    last = audit["rounds"][-1]
-    which = f" of round {len(audit['rounds'])}" if len(audit["rounds"]) > 1 else ""
+    last, number = chosen_round(audit, results)
+    which = f" of round {number}" if len(audit["rounds"]) > 1 else ""
+    which += ", the chosen one" if number < len(audit["rounds"]) else ""
     some = last.get("looked_at") or last.get("given")
     rows = f"{last['asked']:,} answered rows" if some else f"{last['pool']:,} rows"
     kept = f"{last['kept']:,} of {rows} kept" + (
@@ -49,6 +50,16 @@ def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> li
             f"{last['teacher_seconds_saved']:.1f} s of the teacher saved."
         )
     return lines
+
+
+def chosen_round(audit: Mapping, results: Mapping | None) -> tuple[Mapping, int]:
+    """(what was audited of the round whose student counts, its number from 1); the last where none is said to
+    be chosen."""
+    audited = audit["rounds"]
+    keys = [entry.get("key") for entry in (results or {}).get("rounds") or []]
+    chosen = (results or {}).get("round_chosen")
+    at = keys.index(chosen) if chosen in keys and len(keys) == len(audited) else len(audited) - 1
+    return audited[at], at + 1
 
 
 def same(audited: Mapping) -> bool:
@@ -153,13 +164,13 @@ def per_round(audit: Mapping, results: Mapping | None = None) -> tuple[list[str]
     ]
 
 
-def classes(audit: Mapping) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: how many labels of each class the last round kept; no rows where there are none."""
-    names, kept = audit.get("classes") or [], audit["rounds"][-1].get("per_class") or []
+def classes(audit: Mapping, results: Mapping | None = None) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: how many labels of each class the chosen round kept; no rows where there are none."""
+    names, kept = audit.get("classes") or [], chosen_round(audit, results)[0].get("per_class") or []
     return ["class", "labels kept"], [[name, f"{n:,}"] for name, n in zip(names, kept, strict=True)]
 
 
-def monitors(audit: Mapping) -> tuple[list[str], list[list[str]]]:
+def monitors(audit: Mapping, results: Mapping | None = None) -> tuple[list[str], list[list[str]]]:
     """Header and rows: values that the method gave each row, beside the truth."""
     rows = [
         [
@@ -169,7 +180,7 @@ def monitors(audit: Mapping) -> tuple[list[str], list[list[str]]]:
             _number(m.get("mean_right")),
             _number(m.get("mean_wrong")),
         ]
-        for name, m in (audit["rounds"][-1].get("monitors") or {}).items()
+        for name, m in (chosen_round(audit, results)[0].get("monitors") or {}).items()
     ]
     return ["value", "rows", "mean", "for right labels", "for wrong labels"], rows
 

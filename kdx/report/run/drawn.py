@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from kdx.core.roles import known_roles, roles_of
 from kdx.report.metric import curve_of
 from kdx.report.run import figures, rounds, shifts
+from kdx.report.run.audit import chosen_round
 from kdx.report.run.gallery import draw_pictures
 from kdx.report.run.reliability import diagram, draw_reliability
 from kdx.report.run.units import decimals
@@ -47,7 +48,7 @@ def figures_of(
         drawn = figures.draw_bars(under, words, counting_metric(results), roles_of(results))
         yield Drawn(words, "shifts", drawn)
     if audit:
-        yield from _of_audit(audit)
+        yield from _of_audit(audit, results)
     if len(results.get("rounds") or []) > 1:
         counted, _ = rounds.steps(results, audit)
         title = _title(results)
@@ -84,8 +85,8 @@ def _of_test(results: Mapping[str, Any]) -> Iterator[Drawn]:
             yield Drawn(words, f"{figure['tag']}/{role}", drawn)
 
 
-def _of_audit(audit: Mapping[str, Any]) -> Iterator[Drawn]:
-    last, teacher = audit["rounds"][-1], audit.get("teacher") or {}
+def _of_audit(audit: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[Drawn]:
+    last, teacher = chosen_round(audit, results)[0], audit.get("teacher") or {}
     found = {"confidence": ("Confidence of the pseudo-labels kept (clean pictures)", last.get("confidence"))}
     found["teacher-confidence"] = ("Confidence of the teacher on validation", teacher.get("reliability"))
     found |= {

@@ -95,12 +95,12 @@ def audited(run: Mapping) -> list[str]:
     ]
     said = [*_of_teacher(numbers, found), *_of_domain(numbers, found)]
     lines.append("\n".join(f"- {line}" for line in said))
-    header, rows = audit.classes(found)
+    header, rows = audit.classes(found, numbers)
     if rows and len(rows) <= MANY_CLASSES:
         lines.append(folded("Labels kept, by class", table_of_cells(header, rows)))
-    header, rows = audit.monitors(found)
+    header, rows = audit.monitors(found, numbers)
     lines += [table_of_cells(header, rows)] if rows else []
-    if worst := found["rounds"][-1].get("worst"):
+    if worst := audit.chosen_round(found, numbers)[0].get("worst"):
         lines += [
             "The answers that the student learned from and in which the teacher was most wrong (clean rows):",
             worst_table(numbers, {"role": "teacher", "rows": worst}),

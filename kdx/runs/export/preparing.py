@@ -102,9 +102,15 @@ def _table(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
         rows.append([str(place), escape(str(column.get("name"))), _holds(columns, column)])
     more = f" The first {_SHOWN} of {len(columns)}; card.json has all." if len(columns) > _SHOWN else ""
     clip = f", cut off at {about['clip']:g} deviations" if about.get("clip") else ""
+    missing = (
+        " A value that is missing is NaN: what stands in its place in training is built in too, of a number "
+        "the mean, of a category that of missing ones, or none where training lacked none."
+        if about.get("clip")
+        else ""
+    )
     words = (
         "A row is float32 numbers in this order, as the table holds them. Standardising (mean and deviation "
-        f"of the rows to train with{clip}) and the places of categories are built in.{more}"
+        f"of the rows to train with{clip}) and the places of categories are built in.{missing}{more}"
     )
     return [words, markdown_table(["place", "column", "what stands there"], rows)] if rows else [words]
 
@@ -115,10 +121,10 @@ def _holds(columns: Sequence[Mapping[str, Any]], column: Mapping[str, Any]) -> s
         listed = ", ".join(f"{escape(str(name))} {i}" for i, name in enumerate(names[:_SHOWN]))
         return f"the number of its category: {listed}" + (" ..." if len(names) > _SHOWN else "")
     if column.get("flag"):
-        return "1 where that number is missing, else 0"
+        return "1 where that number is missing, else 0; of NaN there the network sets it itself"
     if "missing" in column:
-        return f"the number, 0 where it is missing (then place {column['missing']} is 1)"
-    return "the number"
+        return f"the number, NaN where it is missing (or 0, then place {column['missing']} is 1)"
+    return "the number, NaN where it is missing"
 
 
 def _text(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:

@@ -76,7 +76,7 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
         found,
         weights=size.bytes(lesson.objective.export()),
         norms=norms,
-        late=at_the_end(bench, lesson),
+        late=at_the_end(bench, lesson) if pace < SLOW else {},
         notes=[text for text, _ in lesson.notes],
     )
 
@@ -109,7 +109,7 @@ def first_steps(bench: Bench, lesson: Lesson) -> tuple[float, float, dict[str, f
         marks.append(time.perf_counter())
         done, spent = len(marks) - 1, marks[-1] - marks[0]
         # of slow steps one is warm-up enough
-        return enough(done - WARM, spent) or (done > 1 and spent > SLOW)
+        return enough(done - WARM, spent) or (done > 1 and spent > SLOW) or spent > 2 * SLOW
 
     batches = iter(
         BatchLoader(lesson.streams, start=0, stop=lesson.loop.steps, workers=bench.runtime.workers)
