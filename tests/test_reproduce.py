@@ -155,7 +155,10 @@ def test_a_claim_of_texts_runs_to_its_end(name, stand_in, tmp_path, monkeypatch,
     sizes = {"labelled": 20, "unlabelled": 30, "validation": 20, "test": 20, "length": 8}
     steps = ["teacher_pretrain.steps=2", "student_train.steps=2", "student_train.batch_size=8"]
     body["words"] = ["dataset=text", *kept, *(f"dataset.{key}={n}" for key, n in sizes.items()), *steps]
-    body["arms"] = {arm: [*given, "student.width=4"] for arm, given in body["arms"].items()}
+    sure = {"self": ["select.threshold=0.01"]}
+    body["arms"] = {
+        arm: [*given, "student.width=4", *sure.get(arm, [])] for arm, given in body["arms"].items()
+    }
     monkeypatch.setattr(claims, "claims_folder", lambda: tmp_path / "claim")
     (tmp_path / "claim").mkdir()
     (tmp_path / f"claim/{name}.yaml").write_text("# A claim\n" + yaml.safe_dump(body))
