@@ -5,8 +5,8 @@ network and settings, interleaved in one process.
 scripts/bench_language.py                                   gpt_tiny, rows of 64 bytes, 16 in a batch
 scripts/bench_language.py --student gpt_small --repeats 8
 
-  bare   rows and answers in memory, a random batch, forward, loss, backward, fused AdamW; nothing is looked at
-  kdx    `kdx train` as it is: the recipe over a store, its checks in each step, log lines, run folder, progress
+  bare   rows and answers in memory, a random batch, forward, loss, backward, fused AdamW; no value is read
+  kdx    `kdx train` as it is: the recipe over a store, its checks in each step, run folder, progress
 Two kinds of training: on the next tokens of the text alone (labels), and on the teacher's stored answers
 (loss=token_kd). By processor time of the process, one thread: on a busy machine the wall says nothing.
 """
@@ -29,6 +29,8 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench_train import Contender, Kdx, Loop, Step, interleave, one_heap  # noqa: E402
+
 from kdx.config import compose  # noqa: E402
 from kdx.config.wire import Order, wire, with_sources  # noqa: E402
 from kdx.pipeline.recipes import steps as recipes  # noqa: E402
@@ -38,7 +40,6 @@ from kdx.pipeline.stages.arrays import build_task, open_split  # noqa: E402
 from kdx.pipeline.stages.files import new_network  # noqa: E402
 from kdx.store.store import Halt, Store  # noqa: E402
 from kdx.store.work import Listener  # noqa: E402
-from bench_train import Contender, Kdx, Loop, Step, interleave, one_heap  # noqa: E402
 
 KINDS = {"labels": "loss=supervised", "stored answers": "loss=token_kd"}
 ALPHA = 0.9
@@ -130,7 +131,8 @@ def tell(found: dict[str, list[Step]], tokens: int) -> None:
         )
     logged = sum(step.logged for steps in found.values() for step in steps)
     print(
-        f"\nMedians of {len(next(iter(found.values())))} steps each, log lines among them: {logged}. Goal: {GOAL}. "
+        f"\nMedians of {len(next(iter(found.values())))} steps each, log lines among them: {logged}. "
+        f"Goal: {GOAL}. "
         f"Load: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors."
     )
 

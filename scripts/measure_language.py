@@ -4,7 +4,7 @@ stored of their teacher's answers. Each training is that of `kdx train` with the
 read of the validation that it makes on its way, so no network is measured a second time.
 
     scripts/measure_language.py sizes --seeds 3      # 2 depths by 2 widths, 200 steps
-    scripts/measure_language.py budgets --seeds 5    # steps 50, 200 and 1,000 of one training at a constant rate
+    scripts/measure_language.py budgets --seeds 5    # steps 50, 200 and 1,000 of one training, constant rate
     scripts/measure_language.py formats --seeds 3    # stored answers, 700 steps
     scripts/measure_language.py sizes --words teacher_pretrain.steps=20 student_train.steps=10 --at 10
 
@@ -144,12 +144,9 @@ def shown(
         for at in table.at:
             own, pairs = spread(values[at]), paired(values[at], found[table.reference][at])
             cells.append(plus_minus(own.mean, own.deviation, 3))
-            cells.append(
-                "-"
-                if name == table.reference
-                else f"{plus_minus(pairs.mean, pairs.deviation, 3, signed=True)}, {pairs.losses}/{pairs.n} less"
-                f", p {chance(pairs.p)}"
-            )
+            less = plus_minus(pairs.mean, pairs.deviation, 3, signed=True)
+            said = f"{less}, {pairs.losses}/{pairs.n} less, p {chance(pairs.p)}"
+            cells.append("-" if name == table.reference else said)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

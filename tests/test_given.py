@@ -18,7 +18,7 @@ from kdx.data.given import AnswersFile, whose_order
 from kdx.pipeline import stages
 from kdx.pipeline.foretelling import PlannedStage, foretelling_of, networks_asked
 from kdx.pipeline.stages.gate import hold_against
-from kdx.pipeline.stages.given import number_of
+from kdx.pipeline.stages.given import _without_folder, number_of
 from kdx.runs.reading import read_run
 from kdx.store.artifact import Artifact
 from kdx.store.source import Source
@@ -430,6 +430,41 @@ def test_the_part_before_a_name_may_be_left_out_where_one_part_alone_has_it():
     names = {"train/a.png": 0, "test/a.png": 1, "unlabelled/b.png": 2, "cat/0.png": 3}
     asked = {"train/a.png": 0, "a.png": -1, "b.png": 2, "0.png": -1, "cat/0.png": 3}
     assert {called: number_of(names, called) for called in asked} == asked
+
+
+def test_a_folder_before_every_name_is_left_out():
+    names = {"train/cat/0.png": 0, "train/cat/1.png": 1, "train/dog/0.png": 2}
+
+    def found(*files):
+        taken = _without_folder(names, files)
+        return taken and (taken[0], taken[1].tolist())
+
+    assert found("icons/train/cat/1.png", "icons/train/dog/0.png") == ("icons/", [1, 2])
+    assert found("a/b/cat/1.png", "a/b/dog/0.png") == ("a/b/", [1, 2])
+    assert found("./train/cat/0.png") == ("./", [0])
+    assert found("icons/cat/1.png", "icons/cat/7.png") is None
+    assert found("icons/cat/1.png", "others/dog/0.png") is None
+    assert found("x/cat/1.png", "x/train/cat/1.png") is None, "one row twice"
+    assert found("test/cat/1.png") is None, "a row of another part"
+
+
+def test_other_headers_are_told_which_to_be(at_digits, capsys):
+    pool = [row for row in csv.DictReader(Path("all.csv").open(newline=""))][:1797]
+    rows = [{"filename": f"a{k}.png", "label": row["label"]} for k, row in enumerate(pool)]
+    write("names.csv", rows)
+    hint = "columns that are not read: filename"
+    capsys.readouterr()
+    assert main(["plan", *QUICK, "teacher=answers", "teacher.file=names.csv"]) == 0
+    told = capsys.readouterr().out
+    assert "answers: its 1,797 rows are taken by order, for those of the data set" in told
+    assert hint in told and "call the column `filename` `file` if it names the rows" in told
+    run(*QUICK, "teacher=answers", "teacher.file=names.csv", "hydra.run.dir=named")
+    assert f"teacher.file: {hint}" in notes("named")
+    assert "teacher.file: call the column `filename` `file` if it names the rows" in notes("named")
+    write("class.csv", [{"row": k + 1, "Class": row["label"]} for k, row in enumerate(pool)])
+    assert "it has row, Class; call the column `Class` `label` if it is the answer" in said(
+        [*GIVEN, "teacher.file=class.csv"], capsys
+    )
 
 
 def test_rows_that_were_made_up_need_no_answer(tmp_path, monkeypatch, capsys):

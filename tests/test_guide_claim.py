@@ -1,5 +1,5 @@
-"""experiment=guide and the claim of that name: its figures at a step of a training and those made of others; and
-that what was measured already is not measured twice.
+"""experiment=guide and the claim of that name: its figures at a step of a training and those made of
+others; and that what was measured already is not measured twice.
 """
 
 from __future__ import annotations

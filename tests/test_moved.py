@@ -66,7 +66,10 @@ def test_a_run_json_is_read_with_the_new_addresses(run):
 
 
 YOUNGER = {
-    "pseudo_label": {"format": "dense", "k": 8, "draws": 50},
+    "pseudo_label": {
+        **{"format": "dense", "k": 8, "draws": 50, "prompt": 0.25, "drawn_at": 1},
+        "temperature": "auto",
+    },
     "teacher_pretrain": {"accumulate": 1},
     "student_train": {"accumulate": 1},
 }

@@ -636,6 +636,7 @@ RUN = "outputs/runs/a=b"
         ),
         ([RUN, "data=tset", "to=out.csv"], "data='tset' does not exist"),
         ([RUN, "data=empty", "to=out.csv"], "'empty' holds no picture"),
+        ([RUN, f"data={__file__}", "to=out.csv"], "this network reads pictures, and '"),
         ([RUN, "data=test", "to=out.csv", "role=pupil"], "has no role 'pupil'"),
         ([RUN, "data=test", "to=out.csv", "role=ceiling"], "has no ceiling: it made"),
         ([RUN, "data=test", "to=out.csv", "top=11"], "top=11, and there are 10 classes"),

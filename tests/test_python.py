@@ -220,6 +220,9 @@ def test_predictions_are_those_of_the_command(run, tmp_path, monkeypatch):
 
 WRONG = [
     (lambda run: kdx.train("lr=1"), "did you mean student_train.lr=1"),
+    (lambda run: kdx.train(lr=0.1), r"on the command line: kdx.train\('student_train.lr=0.1'\)$"),
+    (lambda run: kdx.sweep("loss=kd", seed=[0, 1]), r"kdx.sweep\('seed=\[0, 1\]'\)$"),
+    (lambda run: kdx.train("seed=0,1"), r"names several values; kdx.sweep\(...\) runs them all, or quote"),
     (lambda run: kdx.train("-m", "seed=0,1"), "kdx.sweep"),
     (lambda run: kdx.train("--cfg", "job"), "kdx.settings"),
     (lambda run: kdx.train("--json"), "unknown flag '--json'"),
@@ -338,11 +341,13 @@ def test_the_blocks_of_the_page_run_as_printed(page):
         assert torch.equal(page["network"](page["pictures"]), page["logits"])
 
 
-def test_a_sweep_is_its_runs_and_these_are_compared(run, page):
+def test_a_sweep_is_its_runs_and_these_are_compared(run, page, capsys):
     sweep = page["runs"]
     assert [each.status for each in sweep] == ["finished"] * 2 and sweep[0].folder.parent == sweep.folder
     found = sweep.comparison
     assert [row["loss"] for row in found.rows] == ["kd", "soft"] and len(found) == 2
+    capsys.readouterr()
+    assert cli.main(["compare", str(sweep.folder)]) == 0 and f"{found}\n" == capsys.readouterr().out
     assert "| n | test % |" in str(found) and found._repr_html_() == sweep._repr_html_()
     assert f'<td style="text-align: right">{found.rows[0]["test_mean"]:.1f}</td>' in found._repr_html_()
     assert page["table"].document["reference"] == "loss=kd"

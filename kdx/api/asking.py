@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -11,14 +12,16 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from kdx.api.process import borrowed
 from kdx.commands import asks_for_text, command_module, commands
 from kdx.core import output, shortage, signals, snapshot
+from kdx.core.checks import shown
 from kdx.core.errors import UserError, nearest, printable, type_name
 
 _Found = TypeVar("_Found")
+_Given = ParamSpec("_Given")
 _LIGHT = ("board", "cache", "compare", "completion", "list", "new")
 """Commands that read files, and call neither Hydra nor torch."""
 _COMPOSING = ("config",)
@@ -58,6 +61,30 @@ def as_words(words: Sequence[Any]) -> list[str]:
                 f"{type_name(word)}, {str(word)[:80]}"
             )
     return [os.fspath(word) for word in words]
+
+
+def words_alone(function: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
+    """A command as a function, which takes settings as words: one that is given by keyword is a UserError
+    that says how it is written."""
+
+    @functools.wraps(function)
+    def called(*words: _Given.args, **settings: _Given.kwargs) -> _Found:
+        for key, value in settings.items():
+            asked = f"kdx.{function.__name__}({_as_word(key, value)!r})"
+            raise UserError(f"settings are words, as on the command line: {asked}")
+        return function(*words, **settings)
+
+    return called
+
+
+def _as_word(key: str, value: Any) -> str:
+    """lr, 0.1 -> student_train.lr=0.1"""
+    from kdx.config.compose.base import composed
+    from kdx.config.keys import words_meant
+
+    known = composed([])
+    found = [] if key in known else words_meant(known, key, value)
+    return found[0] if found else f"{key}={shown(value, bare=True)}"
 
 
 def ask_command(name: str, words: Sequence[str], **more: Any) -> dict[str, Any]:

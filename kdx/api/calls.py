@@ -7,17 +7,19 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from kdx.api.asking import RunFailed, as_words, ask_command
+from kdx.api.asking import RunFailed, as_words, ask_command, words_alone
 from kdx.api.comparison import Sweep
 from kdx.api.comparison import compare as compare
 from kdx.api.run import Run
 from kdx.config.flags import apart
+from kdx.config.grid import ADD_M
 from kdx.core.errors import UserError
 
 _RUNNING = ("--multirun", "--run", "--config-dir", "--config")
 """Flags of kdx train that show nothing in place of running."""
 
 
+@words_alone
 def train(*words: str) -> Run:
     """`kdx train WORDS`, one run: `kdx.train("student=mobilenet", "loss=slam", "seed=1")`.
 
@@ -29,9 +31,15 @@ def train(*words: str) -> Run:
     given = as_words(words)
     if "--multirun" in _flags("train", given):
         raise UserError("-m is a sweep, which kdx.sweep runs, without the -m: kdx.sweep('seed=0,1,2')")
-    return Run(ask_command("train", given)["folder"])
+    try:
+        return Run(ask_command("train", given)["folder"])
+    except UserError as error:
+        if ADD_M not in str(error):
+            raise
+        raise UserError(str(error).replace(ADD_M, "kdx.sweep(...) runs them all")) from None
 
 
+@words_alone
 def sweep(*words: str) -> Sweep:
     """`kdx train -m WORDS`, every combination: `kdx.sweep("loss=kd,slam", "seed=0,1,2")`.
 
@@ -71,6 +79,7 @@ def open(folder: str | os.PathLike[str], store: str | os.PathLike[str] | None = 
     return Run(folder, store)
 
 
+@words_alone
 def plan(*words: str) -> dict[str, Any]:
     """What `kdx plan WORDS --json` answers: stages, seconds, memory and disk of a run, or with "-m" of a
     sweep, before any work. docs/commands.md names the keys.
@@ -78,6 +87,7 @@ def plan(*words: str) -> dict[str, Any]:
     return ask_command("plan", as_words(words))
 
 
+@words_alone
 def settings(*words: str | os.PathLike[str]) -> dict[str, Any]:
     """Every setting of a run, as `kdx config WORDS` prints them, composed and checked. words: of `kdx train`;
     a run folder or a file of settings first, to have its own.

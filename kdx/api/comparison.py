@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kdx.api import html
-from kdx.api.asking import as_words, call_as
+from kdx.api.asking import as_words, call_as, words_alone
 from kdx.api.predictions import frame
 from kdx.api.run import Run
 from kdx.core.errors import UserError
@@ -48,8 +50,12 @@ class Comparison:
         return f"<comparison of {len(self)} rows by {self.document['metric']}>"
 
     def __str__(self) -> str:
-        """The table as Markdown."""
-        return documents.as_markdown(self._made, self._left_out).rstrip()
+        """What `kdx compare` prints into a pipe: the table is Markdown."""
+        from kdx.commands._comparison import show_comparison
+
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            show_comparison(self._made)
+        return "\n".join([text.getvalue().rstrip("\n"), *self._left_out])
 
     def _repr_html_(self) -> str:
         form = rows.forms(self._made)[0]
@@ -58,6 +64,7 @@ class Comparison:
         return html.html_block(rows.comparison_title(self._made), *tables, html.html_list(below))
 
 
+@words_alone
 def compare(*words: str | os.PathLike[str]) -> Comparison:
     """`kdx compare WORDS`: runs, sweeps, or folders of them, and settings such as `where=loss=slam`,
     `reference=loss=kd`, `sort=gain` or `html=report.html`.

@@ -24,6 +24,8 @@ from kdx.core.paths import conf_dir
 
 LIMIT, MOST_RUNS = "max_runs", 1000
 """The word that says how many runs a sweep may have, and how many it may have without."""
+ADD_M = "add -m to run them all"
+"""What is said of several values without -m; kdx.api has other words for it."""
 SWEEPS = Path("outputs/sweeps")
 
 
@@ -176,8 +178,7 @@ def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]],
             choices.append([override.input_line])
         elif not multirun:
             errors.append(
-                f"'{override.input_line}' names several values; add -m to run them all, or quote a value "
-                "that holds a comma"
+                f"'{override.input_line}' names several values; {ADD_M}, or quote a value that holds a comma"
             )
         elif not override.is_discrete_sweep() and not grid:
             choices.append(

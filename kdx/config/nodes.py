@@ -117,8 +117,8 @@ def read_budget(value: Any) -> int | float | None:
     return value
 
 
-_WHOLE = {"format": "dense", "k": 1, "draws": 1, "prompt": 0.25, "drawn_at": 1}
-"""Of runs of before, which stored all of each answer; k and draws mean nothing there."""
+_WHOLE = {"format": "dense", "k": 1, "draws": 1, "prompt": 0.25, "drawn_at": 1, "temperature": 1}
+"""Of runs of before, which stored all of each answer, as it was; what is of formats means nothing there."""
 
 
 def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:

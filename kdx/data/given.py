@@ -24,6 +24,12 @@ _LABEL, _NUMBERS = "label", ("p", "logit", "value", "deviation")
 """The column of words; what stands before the first colon of columns of numbers."""
 _BESIDE = ("confidence", "margin")
 _BLOCK = 1 << 16
+_OTHER_WORDS = {
+    FILE_COLUMN: "filename file_name files path filepath file_path image image_path img picture name",
+    ROW_COLUMN: "rows number index row_number",
+    _LABEL: "class labels classes class_name category target prediction predicted predicted_class answer y",
+}
+"""header -> what others call such a column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,28 @@ class AnsweredRows:
         if self.files is not None:
             return f"'{self.files[row]}'"
         return f"row {row + 1 if self.numbers is None else int(self.numbers[row]) + 1}"
+
+
+def taken_by_order(rows: AnsweredRows) -> bool:
+    return rows.files is None and rows.numbers is None
+
+
+def said_of_columns(rows: AnsweredRows) -> list[str]:
+    """What there is to say of columns that are not read, and which header they may want."""
+    said = [f"columns that are not read: {few(rows.left_out)}"] if rows.left_out else []
+    wanted = [_LABEL] if _LABEL not in rows.columns else []
+    wanted += [FILE_COLUMN, ROW_COLUMN] if taken_by_order(rows) else []
+    return said + _other_headers(rows.left_out, wanted)
+
+
+def _other_headers(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    purposes = {FILE_COLUMN: "names the rows", ROW_COLUMN: "numbers the rows", _LABEL: "is the answer"}
+    return [
+        f"call the column `{name}` `{header}` if it {purposes[header]}"
+        for header in wanted
+        for name in names
+        if name.lower().replace(" ", "_") in _OTHER_WORDS[header].split()
+    ]
 
 
 class AnswersFile:
@@ -121,6 +149,7 @@ class _Columns:
             raise UserError(
                 f"'{self.path}' holds no answers: it needs a column `{_LABEL}`, or columns p:NAME, "
                 f"logit:NAME or value:NAME, as `kdx predict` writes them; it has {name_some(names) or 'none'}"
+                + "".join(f"; {hint}" for hint in _other_headers(names, [_LABEL]))
             )
         wanted = [*([key] if key else []), *answers]
         cells: dict[str, list[Any]] = {name: [] for name in wanted}

@@ -39,6 +39,11 @@ class NewPictures(NewRows):
                 f"this network reads pictures of {'x'.join(map(str, shape))}, and files give squares of one "
                 "channel or three: name a split of its own data, data=test say"
             )
+        if not place.is_dir() and isinstance(why := read_header(place), Unknown):
+            raise UserError(
+                f"this network reads pictures, and '{readable(place)}' is none: {why}; {why.instead}name a "
+                "picture or a folder of them"
+            )
         self._grey, self._workers = shape[0] == 1, workers
         self._square = Square(
             image_size=shape[1], fit=how.get("fit", _FIT), background=how.get("background", _BACKGROUND)

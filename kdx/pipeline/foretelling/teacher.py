@@ -111,7 +111,17 @@ class GivenAnswers(Foretelling):
         return lay_given(bench, step, inputs, folder)
 
     def tried(self, job: PlannedRun, step: PlannedStage) -> list[str]:
-        return ["answers: those of the file, one to each clean row"]
+        from kdx.data.given import said_of_columns, taken_by_order
+        from kdx.pipeline.stages.arrays import build_task
+        from kdx.pipeline.stages.given import read_answers
+
+        data = step.inputs["data"].json("data.json")
+        rows, _ = read_answers(build_task(data), step.inputs["answers"])
+        said = said_of_columns(rows)
+        if taken_by_order(rows):
+            whose = "pool" if len(rows) == data["counts"]["unlabelled"] else "data set"
+            said.insert(0, f"its {len(rows):,} rows are taken by order, for those of the {whose}")
+        return ["answers: those of the file, one to each clean row", *(f"answers: {text}" for text in said)]
 
     def teacher(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         where = f"of the file '{step.inputs['answers'].spec['file']}', as they are"

@@ -3,7 +3,8 @@ that all that reads stored answers reads these."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from kdx.core.errors import UserError
 from kdx.core.files import finite_or_null, read_json
 from kdx.core.task import Given, Task
 from kdx.core.trees import moved, picked
-from kdx.data.given import AnsweredRows, AnswersFile, whose_order
+from kdx.data.given import AnsweredRows, AnswersFile, said_of_columns, taken_by_order, whose_order
 from kdx.data.laid import ROWS_JSON
-from kdx.data.phrases import few
+from kdx.data.phrases import counted, few
 from kdx.data.raw import PARTS
 from kdx.pipeline.stages.answers import SOME, digest_of_views, places_file, score_of_validation
 from kdx.pipeline.stages.arrays import TRUTH, array_file, build_task, decoded_folder, read_truth
@@ -98,7 +99,7 @@ def match_rows(work: Work, data: Artifact, rows: AnsweredRows) -> dict[str, np.n
     known = {split: of for split, of in numbers.items() if of is not None}
     parts = read_json(decoded_folder(data, about) / ROWS_JSON)["rows"]
     whole = sum(int(parts.get(part, 0)) for part in PARTS)
-    if rows.files is None and rows.numbers is None:
+    if taken_by_order(rows):
         pool = known["unlabelled"]
         which = whose_order(rows.path, len(rows), len(pool), int((pool >= 0).sum()), whole)
         work.note(
@@ -114,19 +115,19 @@ def match_rows(work: Work, data: Artifact, rows: AnsweredRows) -> dict[str, np.n
         of_number = np.arange(whole)
     else:
         of_number = np.full(whole, -1, np.int64)
-        of_number[_numbers_of(data, rows, whole)] = np.arange(len(rows))
+        of_number[_numbers_of(work, data, rows, whole)] = np.arange(len(rows))
     return {split: np.where(of >= 0, of_number[of], -1) for split, of in known.items()}
 
 
-def _numbers_of(data: Artifact, rows: AnsweredRows, whole: int) -> np.ndarray:
+def _numbers_of(work: Work, data: Artifact, rows: AnsweredRows, whole: int) -> np.ndarray:
     """(n,) int64: which row of the decoded data set each row of the file is."""
     if rows.files is None:
         found = np.asarray(rows.numbers, np.int64)
         if (strange := np.flatnonzero(found >= whole).tolist()) and len(found):
             first = [rows.called(row) for row in strange[:3]]
             raise UserError(
-                f"teacher.file={rows.path} answers {len(strange):,} rows that the data set does not have: "
-                f"{few(first, len(strange))}; it has {whole:,}, and `row` counts them from 1"
+                f"teacher.file={rows.path} answers {counted(len(strange), 'row')} that the data set does not "
+                f"have: {few(first, len(strange))}; it has {whole:,}, and `row` counts them from 1"
             )
         return found
     name = row_names(data)
@@ -138,11 +139,18 @@ def _numbers_of(data: Artifact, rows: AnsweredRows, whole: int) -> np.ndarray:
     names = {name(number): number for number in range(whole)}
     found = np.array([number_of(names, called) for called in rows.files], np.int64)
     strange = np.flatnonzero(found < 0).tolist()
+    if strange and (without := _without_folder(names, rows.files)):
+        folder, found = without
+        strange = []
+        work.note(
+            f"teacher.file: '{folder}' before each name was left out: the data set calls its rows "
+            f"'{next(iter(names))}', say"
+        )
     if strange:
         first = [rows.called(row) for row in strange[:3]]
         raise UserError(
-            f"teacher.file={rows.path} answers {len(strange):,} rows that the data set does not have: "
-            f"{few(first, len(strange))}; it calls its own '{next(iter(names))}', say"
+            f"teacher.file={rows.path} answers {counted(len(strange), 'row')} that the data set does not "
+            f"have: {few(first, len(strange))}; it calls its own '{next(iter(names))}', say"
         )
     if len(set(found.tolist())) < len(found):
         _, first_rows = np.unique(found, return_index=True)
@@ -150,6 +158,22 @@ def _numbers_of(data: Artifact, rows: AnsweredRows, whole: int) -> np.ndarray:
         named = [rows.called(row) for row in twice[:3]]
         raise UserError(f"teacher.file={rows.path} answers rows more than once: {few(named, len(twice))}")
     return found
+
+
+def _without_folder(names: Mapping[str, int], files: Sequence[str]) -> tuple[str, np.ndarray] | None:
+    """(the folder that stands before every name of the file and before none of the data set, "icons/", the
+    rows by the rest); None where no such folder makes all of them rows of the data set, each another. The
+    name of a part is no such folder where the data set has parts: its rows are others."""
+    apart = {name.partition("/")[0] for name in names} & set(PARTS)
+    shared = os.path.commonprefix([name.split("/")[:-1] for name in files])
+    for deep in range(1, len(shared) + 1):
+        if apart and shared[deep - 1] in PARTS:
+            return None
+        inside = ["/".join(name.split("/")[deep:]) for name in files]
+        found = np.array([number_of(names, name) for name in inside], np.int64)
+        if (found >= 0).all() and len(np.unique(found)) == len(found):
+            return f"{'/'.join(shared[:deep])}/", found
+    return None
 
 
 def number_of(names: Mapping[str, int], called: str) -> int:
@@ -247,6 +271,5 @@ def noted_of(
                 else "the teacher is not measured there"
             )
             said.append(f"{counts[split]:,} of {whole[split]:,} {split} rows have an answer: {then}")
-    if rows.left_out:
-        said.append(f"columns that are not read: {few(rows.left_out)}")
+    said += said_of_columns(rows)
     return [f"teacher.file: {text}" for text in said]
