@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from page_commands import Printed
 from PIL import Image
@@ -116,6 +117,9 @@ def typed(command: Printed) -> list[str]:
         sweep()
     if "/export" in text:
         files = "onnx" if "student.onnx" in text else "state_dict"
+        if files == "onnx":
+            pytest.importorskip("onnxscript")
+            pytest.importorskip("onnxruntime")
         once(
             run(kind) / "export/student" / ("student.onnx" if files == "onnx" else "model.json"),
             lambda path: quietly("export", str(run(kind)), f"format={files}"),
@@ -242,6 +246,8 @@ def answers(path: Path) -> None:
 
 
 def onnx(path: Path, kind: str = "X") -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
     folder = run(kind) / "onnx"
     quietly("export", str(run(kind)), f"to={folder}", "format=onnx")
     shutil.copy(folder / "student.onnx", path)

@@ -120,7 +120,7 @@ def test_a_name_with_the_weights_of_timm_is_one_of_timm():
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("infer R", "unknown command 'infer': write kdx predict RUN"),
+        ("infer R", "unknown command 'infer': write kdx predict R"),
         ("predict R source=odd to=a.csv", "'source' is no key of kdx predict; did you mean data=odd?"),
         (
             "predict R input=odd output=a.csv",

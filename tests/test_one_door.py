@@ -25,7 +25,7 @@ LINES = [
     (["pseudo_label.limit=null"], "pseudo_label.limit must be a whole number; given: null"),
     (
         ["teacher._target_=nan"],
-        "teacher._target_ must be the address of its code, such as kdx.models.cnn.cnn; given: nan",
+        "teacher._target_ must be the address of its code, such as kdx.models.causal_lm.CausalLM; given: nan",
     ),
     (["student.dropout=nan"], "cnn: dropout must be at least 0 and less than 1; given: nan"),
     (

@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
             "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
         )
     give(plan, show_plan, file)
-    return 2 if plan["stops"] else 0
+    return 2 if plan.get("stops") else 0
 
 
 def take_file(argv: Sequence[str]) -> tuple[list[str], Path | None]:

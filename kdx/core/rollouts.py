@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from kdx.core.checks import integer, number
 from kdx.core.errors import UserError
-from kdx.core.trees import Tree
 
 if TYPE_CHECKING:
     import torch
+
+    from kdx.core.trees import Tree
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,11 @@ class FrozenEncoder(FolderEncoder, Estimator):
         return torch.cat(found).float().cpu()
 
     def vectors(self, tokens: Tensor) -> Tensor:
-        """(B, L) -> (B, D); texts of about one length are forwarded together, as padding costs time."""
+        """(B, L) -> (B, D); texts of about one length are forwarded together, as padding costs time, unless
+        somebody looks at hidden layers, who finds the rows in their order.
+        """
+        if any(layer._forward_hooks for layer in self.modules()):
+            return super().vectors(tokens)
         order = (tokens != PADDING).sum(1).argsort(stable=True)
         found = torch.cat([super(FrozenEncoder, self).vectors(tokens[rows]) for rows in order.split(_ALIKE)])
         return torch.empty_like(found).index_copy_(0, order, found)

@@ -128,10 +128,12 @@ def totals(plan: Mapping[str, Any]) -> list[str]:
     missing = plan["counts"]["stages"] - plan["counts"]["hit"]
     notes = [f"NOTE: {plan['searched']}."] if "searched" in plan else []
     alone = len(plan["jobs"]) == 1
-    notes += [f"{'This run' if alone else _who(plan, e)} will stop: {e['text']}" for e in plan["stops"]]
+    notes += [
+        f"{'This run' if alone else _who(plan, e)} will stop: {e['text']}" for e in plan.get("stops", ())
+    ]
     if not missing:
         done = "Everything is in the store: the run takes seconds, and nothing had to be timed."
-        return notes if plan["stops"] else [*notes, done]
+        return notes if plan.get("stops", ()) else [*notes, done]
     least = "at least " if plan["not_timed"] else ""
     found = [
         *notes,
