@@ -172,6 +172,29 @@ def check_positions(name: str, length: int, positions: int, instead: str) -> Non
         )
 
 
+def check_small_encoder(
+    name: str, sizes: EncoderSizes, length: int, dropout: float, stochastic_depth: float | str
+) -> float:
+    """The rate of stochastic depth. name: of the option; length: tokens of a row. Raises UserError where the
+    keys do not go together."""
+    check_whole(
+        name,
+        width=sizes.width,
+        layers=sizes.layers,
+        heads=sizes.heads,
+        inner=sizes.inner,
+        positions=sizes.positions,
+    )
+    depth = check_rates(name, dropout=dropout, stochastic_depth=stochastic_depth)
+    if sizes.width % sizes.heads:
+        raise UserError(
+            f"{name}: width={sizes.width} is shared out among heads={sizes.heads}: choose one that divides it"
+        )
+    instead = f"set dataset.length={sizes.positions - ENDS}, or more positions"
+    check_positions(name, length, sizes.positions, instead)
+    return depth
+
+
 @reads(TEXTS_READ)
 def encoder_small(
     *,
@@ -189,14 +212,7 @@ def encoder_small(
 ) -> nn.Module:
     """A small encoder that classifies. inner: width of the layer inside a block; positions: of the longest
     row it could read, its two ends among them."""
-    name = "encoder_small"
-    check_whole(name, width=width, layers=layers, heads=heads, inner=inner, positions=positions)
-    depth = check_rates(name, dropout=dropout, stochastic_depth=stochastic_depth)
-    if width % heads:
-        raise UserError(
-            f"{name}: width={width} is shared out among heads={heads}: choose one that divides it"
-        )
-    check_positions(name, shape[0], positions, f"set dataset.length={positions - ENDS}, or more positions")
     sizes = EncoderSizes(vocabulary, width, layers, heads, inner, positions)
+    depth = check_small_encoder("encoder_small", sizes, shape[0], dropout, stochastic_depth)
     encoder = TextEncoder(sizes, dropout, depth=depth)
     return TextClassifier(Sentences(encoder, pooling, False), width, outputs, dropout)

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from kdx.core.errors import UserError
 from kdx.models.encoder import ACTIVATIONS, ENDS, EncoderSizes, Sentences, TextEncoder
-from kdx.models.text import PADDING, open_tokenizer
+from kdx.models.text import PADDING
+from kdx.models.tokens import open_tokenizer
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 ENCODER_FILES = (CONFIG, WEIGHTS, TOKENIZER)

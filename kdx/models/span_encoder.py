@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from kdx.core.errors import UserError
 from kdx.models import reads
-from kdx.models.encoder import ENDS, EncoderSizes, TextEncoder, check_positions
-from kdx.models.layers import check_rates, check_whole
+from kdx.models.encoder import EncoderSizes, TextEncoder, check_small_encoder
 from kdx.models.pretrained_encoder import TunedEncoder
 from kdx.models.spans import QUESTIONS_READ
 
@@ -52,18 +51,9 @@ def span_encoder(
     stochastic_depth: float | str,
 ) -> nn.Module:
     """Keys: as of encoder_small."""
-    name = "span_encoder"
-    check_whole(name, width=width, layers=layers, heads=heads, inner=inner, positions=positions)
-    depth = check_rates(name, dropout=dropout, stochastic_depth=stochastic_depth)
-    if width % heads:
-        raise UserError(
-            f"{name}: width={width} is shared out among heads={heads}: choose one that divides it"
-        )
-    instead = f"set dataset.length={positions - ENDS}, or more positions"
-    check_positions(name, shape["tokens"][0], positions, instead)
-    return SpanEncoder(
-        EncoderSizes(vocabulary, width, layers, heads, inner, positions), outputs, dropout, depth
-    )
+    sizes = EncoderSizes(vocabulary, width, layers, heads, inner, positions)
+    depth = check_small_encoder("span_encoder", sizes, shape["tokens"][0], dropout, stochastic_depth)
+    return SpanEncoder(sizes, outputs, dropout, depth)
 
 
 @reads(QUESTIONS_READ)

@@ -7,55 +7,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kdx.core.checks import shown
 from kdx.core.errors import UserError
 from kdx.models import reads
-from kdx.models.adapt import Adapter
 from kdx.models.layers import check_rates, check_whole
-from kdx.models.tokens import guard_vocabulary, open_tokenizer
+from kdx.models.tokens import TokenAdapter
 
 PADDING, TEXTS_READ = 0, "texts"
-_BUCKETS = 64
 
 
-class TextAdapter(Adapter):
-    """vocabulary: how many tokens there are, padding and the unknown one among them. tokenizer: the whole of
-    a tokenizer.json, of the library `tokenizers`, that made the rows; None: not known yet, before any work.
+class TextAdapter(TokenAdapter):
+    """That of tokens, of rows that end in padding: padding and the unknown token are among the vocabulary.
+    What is displayed is what a network is shown, so less than was written where that is cut.
     """
 
-    def __init__(self, *, vocabulary: int, tokenizer: str | None):
-        self.vocabulary, self.tokenizer = vocabulary, tokenizer
-
-    def arguments(self) -> dict[str, Any]:
-        return {"vocabulary": self.vocabulary}
-
-    def wrap(self, made: nn.Module, shape: Any) -> nn.Module:
-        """The network itself. It keeps by which vocabulary it reads, and takes no weights of another. Raises
-        UserError where it has one of its own, and these rows are made by another.
-        """
-        return guard_vocabulary(made, self.tokenizer)
-
-    def small(self, inputs: Tensor) -> np.ndarray:
-        """The share of a row's tokens in each of 64 groups of the vocabulary."""
-        tokens = inputs.cpu().long()
-        groups = torch.zeros(len(tokens), _BUCKETS, dtype=torch.float64)
-        groups.scatter_add_(1, tokens % _BUCKETS, (tokens != PADDING).double())
-        return (groups / groups.sum(1, keepdim=True).clamp_min(1)).numpy()
-
-    def displayed(self, inputs: Tensor) -> list[str] | None:
-        """The tokens as text: what a network is shown, so less than was written where that is cut."""
-        if self.tokenizer is None:
-            return None
-        tokenizer = open_tokenizer(self.tokenizer)
-        rows = [[token for token in row if token != PADDING] for row in inputs.tolist()]
-        return [tokenizer.decode(row, skip_special_tokens=False) for row in rows]
-
-    def files(self) -> dict[str, str]:
-        return {} if self.tokenizer is None else {"tokenizer.json": self.tokenizer}
+    padding = PADDING
 
 
 class Bag(nn.Module):

@@ -10,7 +10,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,8 +28,11 @@ _KNOWN_BY = 8
 
 class TokenAdapter(Adapter):
     """vocabulary: how many tokens there are. tokenizer: the whole of a tokenizer.json, of the library
-    `tokenizers`, that made the rows; "bytes"; None: not known yet, before any work.
+    `tokenizers`, that made the rows; "bytes"; None: not known yet, before any work. padding: the token that
+    stands for nothing, None: each is one of the row.
     """
+
+    padding: ClassVar[int | None] = None
 
     def __init__(self, *, vocabulary: int, tokenizer: str | None):
         self.vocabulary = vocabulary
@@ -47,16 +50,18 @@ class TokenAdapter(Adapter):
     def small(self, inputs: Tensor) -> np.ndarray:
         """The share of a row's tokens in each of 64 groups of the vocabulary."""
         tokens = inputs.cpu().long()
+        there = torch.ones_like(tokens) if self.padding is None else tokens != self.padding
         groups = torch.zeros(len(tokens), _BUCKETS, dtype=torch.float64)
-        groups.scatter_add_(1, tokens % _BUCKETS, torch.ones_like(tokens, dtype=torch.float64))
-        return (groups / max(tokens.shape[1], 1)).numpy()
+        groups.scatter_add_(1, tokens % _BUCKETS, there.double())
+        return (groups / groups.sum(1, keepdim=True).clamp_min(1)).numpy()
 
     def displayed(self, inputs: Tensor) -> list[str] | None:
         """The tokens as text. Half a character, where a row begins or ends inside one, is shown as such."""
         if self.tokenizer is None:
             return None
         tokenizer = open_tokenizer(self.tokenizer)
-        return [tokenizer.decode(row, skip_special_tokens=False) for row in inputs.tolist()]
+        rows = [[token for token in row if token != self.padding] for row in inputs.tolist()]
+        return [tokenizer.decode(row, skip_special_tokens=False) for row in rows]
 
     def files(self) -> dict[str, str]:
         return {} if self.tokenizer is None else {"tokenizer.json": self.tokenizer}

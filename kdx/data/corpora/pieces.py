@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,29 +52,6 @@ def train_pieces(texts: Sequence[str], size: int, min_frequency: int) -> str:
     )
     made.train_from_iterator(texts, trainer)
     return str(made.to_str())
-
-
-def read_pieces(path: Path) -> str:
-    """The text of a tokenizer.json as it is read here. Raises UserError where it is none, or tells the same
-    text another time otherwise.
-    """
-    from kdx.models.tokens import open_tokenizer
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        described = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise UserError(f"dataset.tokenizer: '{path}' cannot be read as a tokenizer.json: {error}") from None
-    model = described.get("model") if isinstance(described, dict) else None
-    if not isinstance(model, dict):
-        raise UserError(f"dataset.tokenizer: '{path}' is no tokenizer.json of the library tokenizers")
-    if model.get("dropout"):
-        raise UserError(
-            f"dataset.tokenizer: '{path}' leaves out merges at random (dropout {model['dropout']}), so that "
-            'a text would be another each time: set "dropout" to null in it'
-        )
-    open_tokenizer(text)
-    return text
 
 
 def end_of(tokenizer: str, named: str | None) -> int:

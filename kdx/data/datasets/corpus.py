@@ -17,13 +17,13 @@ from kdx.data.corpora.pieces import (
     byte_tokens,
     end_of,
     piece_tokens,
-    read_pieces,
     train_pieces,
     vocabulary_size,
 )
 from kdx.data.corpora.windows import Corpus, WindowNames, first_bytes, windows_of
 from kdx.data.loading import check_int, check_path
 from kdx.data.raw import Description, Note
+from kdx.data.text.tokens import read_steady_tokenizer
 
 _BYTES = 256
 _LEAST = _BYTES + 2
@@ -80,7 +80,7 @@ class CorpusData:
     def fetch(self) -> None:
         corpus_files(self._root, self._endings)
         if self._tokenizer is not None:
-            read_pieces(self._tokenizer)
+            read_steady_tokenizer(self._tokenizer, "a text")
 
     def describe(self) -> Description:
         key = ("corpus", *sorted((name, str(value)) for name, value in vars(self).items()))
@@ -131,7 +131,7 @@ class CorpusData:
         tokenizer = (
             train_pieces(texts["train"], self._vocabulary, self._min_frequency)
             if self._tokenizer is None
-            else read_pieces(self._tokenizer)
+            else read_steady_tokenizer(self._tokenizer, "a text")
         )
         end = end_of(tokenizer, self._end)
         notes: tuple[Note, ...] = ()

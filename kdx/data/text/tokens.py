@@ -81,7 +81,26 @@ def read_tokenizer(path: Path, length: int) -> str:
     """The text of a tokenizer.json that makes rows of `length` tokens. Raises UserError where
     its rows could not be known from padding.
     """
-    from kdx.models.text import open_tokenizer
+    from kdx.models.tokens import open_tokenizer
+
+    text = read_steady_tokenizer(path, "a row")
+    made = type(open_tokenizer(text)).from_str(text)  # one of its own, as it is altered
+    first = made.id_to_token(0)
+    special = {found.content for found in made.get_added_tokens_decoder().values() if found.special}
+    if first not in special:
+        raise UserError(
+            f"dataset.tokenizer: the token 0 of '{path}' is {first!r}, and kdx fills rows up with 0: take a "
+            "tokenizer whose first token is padding or another special one"
+        )
+    made.post_processor = None
+    return _for_rows(made, length, padding=first)
+
+
+def read_steady_tokenizer(path: Path, what: str) -> str:
+    """The text of a tokenizer.json. what: that would be another each time where merges are left out at
+    random, in a sentence. Raises UserError where it is none, or does that.
+    """
+    from kdx.models.tokens import open_tokenizer
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -94,18 +113,10 @@ def read_tokenizer(path: Path, length: int) -> str:
     if model.get("dropout"):
         raise UserError(
             f"dataset.tokenizer: '{path}' leaves out merges at random (dropout {model['dropout']}), so that "
-            'a row would be another each time: set "dropout" to null in it'
+            f'{what} would be another each time: set "dropout" to null in it'
         )
-    made = type(open_tokenizer(text)).from_str(text)  # one of its own, as it is altered
-    first = made.id_to_token(0)
-    special = {found.content for found in made.get_added_tokens_decoder().values() if found.special}
-    if first not in special:
-        raise UserError(
-            f"dataset.tokenizer: the token 0 of '{path}' is {first!r}, and kdx fills rows up with 0: take a "
-            "tokenizer whose first token is padding or another special one"
-        )
-    made.post_processor = None
-    return _for_rows(made, length, padding=first)
+    open_tokenizer(text)
+    return text
 
 
 def _for_rows(tokenizer: Any, length: int, padding: str = _PADDING) -> str:
@@ -162,7 +173,7 @@ def read_tokens(tokenizer: str, texts: Sequence[str]) -> list[tuple[list[int], l
 
 def separator_of(tokenizer: str, called: str) -> int | None:
     """The number of the token that stands between two texts: called so, or </s>; None: there is none."""
-    from kdx.models.text import open_tokenizer
+    from kdx.models.tokens import open_tokenizer
 
     opened = open_tokenizer(tokenizer)
     numbers = (opened.token_to_id(name) for name in (called, "</s>"))
@@ -171,14 +182,14 @@ def separator_of(tokenizer: str, called: str) -> int | None:
 
 def vocabulary_of(tokenizer: str) -> int:
     """How many tokens there are: one more than the largest number."""
-    from kdx.models.text import open_tokenizer
+    from kdx.models.tokens import open_tokenizer
 
     return 1 + max(open_tokenizer(tokenizer).get_vocab(with_added_tokens=True).values())
 
 
 def unknown_in(tokenizer: str) -> int | None:
     """The number of the token that stands for whatever is not in the vocabulary; None: there is none."""
-    from kdx.models.text import open_tokenizer
+    from kdx.models.tokens import open_tokenizer
 
     model = json.loads(tokenizer)["model"]
     name = model.get("unk_token")
