@@ -130,7 +130,7 @@ def typed(command: Printed) -> list[str]:
     if "teacher.mean=" in text and "," in text.partition("teacher.mean=")[2].partition(" ")[0]:
         words.append("dataset=cifar10")  # a network of colours, as its three means say
         cifar("")
-        once("colours.onnx", lambda path: onnx(path, "colours"))
+        once("colours.onnx", lambda path: probable(path, "colours"))
         words = [word.replace("model.onnx", "colours.onnx") for word in words]
     if words[:2] == ["cache", "gc"]:
         words += ["runs=outputs", "runs=others"]
@@ -251,6 +251,21 @@ def onnx(path: Path, kind: str = "X") -> None:
     folder = run(kind) / "onnx"
     quietly("export", str(run(kind)), f"to={folder}", "format=onnx")
     shutil.copy(folder / "student.onnx", path)
+
+
+def probable(path: Path, kind: str) -> None:
+    """The same, with a graph that ends in probabilities, as `teacher.answers=probabilities` says."""
+    import onnx as library
+
+    onnx(path, kind)
+    model = library.load(path)
+    (answer,) = model.graph.output
+    for node in model.graph.node:
+        node.output[:] = [f"{name}_logits" if name == answer.name else name for name in node.output]
+        node.input[:] = [f"{name}_logits" if name == answer.name else name for name in node.input]
+    softmax = library.helper.make_node("Softmax", [f"{answer.name}_logits"], [answer.name], axis=1)
+    model.graph.node.append(softmax)
+    library.save(model, path)
 
 
 def saved(path: Path) -> None:
