@@ -156,10 +156,8 @@ class RaggedReader(Reader):
     def dtype(self) -> torch.dtype:
         return torch.int64
 
-    def flatten(self, first: int, last: int) -> RaggedReader:
-        """first, last: 0 and 1. `read` counts rows so already."""
-        if (first, last) != (0, 1):
-            raise IndexError(f"the axes 0 and 1 become one; asked for {first} to {last}")
+    def in_slots(self) -> RaggedReader:
+        """`read` counts rows so already."""
         return self
 
     def read(self, rows: np.ndarray) -> Tensor:

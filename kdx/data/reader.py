@@ -55,6 +55,16 @@ class Reader(ABC):
         found = self.read(np.where(asked < 0, asked + len(self), asked).reshape(-1).astype(np.int64))
         return found[0] if asked.ndim == 0 else found
 
+    def flatten(self, first: int, last: int) -> Reader:
+        """first, last: 0 and 1. (N, V, ...) -> (N V, ...)"""
+        if (first, last) != (0, 1):
+            raise IndexError(f"the axes 0 and 1 become one; asked for {first} to {last}")
+        return self.in_slots()
+
+    @abstractmethod
+    def in_slots(self) -> Reader:
+        """Of (N, V, ...) rows the slots of all, row by row. Raises IndexError where rows have none."""
+
 
 class OfArray(Reader):
     """Rows that numpy gives, such as those of arrays on the disk."""
@@ -73,10 +83,7 @@ class OfArray(Reader):
     def read(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(self.rows.read(rows))
 
-    def flatten(self, first: int, last: int) -> OfArray:
-        """first, last: 0 and 1. (N, V, ...) -> (N V, ...)"""
-        if (first, last) != (0, 1):
-            raise IndexError(f"the axes 0 and 1 become one; asked for {first} to {last}")
+    def in_slots(self) -> OfArray:
         if not isinstance(self.rows, StoredRows):
             raise IndexError("only arrays have slots")
         return OfArray(self.rows.in_slots())

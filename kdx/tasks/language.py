@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from kdx.core.task import AnswerColumns, Answers, Figure, Nothing, Task
 from kdx.core.trees import Tree
 from kdx.tasks.given import HALF_MAX
 from kdx.tasks.metrics import calibration_error, reliability_of
+from kdx.tasks.shown import AGREEMENT
 
 BITS_PER_BYTE = Metric(
     "bits",
@@ -45,17 +47,8 @@ TEACHER_KL = Metric(
     head="KL",
     note="KL: of the teacher's probabilities from the model's, in nats a token.",
 )
-TOKEN_AGREEMENT = Metric(
-    "agreement",
-    "agreement with the teacher",
-    100,
-    "%",
-    1,
-    True,
-    0,
-    1,
-    "points",
-    "agreement %",
+TOKEN_AGREEMENT = replace(
+    AGREEMENT,
     note="Agreement: share of the places at which the model and the teacher name the same token.",
 )
 ACCEPTANCE = Metric("acceptance", "acceptance", 100, "%", 1, True, 0, 1, "points", column="card")
