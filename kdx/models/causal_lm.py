@@ -22,9 +22,9 @@ from kdx.models.save_pretrained import (
     CAUSAL_CONFIG,
     CAUSAL_TOKENIZER,
     CAUSAL_WEIGHTS,
+    fill_from,
     read_config,
     read_shape,
-    read_weights_of,
 )
 from kdx.models.tokens import OwnTokens, open_tokenizer, token_bytes
 
@@ -77,7 +77,7 @@ class CausalLM(DecoderNetwork, OwnTokens):
         _check_rows(path, made, len(self._tokens), vocabulary, shape[0])
         self._build_described(made)
         if pretrained.wanted():
-            self.load_state_dict(self.state_dict() | read_weights_of(made, folder))
+            fill_from(self, folder)
 
     def _build_described(self, made: DecoderShape) -> None:
         """Builds it, and keeps in its state of what, so that the folder is needed to begin only."""
