@@ -160,6 +160,17 @@ class Task(ABC):
         """(B,) how far the student's answers are from the teacher's, in full or as `unpack` gave them.
         Of any sign. temperature: of probabilities; without meaning where there are none."""
 
+    def match_and_loss(
+        self,
+        student: Answers,
+        teacher: Answers,
+        truth: Answers,
+        temperature: float,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`match` and `loss` of the same rows, (B,) each: where both take what one may work out once."""
+        return self.match(student, teacher, temperature), self.loss(student, truth, weights)
+
     def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
         """(B,) the divergence of the two distributions, the mean over the places of a row where it has
         several, in nats times T^2. teacher: in full or as `unpack` gave it. rest: what is done with what was

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdx.core.checks import integer
-from kdx.core.divergence import Divergence, over_temperature, pieces, rows_at_once
+from kdx.core.divergence import Divergence, expected, over_temperature, pieces, rows_at_once
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.sparse_answers import TRUE, divergence_from, is_sparse, likeliest, read_sparse
@@ -103,18 +103,35 @@ class NextToken(Task):
         if isinstance(answers, Mapping):
             return -answers[_LOG_PROB].sum(1) / answers[_ROW_TOKENS].clamp_min(1)
         token = _truth(truth)[_TOKEN].long()
-        counts = token >= 0
         if token.numel() <= rows_at_once(answers):  # so few that a copy of the logits is nothing
             logits, wanted = over_temperature(answers.flatten(0, -2), 1), token.flatten().clamp_min(-1)
             lost = F.cross_entropy(logits, wanted, ignore_index=-1, reduction="none").reshape(token.shape)
         else:
-            shares = counts[..., None].float()
+            shares = (token >= 0)[..., None].float()
             lost = weighted_cross_entropy(answers, token.clamp_min(0)[..., None], shares, 1.0)
-        return lost.sum(1) / counts.sum(1).clamp_min(1)
+        return _mean_of_known(lost, token)
 
     def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
         how = Divergence("forward", beta=0.0, scale="smooth", temperature=temperature)
         return self.divergence(student, teacher, how, "bucket")
+
+    def match_and_loss(
+        self,
+        student: Answers,
+        teacher: Answers,
+        truth: Answers,
+        temperature: float,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        token = _truth(truth)[_TOKEN].long()
+        if temperature != 1 or not isinstance(teacher, Tensor) or token.numel() > rows_at_once(teacher):
+            return super().match_and_loss(student, teacher, truth, temperature, weights)
+        # so few numbers that the tensors of autograd are nothing: one softmax is enough for both
+        said, taught = (over_temperature(one.flatten(0, 1), 1) for one in (_logits(student), teacher))
+        log_q = said.log_softmax(1)
+        apart = expected(taught.softmax(1), taught.log_softmax(1) - log_q).view_as(token)
+        lost = F.nll_loss(log_q, token.flatten().clamp_min(-1), ignore_index=-1, reduction="none")
+        return apart.mean(1), _mean_of_known(lost.view_as(token), token)
 
     def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
         return divergence_from(_logits(student), teacher, how, rest).mean(1)
@@ -318,6 +335,11 @@ class NextToken(Task):
     def _reliability(self, kept: Mapping[str, Tensor], truth: Answers) -> dict[str, list[Any]]:
         counts = _truth(truth)[_TOKEN] >= 0
         return reliability_of(kept[_SURE][counts].double(), self._right(kept, truth)[counts])
+
+
+def _mean_of_known(lost: Tensor, token: Tensor) -> Tensor:
+    """(B, L), 0 where the token does not count -> (B,)"""
+    return lost.sum(1) / (token >= 0).sum(1).clamp_min(1)
 
 
 def _truth(truth: Answers) -> Mapping[str, Tensor]:
