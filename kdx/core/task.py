@@ -390,9 +390,10 @@ class Task(ABC):
         first = np.asarray(next(iter(leaves(truth).values())))
         return np.isfinite(first).all(tuple(range(1, first.ndim)))
 
-    def truth_within(self, rows: Any, like: Any) -> Any:
+    def truth_within(self, rows: Any, like: Any, written: np.ndarray | None = None) -> Any:
         """The truth that rows tell of themselves, as the tokens of a text tell which ones follow; arrays of
-        the form of `like`, the truth of other rows. Raises UserError where rows tell none."""
+        the form of `like`, the truth of other rows. written: (n,) how many places of each row hold something,
+        None: all do. Raises UserError where rows tell none."""
         raise UserError(f"rows tell no truth of themselves, where an answer is {self.words}")
 
     def unknown(self, like: Any, rows: int) -> Any:

@@ -280,7 +280,9 @@ def gate(
 
 def _how_it_learns(teachers: Sequence[TeacherSetup]) -> str:
     """ "steps" where any of them is trained by steps, else "fitted" where any is, else "taken", or "finished"
-    where all are finished networks in files."""
+    where all are finished networks in files, "writes" where one answers no rows."""
+    if not all(declared(teacher.model.target, "answers", True) for teacher in teachers):
+        return "writes"
     if any(teacher.training is not None and not teacher.fitted for teacher in teachers):
         return "steps"
     if any(teacher.fitted and not teacher.finished for teacher in teachers):
