@@ -309,6 +309,14 @@ class Task(ABC):
         more columns."""
         return self.columns(answers, AnswerColumns())
 
+    def answer_texts(self, answers: Answers, truth: Answers) -> list[str]:
+        """(N,) the answers in words, for a file of {name of a row: its answer}. Raises UserError where they
+        are none."""
+        raise UserError(
+            f"a .json file holds an answer in words for each row, and an answer here is {self.words}: name a "
+            ".csv file, say"
+        )
+
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
         """The truth as columns of a file beside `columns`: header -> N values, text or (N,) numbers, where
         None and nan are what nobody knows. Each is `truth`, or begins with it and a colon.
