@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from kdx.config import compose
+from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.data.corpora.cut import cuts, whole_letters
 from kdx.data.corpora.documents import read_documents
@@ -214,3 +216,11 @@ def test_windows_of_tokens_of_several_bytes():
     )
     assert inputs.tolist() == [[0, 1], [2, 3]]
     assert truth["bytes"].tolist() == [[1, 4], [1, 5]]
+
+
+@pytest.mark.parametrize(
+    ("words", "temperature"),
+    [([], 4), (["dataset=corpus"], 1), (["dataset=corpus", "loss.temperature=3"], 3)],
+)
+def test_a_corpus_teaches_at_temperature_1_unless_set(words, temperature):
+    assert wire(compose.check_words(words)).experiment.loss.spec["temperature"] == temperature

@@ -26,15 +26,15 @@ from kdx.training.runtime import Runtime
 
 MOST_ROUNDS = 1000
 """More of them are a slip of the pen."""
+_OF_RUNS = ("class_weights", "duplicates", "kd_temperature")
+"""Keys of `dataset` that no loader takes."""
 
 
 def read_dataset(node: Mapping[str, Any]) -> Component:
     """The loader; its path arguments stay,
     and are known by the content of the files that the loader names.
     """
-    return component(
-        "dataset", {k: v for k, v in node.items() if k not in (*SIZES, "class_weights", "duplicates")}
-    )
+    return component("dataset", {k: v for k, v in node.items() if k not in (*SIZES, *_OF_RUNS)})
 
 
 def read_training(node: str, config: Mapping[str, Any]) -> Component:
