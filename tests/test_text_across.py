@@ -298,6 +298,24 @@ def test_a_student_of_bytes_learns_what_a_teacher_of_other_tokens_has_written(pl
     assert "reads a vocabulary of its own, and gives no answers" in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.mark.slow
+def test_a_student_of_byte_pairs_learns_what_a_teacher_of_bytes_has_written(place):
+    folder_of(place / "bytes", 256, byte_tokenizer())
+    words = [word for word in RUN if word != "teacher.path=lm"]
+    words += ["teacher.path=bytes", "dataset.tokens=bpe", "dataset.vocabulary=270", *TEXT]
+    assert main(["train", *words, "hydra.run.dir=runs/b"]) == 0
+    run = json.loads(Path("runs/b/run.json").read_text())
+    written, made = artifact(run, "rollout"), artifact(run, "prepare").json("data.json")["adapter"]
+    vocabulary = Vocabulary(made["tokenizer"])
+    rows = np.asarray(read_inputs(written, "labelled")[:])[np.load(written.file("rolled.labelled.npy"))]
+    token = np.load(written.file("labelled.truth.token.npy"))[np.load(written.file("rolled.labelled.npy"))]
+    for row, known in zip(rows.tolist(), token.tolist(), strict=True):
+        row = row[: 1 + sum(one >= 0 for one in known)]
+        # as its own tokenizer reads the text, but for the last, which may be cut
+        assert vocabulary.laid(vocabulary.documents(row))[: len(row) - 2] == row[:-2]
+    assert set(run["results"]["teacher"]["last"]["test"]) == {"bits", "n"}
+
+
 def test_what_does_not_go_with_it_is_refused(place, capsys):
     for words, said in (
         (RUN, "let it write, with pseudo_label.format=text and loss.alpha=0"),
