@@ -14,8 +14,9 @@ from kdx.cli import main
 from kdx.config import compose
 from kdx.config.validate import inspect
 from kdx.config.wire import wire
+from kdx.core.beginning import Beginning
 from kdx.core.errors import UserError
-from kdx.core.types import Beginning, Split
+from kdx.core.types import Split
 from kdx.methods.init import static
 from kdx.methods.init.static import Static, principal_components, token_counts
 from kdx.models.pretrained_encoder import FrozenEncoder

@@ -78,7 +78,7 @@ def test_one_constant_and_none():
     made = parts()
     assert One(made)(POOL, OWN).tolist() == [1] * ROWS and One(made).refresh() == {}
     assert Constant(made, value=0.25)(POOL, OWN).tolist() == [0.25] * ROWS
-    assert NoFeatures(made)(torch.zeros(2, 1, 1, 1)) == {} and not NoFeatures.live
+    assert NoFeatures(made)(torch.zeros(2, 1, 1, 1)) == {} and NoFeatures.reads == ()
     for bad in (-0.1, 1.1, "half"):
         with pytest.raises(UserError, match=r"loss\.weights\.value"):
             Constant(made, value=bad)

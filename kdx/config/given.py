@@ -107,7 +107,7 @@ def wrong_given(experiment: Experiment, config: Mapping[str, Any], recipe: Recip
             "holds answers to one question: leave recipe=, assistants= and budget= out"
         )
     features = (experiment.loss.spec.get("features") if experiment.loss else None) or {}
-    if features and _declares(features, "live"):
+    if features and _declares(features, "reads"):
         yield (
             f"loss.features={features['_target_'].split('.')[-2]} reads hidden layers of the teacher, and "
             "answers in a file have none: set loss.features=none, or choose another loss"

@@ -12,9 +12,9 @@ from kdx.config.network_names import called_in_words, teachers_by_node
 from kdx.config.trials import MadeUp, fits_stand_in, mixes, try_loss
 from kdx.config.trying import trying
 from kdx.core import checks
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, lacks_answer
 from kdx.core.task import Task
-from kdx.core.types import Batch, Frozen, Objective, lacks_answer
+from kdx.core.types import Batch, Frozen, Objective
 from kdx.data.raw import Description
 from kdx.models.estimator import estimator_in
 from kdx.pipeline.recipes.experiment import Experiment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Mapping
@@ -88,13 +89,14 @@ def parts_for(student: torch.nn.Module, made: MadeUp, live: list[Frozen], valida
     extras = {name: lambda batch, values=values: values[: len(batch)] for name, values in several.items()}
     return Parts(
         student,
-        lambda: student,
+        lambda: copy.deepcopy(student),
         lambda batch: task.made_up_by_teacher(len(batch)),
         live,
         validation,
         task,
         extras,
         blank(example),
+        rows=dict.fromkeys(("labelled", "unlabelled", "validation"), TRIED_ROWS),
     )
 
 

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.task import Answers as Answers
 from kdx.core.task import Task
@@ -97,6 +96,7 @@ class Parts:
     validation_views: batches of the validation rows, in order, as training shows rows to student and teacher
     (one augmented view each, the clean row beside it), for what is estimated there and applied to the pool;
     None: training shows clean rows, as `validation.clean()`.
+    rows: stream -> rows of its split, which `Batch.index` numbers, for what is remembered row by row.
     """
 
     student: nn.Module
@@ -110,6 +110,22 @@ class Parts:
     teacher_size: int | None = None
     class_weights: Tensor | None = None
     validation_views: Callable[[], Iterator[Batch]] | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters with a rate and turns of their own, as those of a peer, a critic or a teacher that moves.
+
+    rate: >= 0, what the learning rate of the stage is multiplied by. every, at: they move at the steps s with
+    s % every == at, 0 <= at < every, and at others their gradient is forgotten.
+    """
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    rate: float = 1.0
+    every: int = 1
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,8 +181,10 @@ class Objective(nn.Module, ABC):
     """Streams without which the method has no meaning; checked before any work."""
     may_use: ClassVar[tuple[str, ...]] = ()
     """Streams that it reads where the dataset has them."""
-    needs_teacher: ClassVar[bool] = True
-    """Whether `parts.teacher` must answer. Without it no pseudo-labels are made."""
+    reads: ClassVar[tuple[str, ...]] = ("answers",)
+    """What it reads of the teacher: "answers", which `parts.teacher` gives, stored or live; "network", the
+    live networks `parts.live_teachers`, beside stored answers. (): no teacher, and no pseudo-labels are
+    made."""
     needs_task: ClassVar[Any] = Task
     """The kind of task without which the method has no meaning; checked before any work. `Categorical` for
     what reads the probabilities of classes."""
@@ -203,6 +221,10 @@ class Objective(nn.Module, ABC):
             if isinstance(part, Weighting)
             for name, value in part.refresh().items()
         }
+
+    def groups(self) -> Sequence[ParameterGroup]:
+        """All that it trains, each parameter in one group."""
+        return [ParameterGroup("all", [p for p in self.parameters() if p.requires_grad])]
 
     def idle(self) -> Mapping[str, str]:
         """Its settings that another one, or the task, leaves without effect: key -> why, a clause. Where such
@@ -262,60 +284,11 @@ class Features(nn.Module, ABC):
     variances) are their own children.
     """
 
-    live: ClassVar[bool] = True
-    """Whether it asks the live teacher's network (`parts.live_teachers`), which stored answers would not
-    need.
-    """
+    reads: ClassVar[tuple[str, ...]] = ("network",)
+    """As an Objective's: what it reads of the teacher beside what the loss does."""
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
         """Terms (), by name, for the B rows that the student has just been shown: called once after each
         forward pass.
         """
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """What an Initialiser may read. teacher: the network that it reads (`Initialiser.of`), in eval mode and
-    without gradient; splits: rows that training may see ("labelled", and "unlabelled" where there is a pool);
-    generator: whence all that it draws.
-    """
-
-    teacher: nn.Module
-    splits: Mapping[str, Split]
-    generator: torch.Generator
-
-
-class Initialiser(ABC):
-    """What a student's weights begin with, made of its teacher's: the slot `init`. Subclasses are final. They
-    take keyword-only hyperparameters without defaults, and check each of them.
-
-    Only the distilled student begins so: the matched baseline and the other controls begin with fresh
-    weights, as nobody without the teacher could begin otherwise.
-    """
-
-    of: ClassVar[str] = "teacher"
-    """Whose network it reads: "teacher", the first of all rounds; or "round", the student of the round
-    before, and in the first round nothing is done."""
-
-    @abstractmethod
-    def check(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Raises UserError where these two do not go together; asked before any work, of networks with any
-        weights. It must be quick.
-        """
-
-    @abstractmethod
-    def __call__(self, student: nn.Module, beginning: Beginning) -> Sequence[str]:
-        """Changes the student's weights in place; what it gives is what there is to say of it, a sentence
-        each.
-        """
-
-
-def lacks_answer(loss: str, what: str, who: str = "this teacher") -> UserError:
-    """The error of a loss, by the name of its option, that reads `what` of answers (see
-    `Objective.needs_answers`), where a teacher does not tell it.
-    """
-    return UserError(
-        f"loss={loss} weighs the teacher's answers by their {what}, and {who} tells none: choose one that "
-        "does, such as teacher=sklearn teacher.estimator=RandomForestRegressor, or loss=kd"
-    )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from kdx.core.checks import choice, gather, integer, number, refuse, refuse_all, shown
 from kdx.core.errors import UserError, in_short
+from kdx.core.types import ParameterGroup
 from kdx.training.length import LENGTH
 
 
@@ -111,7 +111,18 @@ class Training:
         self.augment = [(name, component.build()) for name, component in augment]
         self.strong_augment = [(name, component.build()) for name, component in strong_augment]
 
-    def build_optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build_optimiser(self, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
+        """One for all groups; each of its groups holds the name and turns of one, by which the loop goes."""
+        parameters = [
+            {
+                "params": list(group.parameters),
+                "lr": self.lr * group.rate,
+                "name": group.name,
+                "every": group.every,
+                "at": group.at,
+            }
+            for group in groups
+        ]
         if self.optimiser == "sgd":
             nesterov = self.momentum > 0
             return torch.optim.SGD(

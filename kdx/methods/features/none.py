@@ -13,7 +13,7 @@ from kdx.core.types import Features, Inputs, Parts
 class NoFeatures(Features):
     """Adds no term, and needs no live teacher."""
 
-    live: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, parts: Parts):
         super().__init__()

@@ -30,7 +30,7 @@ from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
 from kdx.store.stage import split_number
 from kdx.store.work import Work
-from kdx.training.loop import Loop, NonFinite, check_accumulate, fit
+from kdx.training.loop import Loop, NonFinite, check_accumulate, check_groups, fit
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -185,7 +185,7 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     )
     sizes = {stream: found.order.batch for stream, found in streams.items()}
     check_accumulate(f"{node_of(name)}.accumulate", settings.accumulate, objective, objective, sizes)
-    optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
+    optimiser = settings.build_optimiser(check_groups(objective))
     loop = Loop(
         steps=steps,
         optimiser=optimiser,

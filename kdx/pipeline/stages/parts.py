@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from kdx.core.beginning import Beginning, Initialiser
 from kdx.core.examples import blank
 from kdx.core.task import Task
-from kdx.core.types import Batch, Beginning, Frozen, Initialiser, Parts, Split, Teacher
+from kdx.core.types import Batch, Frozen, Parts, Split, Teacher
 from kdx.data.streams import as_trained
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
@@ -138,6 +139,7 @@ def parts_of(
         if balanced
         else None,
         validation_views=shown_in_training(validation, settings, runtime, inputs.views_seed),
+        rows=about["counts"],
     )
 
 
@@ -157,8 +159,9 @@ def shown_in_training(
 
 
 def reads_networks(loss: Component) -> bool:
-    """Whether a loss has terms on hidden features, for which the teacher's network is needed beside its
-    answers.
+    """Whether a loss, or its terms on hidden features, reads the teacher's network, which is needed beside
+    its answers.
     """
     features = loss.spec.get("features")
-    return features is not None and Component(features).resolve().live
+    asked = [loss, *([Component(features)] if features is not None else [])]
+    return any("network" in one.resolve().reads for one in asked)
