@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""docs/methods: a page for each group of methods, made of their files in conf/ and kdx/methods, so that it says
-what these say.
+"""docs/methods: a page for each group of methods, made of their files in conf/ and kdx/methods, so that it
+says what these say.
 
     scripts/methods.py            # writes the pages
     scripts/methods.py --check    # exit code 1 where they say something else
 
-An option's YAML begins with comments: its line in `kdx list`, then `# When:`, `# Not:`, `# Cost:`, `# Limit:`
-(what it must equal, and the test that holds it) and `# Measured:`; a line that begins with none of these goes on
-with the one before. The formula is the docstring of the class.
+An option's YAML begins with comments: its line in `kdx list`, then `# When:`, `# Not:`, `# Cost:`,
+`# Limit:` (what it must equal, and the test that holds it) and `# Measured:`; a line that begins with none of
+these goes on with the one before. The formula is the docstring of the class.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GROUPS = {
     "loss": ("Losses", "kdx train loss={}", "what the student minimises: [losses](../loss.md)"),
     "features": (
         "Terms on hidden features",
-        "kdx train loss.features={}",
+        "kdx train loss=soft loss.features={}",
         "added to a loss on answers: [losses](../loss.md#hidden-features)",
     ),
     "weights": (
@@ -113,7 +113,14 @@ def _docstring(target: str) -> tuple[str, str]:
 
 
 def entry(group: str, method: Method) -> str:
-    lines = [f"## {method.name}", "", f"{method.idea}.", "", f"    {GROUPS[group][1].format(method.name)}", ""]
+    lines = [
+        f"## {method.name}",
+        "",
+        f"{method.idea}.",
+        "",
+        f"    {GROUPS[group][1].format(method.name)}",
+        "",
+    ]
     for word in SAYS:
         if word in method.says:
             lines.append(f"- **{word}**: {_linked(method.says[word])}")
@@ -143,7 +150,8 @@ def page(group: str) -> str:
     head = [
         f"# {title}",
         "",
-        f"One entry for each option, {what}. This page is made by `scripts/methods.py` of conf/{group} and the code.",
+        f"One entry for each option, {what}. This page is made by `scripts/methods.py` of conf/{group} "
+        "and the code.",
         "",
         ", ".join(f"[{method.name}](#{method.name})" for method in methods),
         "",
