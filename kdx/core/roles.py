@@ -10,7 +10,8 @@ from typing import Any
 @dataclass(frozen=True)
 class Role:
     """stage: what trains it; of "generations", which are others' networks together, no stage is called so.
-    words, short: what it is called in sentences and wide tables, and in narrow tables and figures. colour: of its lines and bars, "#rrggbb".
+    words, short: what it is called in sentences and wide tables, and in narrow tables and figures. colour: of
+    its lines and bars, "#rrggbb".
     """
 
     stage: str

@@ -38,5 +38,6 @@ class BornAgain(Distil):
         yield from super().errors(asked)
         if asked.experiment.rounds == 1:
             yield (
-                "recipe=born_again has a generation for each round, and rounds=1 is recipe=distil: set rounds=3"
+                "recipe=born_again has a generation for each round, and rounds=1 is recipe=distil: set "
+                "rounds=3"
             )
