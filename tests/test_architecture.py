@@ -26,7 +26,7 @@ READ_OF_MODELS = {
     "kdx.models.modes",
     "kdx.models.parts",
 }
-MATHEMATICS = {"kdx.methods.forward", "kdx.methods.estimators", "kdx.methods.neighbours"}
+MATHEMATICS = {f"kdx.methods.{name}" for name in ("forward", "logits", "estimators", "neighbours")}
 CONTRACTS = {"kdx.methods.select", "kdx.methods.select._rows"}
 BEGINNINGS = {f"kdx.methods.init._{name}" for name in ("basis", "selection", "carry")}
 METHODS = {"kdx.core", *READ_OF_MODELS, *MATHEMATICS}

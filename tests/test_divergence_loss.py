@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from tasks import PLAIN_LOGITS
 from test_loss_table import ANSWERS, STREAMS, TASK, Student
 
 from kdx.core.errors import Caution, UserError
@@ -22,6 +23,7 @@ PLAIN = {
     "scale": "smooth",
     "temperature": 2.0,
     "alpha": 0.7,
+    "standardise": False,
     "rest": "bucket",
 }
 
@@ -58,7 +60,7 @@ def same(one, other, **near):
 
 @pytest.mark.parametrize("kind", [{"kind": "forward"}, {"kind": "jsd", "beta": 0.0}])
 def test_forward_is_kd(kind):
-    kd = KD(parts(), temperature=2.0, alpha=0.7)
+    kd = KD(parts(), temperature=2.0, alpha=0.7, **PLAIN_LOGITS)
     same(terms(DivergenceLoss(parts(), **PLAIN | kind)), terms(kd))
 
 
@@ -91,7 +93,10 @@ def test_all_likeliest_are_the_whole(kind):
 
 def test_kd_reads_what_was_kept():
     form = kept_by(TopK(TASK, 2.0, 0, 2))
-    same(terms(KD(parts(form), temperature=2.0, alpha=0.7)), terms(DivergenceLoss(parts(form), **PLAIN)))
+    same(
+        terms(KD(parts(form), temperature=2.0, alpha=0.7, **PLAIN_LOGITS)),
+        terms(DivergenceLoss(parts(form), **PLAIN)),
+    )
 
 
 def test_draws_teach_in_the_mean():
@@ -135,4 +140,4 @@ def test_keys_that_lie_idle():
 
     assert idle() == ["beta", "scale"]
     assert idle(kind="jsd") == [] and idle(kind="jsd", beta=0.0) == ["scale"]
-    assert idle(alpha=0) == ["beta", "kind", "rest", "scale", "temperature"]
+    assert idle(alpha=0) == ["beta", "kind", "rest", "scale", "standardise", "temperature"]

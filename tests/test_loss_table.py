@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from kdx.config.compose import check_words
 from kdx.core.types import Batch, Parts, Split
-from kdx.methods.losses.kd import alpha_at
+from kdx.methods.logits import value_at
 from kdx.methods.losses.mean_teacher import ramp_up
 from kdx.methods.losses.pseudo_label import weight_at
 from kdx.methods.losses.slam import slam_loss
@@ -210,7 +210,7 @@ def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str
     if loss in NUMBERS or loss == "divergence":
         known |= {"alpha": getattr(o, "alpha", None), "pool": getattr(o, "pool", None)}
     if loss in ("kd", "token_kd"):
-        known["alpha"] = alpha_at(o.alpha, PROGRESS)
+        known["alpha"] = value_at(o.alpha, PROGRESS)
     if loss == "mean_teacher":
         known["ramp"] = ramp_up(PROGRESS / o.ramp)
     if loss == "pseudo_label":
