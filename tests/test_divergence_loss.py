@@ -6,7 +6,6 @@ import warnings
 
 import pytest
 import torch
-from tasks import PLAIN_LOGITS
 from test_loss_table import ANSWERS, STREAMS, TASK, Student
 
 from kdx.core.errors import Caution, UserError
@@ -23,7 +22,6 @@ PLAIN = {
     "scale": "smooth",
     "temperature": 2.0,
     "alpha": 0.7,
-    "standardise": False,
     "rest": "bucket",
 }
 
@@ -60,7 +58,7 @@ def same(one, other, **near):
 
 @pytest.mark.parametrize("kind", [{"kind": "forward"}, {"kind": "jsd", "beta": 0.0}])
 def test_forward_is_kd(kind):
-    kd = KD(parts(), temperature=2.0, alpha=0.7, **PLAIN_LOGITS)
+    kd = KD(parts(), temperature=2.0, alpha=0.7)
     same(terms(DivergenceLoss(parts(), **PLAIN | kind)), terms(kd))
 
 
@@ -94,7 +92,7 @@ def test_all_likeliest_are_the_whole(kind):
 def test_kd_reads_what_was_kept():
     form = kept_by(TopK(TASK, 2.0, 0, 2))
     same(
-        terms(KD(parts(form), temperature=2.0, alpha=0.7, **PLAIN_LOGITS)),
+        terms(KD(parts(form), temperature=2.0, alpha=0.7)),
         terms(DivergenceLoss(parts(form), **PLAIN)),
     )
 

@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from tasks import PLAIN_LOGITS
 
 from kdx.core.errors import Caution, UserError
 from kdx.core.task import AnswerColumns
@@ -162,11 +161,11 @@ def test_a_temperature_that_flattens_next_tokens_is_cautioned_of():
     student = torch.nn.Identity()
     parts = Parts(student, lambda: student, lambda batch: None, [], None, TASK)
     with pytest.warns(Caution, match="loss.temperature=4 flattens the probabilities"):
-        KD(parts, temperature=4, alpha=0.9, **PLAIN_LOGITS)
+        KD(parts, temperature=4, alpha=0.9)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        KD(parts, temperature=1, alpha=1, **PLAIN_LOGITS)
-        KD(parts, temperature=4, alpha=0, **PLAIN_LOGITS)
+        KD(parts, temperature=1, alpha=1)
+        KD(parts, temperature=4, alpha=0)
 
 
 def test_the_worst_part_is_the_dearest_run_of_tokens():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tasks import PLAIN_LOGITS, classification
+from tasks import classification
 from torch import nn
 from torch.nn import functional as F
 
@@ -256,7 +256,7 @@ def test_never_reads_the_truth_of_the_pool(loss):
 def test_kd_with_alpha_0_and_no_pool_is_supervised():
     student = network()
     only = {"labelled": batch("labelled")}
-    kd = KD(parts(student), temperature=4, alpha=0, **PLAIN_LOGITS)(only, 0.0).loss
+    kd = KD(parts(student), temperature=4, alpha=0)(only, 0.0).loss
     assert kd.item() == Supervised(parts(student))(only, 0.0).loss.item()
 
 
@@ -266,7 +266,7 @@ def test_kd_soft_term_is_zero_where_student_equals_teacher():
         student, network, lambda b: student(b.views["main"]).detach(), [], None, classification(CLASSES)
     )
     student.eval()
-    outcome = KD(same, temperature=4, alpha=0.9, **PLAIN_LOGITS)(streams(), 0.0)
+    outcome = KD(same, temperature=4, alpha=0.9)(streams(), 0.0)
     assert outcome.terms["distillation"].item() == pytest.approx(0, abs=1e-6)
     assert outcome.monitors["agreement"].item() == 1
 
@@ -298,9 +298,7 @@ def test_kd_by_hand_on_labels_and_pool():
         torch.tensor([0]),
     )
     second = Batch("unlabelled", pool.index, pool.view, {"main": torch.zeros(2, 1)}, None)
-    outcome = KD(made, temperature=2, alpha=0.25, **PLAIN_LOGITS)(
-        {"labelled": first, "unlabelled": second}, 0.0
-    )
+    outcome = KD(made, temperature=2, alpha=0.25)({"labelled": first, "unlabelled": second}, 0.0)
     assert outcome.loss.item() == pytest.approx(0.365973, abs=2e-6)
 
 
@@ -308,7 +306,7 @@ def test_kd_alpha_goes_along_a_straight_line():
     assert [value_at([0.9, 0.5], p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.9, 0.7, 0.5])
     assert value_at(0.3, 0.8) == 0.3
     student = network()
-    scheduled = KD(parts(student), temperature=4, alpha=[1.0, 0.0], **PLAIN_LOGITS)
+    scheduled = KD(parts(student), temperature=4, alpha=[1.0, 0.0])
     assert scheduled(streams(), 0.0).terms["labels"].item() == 0
     assert (
         scheduled(streams(), 0.999).terms["distillation"].item()
@@ -345,4 +343,4 @@ def test_supervised_never_reads_the_pool():
 )
 def test_kd_refuses(bad):
     with pytest.raises(UserError, match=f"loss.{next(iter(bad))}"):
-        KD(parts(network()), **{"temperature": 4, "alpha": 0.9, **PLAIN_LOGITS, **bad})
+        KD(parts(network()), **{"temperature": 4, "alpha": 0.9, **bad})

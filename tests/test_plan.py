@@ -311,7 +311,6 @@ def test_config_dir_and_the_flags_that_only_show(tmp_path, capsys):
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss" / "mine.yaml").write_text(
         "# Mine\n_target_: kdx.methods.losses.kd.KD\ntemperature: 2\nalpha: 0.5\n"
-        "standardise: false\nwrong: keep\nadaptive: none\n"
     )
     assert main(["plan", "--config-dir", str(tmp_path), *SHORT, "loss=mine"]) == 0
     assert "loss mine" in capsys.readouterr().out

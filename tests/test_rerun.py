@@ -509,7 +509,7 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     own.parent.mkdir(parents=True)
     own.write_text(
         "# @package loss\n# KD at a temperature of our own\n_target_: kdx.methods.losses.kd.KD\ntemperature: "
-        "3.0\nalpha: 0.5\nstandardise: false\nwrong: keep\nadaptive: none\n"
+        "3.0\nalpha: 0.5\n"
     )
     data = [
         "student=mlp_small",

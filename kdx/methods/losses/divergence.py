@@ -44,8 +44,8 @@ class DivergenceLoss(Objective):
         scale: str,
         temperature: float | Sequence[float],
         alpha: float,
-        standardise: bool,
         rest: str,
+        standardise: bool = False,  # an option file of before has no such key
     ):
         super().__init__(parts)
         self.teacher = parts.teacher

@@ -41,9 +41,10 @@ class KD(Objective):
         *,
         temperature: float | Sequence[float],
         alpha: float | Sequence[float],
-        standardise: bool,
-        wrong: str,
-        adaptive: str,
+        # an option file of before has none of these
+        standardise: bool = False,
+        wrong: str = "keep",
+        adaptive: str = "none",
     ):
         super().__init__(parts)
         self.teacher = parts.teacher
