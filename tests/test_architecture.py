@@ -26,7 +26,12 @@ READ_OF_MODELS = {
     "kdx.models.modes",
     "kdx.models.parts",
 }
-MATHEMATICS = {"kdx.methods.forward", "kdx.methods.estimators", "kdx.methods.neighbours"}
+MATHEMATICS = {
+    "kdx.methods.forward",
+    "kdx.methods.hidden_terms",
+    "kdx.methods.estimators",
+    "kdx.methods.neighbours",
+}
 CONTRACTS = {"kdx.methods.select", "kdx.methods.select._rows"}
 BEGINNINGS = {f"kdx.methods.init._{name}" for name in ("basis", "selection", "carry")}
 METHODS = {"kdx.core", *READ_OF_MODELS, *MATHEMATICS}

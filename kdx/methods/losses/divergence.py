@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 from kdx.core.checks import number
 from kdx.core.divergence import Divergence
@@ -13,6 +14,7 @@ from kdx.core.sparse_divergence import check_rest
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
+from kdx.methods.hidden_terms import HiddenTerms
 
 
 class DivergenceLoss(Objective):
@@ -40,9 +42,11 @@ class DivergenceLoss(Objective):
         temperature: float,
         alpha: float,
         rest: str,
+        features: Any = None,
     ):
         super().__init__(parts)
         self.teacher = parts.teacher
+        self.features = HiddenTerms(features, parts)  # None: an option file of before, which has no such key
         self.how = Divergence(kind, beta, scale, temperature)
         self.alpha = number("loss.alpha", alpha, low=0, high=1)
         if alpha != 0 and (words := self.task.too_soft(self.how.temperature)):
@@ -75,7 +79,9 @@ class DivergenceLoss(Objective):
         apart = self.task.divergence(made.said, answers, self.how, self.rest).mean()
         known = self.task.loss(made.known, streams["labelled"].y, self.class_weights).mean()
         return Outcome(
-            terms={"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known},
+            terms=self.features(made.seen(progress)).beside(
+                {"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known}
+            ),
             monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kdx.core.checks import number
 from kdx.core.errors import Caution, UserError
@@ -11,6 +12,7 @@ from kdx.core.task import Numeric
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
+from kdx.methods.hidden_terms import HiddenTerms
 
 
 def alpha_at(alpha: float | Sequence[float], progress: float) -> float:
@@ -35,9 +37,12 @@ class KD(Objective):
     may_use = ("unlabelled",)
     reads_kept = True
 
-    def __init__(self, parts: Parts, *, temperature: float, alpha: float | Sequence[float]):
+    def __init__(
+        self, parts: Parts, *, temperature: float, alpha: float | Sequence[float], features: Any = None
+    ):
         super().__init__(parts)
         self.teacher = parts.teacher
+        self.features = HiddenTerms(features, parts)  # None: an option file of before, which has no such key
         self.temperature = number("loss.temperature", temperature, low=0, open_low=True)
         if alpha != 0 and (words := self.task.too_soft(self.temperature)):
             warnings.warn(words, Caution, stacklevel=2)
@@ -67,10 +72,12 @@ class KD(Objective):
         answers = joined([self.teacher(batch) for batch in made.batches])
         alpha = alpha_at(self.alpha, progress)
         return Outcome(
-            terms={
-                "distillation": alpha * self.task.match(made.said, answers, self.temperature).mean(),
-                "labels": (1 - alpha)
-                * self.task.loss(made.known, streams["labelled"].y, self.class_weights).mean(),
-            },
+            terms=self.features(made.seen(progress)).beside(
+                {
+                    "distillation": alpha * self.task.match(made.said, answers, self.temperature).mean(),
+                    "labels": (1 - alpha)
+                    * self.task.loss(made.known, streams["labelled"].y, self.class_weights).mean(),
+                }
+            ),
             monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
         )
