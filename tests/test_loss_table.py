@@ -99,7 +99,7 @@ def build(loss: str) -> nn.Module:
     if "weights" in config:
         config["weights"] = {"_target_": "kdx.methods.weights.constant.Constant", "value": 0.25}
     if "features" in config:
-        config["features"] = {"_target_": "kdx.methods.features.none.NoFeatures"}
+        config["features"] = {}
     if loss == "fixmatch":
         config |= {"threshold": 0.6, "weight": 3.0}
     if loss in ("noisy_student", "kd", "token_kd", "mse_logits"):

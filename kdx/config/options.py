@@ -23,7 +23,7 @@ SLOTS = {"loss.weights": "weights", "loss.features": "features"}
 """Parts of a loss that are chosen by name, and the groups that they are chosen from."""
 QUICK_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast as the other, where it was built."""
-SEVERAL = ("augment", "shift")
+SEVERAL = ("augment", "shift", "features")
 """The groups of which several options are combined."""
 
 

@@ -148,7 +148,7 @@ class Side:
                     or "the one before the last linear layer"
                 )
                 raise UserError(
-                    f"loss.features.{self.role}: the {self.role} has no layer '{name}' with a feature to read"
+                    f"loss.layers.{self.role}: the {self.role} has no layer '{name}' with a feature to read"
                     f"{nearest(name, known)}; auto takes of: {shown}"
                 )
         return [Tap(known[name].module, at="output") for name in names]
@@ -182,7 +182,7 @@ class Pairs:
         for role, names in asked.items():
             if names and len(names) != count:
                 raise UserError(
-                    f"loss.features.{role} names {len(names)} layers, and there is {count} to pair them "
+                    f"loss.layers.{role} names {len(names)} layers, and there is {count} to pair them "
                     "with: name as many on both sides"
                 )
         taps = {role: _choose(sides[role], names, count, middle) for role, names in asked.items()}
@@ -211,7 +211,7 @@ def _names(role: str, asked: str | Sequence[str]) -> list[str] | None:
     names = [asked] if isinstance(asked, str) else asked
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(
-            f"loss.features.{role} must be auto, the name of a layer or a list of names, such as [stage1, "
+            f"loss.layers.{role} must be auto, the name of a layer or a list of names, such as [stage1, "
             f"stage2]; given: {shown(asked)}"
         )
     return None if names == ["auto"] else names

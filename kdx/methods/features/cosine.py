@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.core.checks import number, shown
+from kdx.core.checks import number
+from kdx.core.checks import shown as written
 from kdx.core.errors import UserError
-from kdx.core.types import Features, Inputs, Parts
+from kdx.core.types import Features, Inputs, Parts, Shown
 from kdx.models.modes import evaluating
 from kdx.models.pairs import Side, fitted_to, last_states, one_teacher
 from kdx.models.tap import Tap, penultimate
@@ -45,7 +46,7 @@ class Cosine(Features):
 
     def __init__(self, parts: Parts, *, weight: float, student: str, teacher: str):
         super().__init__()
-        self.weight = number("loss.features.weight", weight, low=0)
+        self.weight = number("loss.features.cosine.weight", weight, low=0)
         self.teacher, example = one_teacher(parts)
         networks = {"student": parts.student, "teacher": self.teacher.network}
         asked = {"student": student, "teacher": teacher}
@@ -58,15 +59,15 @@ class Cosine(Features):
             raise UserError(
                 f"loss.features=cosine compares hidden states place by place, and the student's layer has "
                 f"{own.shape[1]} of them, the teacher's {others.shape[1]}: name other layers with "
-                "loss.features.student= and loss.features.teacher="
+                "loss.layers.student= and loss.layers.teacher="
             )
         self.projector: nn.Module = nn.Identity()
         if own.shape[2] != others.shape[2]:
             with torch.random.fork_rng(devices=[]):  # the student's own noise stays as without this term
                 self.projector = nn.Linear(own.shape[2], others.shape[2], bias=False)
 
-    def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
-        own, others = self._take(inputs)
+    def forward(self, shown: Shown) -> Mapping[str, Tensor]:
+        own, others = self._take(shown.inputs)
         return {"cosine": self.weight * cosine_distance(self.projector(own), others)}
 
     def _take(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -78,7 +79,7 @@ class Cosine(Features):
 
 def _tap(network: nn.Module, example: Inputs, role: str, asked: str) -> Tap:
     if not isinstance(asked, str):
-        raise UserError(f"loss.features.{role} must be auto or the name of a layer; given: {shown(asked)}")
+        raise UserError(f"loss.layers.{role} must be auto or the name of a layer; given: {written(asked)}")
     if asked != "auto":
         return Side(network, example, role).named([asked])[0]
     module = last_states(network, example)

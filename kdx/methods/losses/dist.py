@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +15,7 @@ from kdx.core.task import Categorical
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
+from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, refinement, value_at
 
 _LEAST_NORM = 1e-8
@@ -57,9 +59,11 @@ class DIST(Objective):
         beta: float,
         gamma: float,
         standardise: bool,
+        features: Any,
     ):
         super().__init__(parts)
         self.teacher = parts.teacher
+        self.features = HiddenTerms(features, parts)
         self.temperature = checked_setting("loss.temperature", temperature, low=0, open_low=True)
         self.beta = number("loss.beta", beta, low=0)
         self.gamma = number("loss.gamma", gamma, low=0)
@@ -84,10 +88,12 @@ class DIST(Objective):
         p, q = (over_temperature(z, temperature).softmax(1) for z in (given.student, given.teacher))
         scale = temperature**2
         return Outcome(
-            terms={
-                "inter_class": scale * self.beta * (1 - pearson(p, q)).mean(),
-                "intra_class": scale * self.gamma * (1 - pearson(p.T, q.T)).mean(),
-                "labels": self.task.loss(made.known, y, self.class_weights).mean(),
-            },
+            terms=self.features(made.seen(progress)).beside(
+                {
+                    "inter_class": scale * self.beta * (1 - pearson(p, q)).mean(),
+                    "intra_class": scale * self.gamma * (1 - pearson(p.T, q.T)).mean(),
+                    "labels": self.task.loss(made.known, y, self.class_weights).mean(),
+                }
+            ),
             monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from kdx.core.checks import number
 from kdx.core.divergence import Divergence
@@ -14,6 +15,7 @@ from kdx.core.sparse_divergence import check_rest
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
+from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, hottest, refinement, value_at
 
 
@@ -45,10 +47,13 @@ class DivergenceLoss(Objective):
         temperature: float | Sequence[float],
         alpha: float,
         rest: str,
-        standardise: bool = False,  # an option file of before has no such key
+        # an option file of before has none of these
+        standardise: bool = False,
+        features: Any = None,
     ):
         super().__init__(parts)
         self.teacher = parts.teacher
+        self.features = HiddenTerms(features, parts)
         self.temperature = checked_setting("loss.temperature", temperature, low=0, open_low=True)
         self.how = Divergence(kind, beta, scale, hottest(self.temperature))
         self.refine = refinement(self.task, standardise)
@@ -88,7 +93,9 @@ class DivergenceLoss(Objective):
         apart = self.task.divergence(said, taught, how, self.rest).mean()
         known = self.task.loss(made.known, streams["labelled"].y, self.class_weights).mean()
         return Outcome(
-            terms={"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known},
+            terms=self.features(made.seen(progress)).beside(
+                {"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known}
+            ),
             monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from kdx.core.task import Categorical
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
+from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, other_logits, refinement, value_at
 
 
@@ -70,9 +72,11 @@ class DKD(Objective):
         warmup: float,
         standardise: bool,
         wrong: str,
+        features: Any,
     ):
         super().__init__(parts)
         self.teacher = parts.teacher
+        self.features = HiddenTerms(features, parts)
         self.temperature = checked_setting("loss.temperature", temperature, low=0, open_low=True)
         self.alpha = number("loss.alpha", alpha, low=0)
         self.beta = number("loss.beta", beta, low=0)
@@ -99,10 +103,12 @@ class DKD(Objective):
         compared = (given.student, given.teacher, given.target, temperature)
         ramp = self.ramp(progress)
         return Outcome(
-            terms={
-                "target": ramp * self.alpha * given.mean(target_divergence(*compared)),
-                "non_target": ramp * self.beta * given.mean(other_divergence(*compared)),
-                "labels": self.task.loss(made.known, y, self.class_weights).mean(),
-            },
+            terms=self.features(made.seen(progress)).beside(
+                {
+                    "target": ramp * self.alpha * given.mean(target_divergence(*compared)),
+                    "non_target": ramp * self.beta * given.mean(other_divergence(*compared)),
+                    "labels": self.task.loss(made.known, y, self.class_weights).mean(),
+                }
+            ),
             monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from kdx.core.task import Numeric
 from kdx.core.trees import joined
 from kdx.core.types import Answers, Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
+from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, hottest, refinement, value_at
 
 
@@ -42,12 +44,14 @@ class KD(Objective):
         temperature: float | Sequence[float],
         alpha: float | Sequence[float],
         # an option file of before has none of these
+        features: Any = None,
         standardise: bool = False,
         wrong: str = "keep",
         adaptive: str = "none",
     ):
         super().__init__(parts)
         self.teacher = parts.teacher
+        self.features = HiddenTerms(features, parts)
         self.temperature = checked_setting("loss.temperature", temperature, low=0, open_low=True)
         if alpha != 0 and (words := self.task.too_soft(hottest(self.temperature))):
             warnings.warn(words, Caution, stacklevel=2)
@@ -71,10 +75,12 @@ class KD(Objective):
         answers = joined([self.teacher(batch) for batch in made.batches])
         alpha, y = value_at(self.alpha, progress), streams["labelled"].y
         return Outcome(
-            terms={
-                "distillation": alpha * self._apart(made.said, answers, y, progress),
-                "labels": (1 - alpha) * self.task.loss(made.known, y, self.class_weights).mean(),
-            },
+            terms=self.features(made.seen(progress)).beside(
+                {
+                    "distillation": alpha * self._apart(made.said, answers, y, progress),
+                    "labels": (1 - alpha) * self.task.loss(made.known, y, self.class_weights).mean(),
+                }
+            ),
             monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
         )
 

@@ -5,6 +5,7 @@ arXiv 2105.08919)."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from kdx.core.task import Categorical
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
+from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, refinement, value_at
 
 
@@ -47,10 +49,18 @@ class MSELogits(Objective):
     needs_task = Categorical
 
     def __init__(
-        self, parts: Parts, *, alpha: float | Sequence[float], centred: bool, standardise: bool, wrong: str
+        self,
+        parts: Parts,
+        *,
+        alpha: float | Sequence[float],
+        centred: bool,
+        standardise: bool,
+        wrong: str,
+        features: Any,
     ):
         super().__init__(parts)
         self.teacher = parts.teacher
+        self.features = HiddenTerms(features, parts)
         self.alpha = checked_setting("loss.alpha", alpha, low=0, high=1)
         self.centred = flag("loss.centred", centred)
         self.refine = refinement(self.task, standardise, wrong)
@@ -70,9 +80,11 @@ class MSELogits(Objective):
         given = self.refine.guidance(made.said, answers, y)
         apart = squared_difference(given.student, given.teacher, self.centred)
         return Outcome(
-            terms={
-                "distillation": alpha * given.mean(apart),
-                "labels": (1 - alpha) * self.task.loss(made.known, y, self.class_weights).mean(),
-            },
+            terms=self.features(made.seen(progress)).beside(
+                {
+                    "distillation": alpha * given.mean(apart),
+                    "labels": (1 - alpha) * self.task.loss(made.known, y, self.class_weights).mean(),
+                }
+            ),
             monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
         )

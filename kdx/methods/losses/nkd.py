@@ -4,6 +4,7 @@ Distillation to Self-Knowledge Distillation", arXiv 2303.13005)."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from kdx.core.task import Categorical
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
+from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, other_logits, refinement, value_at
 
 
@@ -65,9 +67,11 @@ class NKD(Objective):
         weight: float,
         standardise: bool,
         wrong: str,
+        features: Any,
     ):
         super().__init__(parts)
         self.teacher = parts.teacher
+        self.features = HiddenTerms(features, parts)
         self.temperature = checked_setting("loss.temperature", temperature, low=0, open_low=True)
         self.gamma = number("loss.gamma", gamma, low=0)
         self.weight = number("loss.weight", weight, low=0)
@@ -92,10 +96,12 @@ class NKD(Objective):
         compared = (given.student, given.teacher, given.target)
         others = other_cross_entropy(*compared, temperature)
         return Outcome(
-            terms={
-                "target": self.weight * given.mean(target_cross_entropy(*compared)),
-                "non_target": self.weight * self.gamma * given.mean(others),
-                "labels": self.task.loss(made.known, y, self.class_weights).mean(),
-            },
+            terms=self.features(made.seen(progress)).beside(
+                {
+                    "target": self.weight * given.mean(target_cross_entropy(*compared)),
+                    "non_target": self.weight * self.gamma * given.mean(others),
+                    "labels": self.task.loss(made.known, y, self.class_weights).mean(),
+                }
+            ),
             monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
         )
