@@ -95,7 +95,7 @@ def run(
             results[role][which] = measure_splits(work, found, splits, measure, f"{role}.{which}", teacher)
             if broken := [name for name, one in found.items() if not all_finite(one)]:
                 results[role].setdefault("not_finite", {})[which] = broken
-        if len(several) > 1:
+        if len(several) > 1 and role == "teacher":
             results["members"] = measure_members(several, splits, answers[role], apart, measure)
         work.progress(number + 1, len(models), role)
     _best_of_taken(results, [*answers])
