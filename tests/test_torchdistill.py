@@ -49,7 +49,7 @@ def test_kd(logits):
 def test_dist(logits):
     """Theirs has no labels' term."""
     loss = theirs.DISTLoss(**MODULE, beta=1.5, gamma=0.5, tau=2.0)
-    found = ours(DIST, *logits, temperature=2.0, beta=1.5, gamma=0.5, standardise=False)
+    found = ours(DIST, *logits, temperature=2.0, beta=1.5, gamma=0.5, standardise=False, features=None)
     assert found["inter_class"] + found["intra_class"] == pytest.approx(asked(loss, *logits), rel=1e-5)
 
 
