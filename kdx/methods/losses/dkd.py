@@ -110,5 +110,5 @@ class DKD(Objective):
                     "labels": self.task.loss(made.known, y, self.class_weights).mean(),
                 }
             ),
-            monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
+            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
         )

@@ -86,5 +86,5 @@ class MSELogits(Objective):
                     "labels": (1 - alpha) * self.task.loss(made.known, y, self.class_weights).mean(),
                 }
             ),
-            monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
+            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
         )

@@ -103,5 +103,5 @@ class NKD(Objective):
                     "labels": self.task.loss(made.known, y, self.class_weights).mean(),
                 }
             ),
-            monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
+            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
         )
