@@ -25,6 +25,7 @@ READ_OF_MODELS = {
     "kdx.models.ema",
     "kdx.models.modes",
     "kdx.models.parts",
+    "kdx.models.row_features",
 }
 MATHEMATICS = {
     "kdx.methods.forward",
