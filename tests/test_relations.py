@@ -137,6 +137,21 @@ def test_evaluating_forgets_nothing():
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
 
 
+@pytest.mark.parametrize("make", [rkd, similarity, crd])
+def test_half_precision_reaches_the_networks_alone(make):
+    """Distances would be differences of rounded products."""
+    student, x = network().eval(), torch.rand(3, 1, 16, 16)
+    made = make(between(student, network(1))).eval()
+    found = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            student(x)
+            terms = made(seen(x, batches=[batch(0, 1, 2)]))
+        assert all(value.dtype == torch.float32 for value in terms.values())
+        found.append(sum(terms.values()).item())
+    assert found[1] == pytest.approx(found[0], rel=0.1)
+
+
 @pytest.mark.parametrize("make", [rkd, similarity])
 def test_a_student_that_is_its_teacher_has_no_loss(make):
     student, x = network().eval(), torch.rand(4, 1, 16, 16)

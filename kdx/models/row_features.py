@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
@@ -58,6 +59,12 @@ class RowFeatures:
                 f"{rows_of(inputs)}: set student_train.batch_size to 2 at least"
             )
         return found
+
+
+def in_full(feature: Tensor) -> AbstractContextManager[None]:
+    """Inside, products of features are as precise as these, also where the training is in bf16: distances
+    are small differences of such."""
+    return torch.autocast(feature.device.type, enabled=False)
 
 
 def _precise(feature: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from kdx.core.checks import integer, number
 from kdx.core.errors import UserError
 from kdx.core.types import Batch, Features, Parts, Shown
-from kdx.models.row_features import RowFeatures
+from kdx.models.row_features import RowFeatures, in_full
 
 _LEAST = 1e-7
 """Added where a share is taken, as in the authors' code."""
@@ -44,8 +44,8 @@ def others_of(rows: Tensor, total: int, count: int, generator: torch.Generator) 
 
 
 class CRD(Features):
-    """term contrast = weight * (`contrast_loss` of the student's embedding with the teacher's memory + `contrast_loss`
-    of the teacher's embedding with the student's memory).
+    """term contrast = weight * (`contrast_loss` of the student's embedding with the teacher's memory +
+    `contrast_loss` of the teacher's embedding with the student's memory).
 
     Each feature is led by a learned linear layer to `width` numbers, and to length 1; the scores are
     exp(product / temperature) / Z, with Z such that they had the mean 1 / rows in the first batch. A memory
@@ -94,11 +94,16 @@ class CRD(Features):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:
+        features = self.rows.take(shown.inputs)
+        with in_full(features[0]):
+            return self.contrasted(features, shown.batches)
+
+    def contrasted(self, features: Sequence[Tensor], batches: Sequence[Batch]) -> Mapping[str, Tensor]:
         own, others = (
-            F.normalize(embed(feature).float(), dim=1)
-            for embed, feature in zip(self.embeddings, self.rows.take(shown.inputs), strict=True)
+            F.normalize(embed(feature), dim=1)
+            for embed, feature in zip(self.embeddings, features, strict=True)
         )
-        rows = self.numbers(shown.batches).to(own.device)
+        rows = self.numbers(batches).to(own.device)
         generator = torch.Generator(own.device).manual_seed((self.seed + int(self.steps)) % 2**63)
         asked = torch.cat([rows[:, None], others_of(rows, self.total, self.negatives, generator)], 1)
         apart = [

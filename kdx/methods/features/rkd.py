@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kdx.core.checks import number
 from kdx.core.types import Features, Parts, Shown
-from kdx.models.row_features import RowFeatures
+from kdx.models.row_features import RowFeatures, in_full
 
 _LEAST = 1e-12
 """Below this a squared distance is taken for it, so that its root has a gradient; as the authors' code."""
@@ -70,9 +70,10 @@ class RKD(Features):
 
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:
         own, others = self.rows.several("rkd", shown.inputs)
-        terms = {}
-        if self.distance:
-            terms["distances"] = self.weight * self.distance * relation(distances(own), distances(others))
-        if self.angle:
-            terms["angles"] = self.weight * self.angle * relation(angles(own), angles(others))
-        return terms
+        forms = {"distances": (self.distance, distances), "angles": (self.angle, angles)}
+        with in_full(own):
+            return {
+                name: self.weight * share * relation(form(own), form(others))
+                for name, (share, form) in forms.items()
+                if share
+            }

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from kdx.core.checks import number
 from kdx.core.types import Features, Parts, Shown
-from kdx.models.row_features import RowFeatures
+from kdx.models.row_features import RowFeatures, in_full
 
 
 def similarities(feature: Tensor) -> Tensor:
@@ -44,4 +44,5 @@ class SimilarityPreserving(Features):
 
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:
         own, others = self.rows.several("similarity_preserving", shown.inputs)
-        return {"similarity": self.weight * similarity_loss(own, others)}
+        with in_full(own):
+            return {"similarity": self.weight * similarity_loss(own, others)}
