@@ -82,7 +82,7 @@ class DivergenceLoss(Objective):
             terms=self.features(made.seen(progress)).beside(
                 {"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known}
             ),
-            monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
+            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
         )
 
 
