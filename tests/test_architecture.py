@@ -25,6 +25,7 @@ READ_OF_MODELS = {
     "kdx.models.ema",
     "kdx.models.modes",
     "kdx.models.parts",
+    "kdx.models.row_features",
 }
 MATHEMATICS = {
     f"kdx.methods.{name}" for name in ("forward", "hidden_terms", "logits", "estimators", "neighbours")

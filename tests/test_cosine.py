@@ -37,7 +37,9 @@ def between(student, teacher):
 
 
 def term(net, other, **keys):
-    made = Cosine(between(net, other), **{"weight": 1.0, "student": "auto", "teacher": "auto", **keys})
+    made = Cosine(
+        between(net, other), **{"weight": 1.0, "of": "states", "student": "auto", "teacher": "auto", **keys}
+    )
     net(ROWS)
     return made, made(Shown(ROWS, (), None, 0.0))["cosine"]
 

@@ -18,6 +18,7 @@ from test_models import make
 from torch import nn
 
 from kdx.cli import main
+from kdx.config import options
 from kdx.config.compose import check_words
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
@@ -552,6 +553,30 @@ def test_the_two_stages_of_fitnet():
     moved = {name for name, p in objective.student.named_parameters() if p.grad is not None}
     assert moved and all(name.startswith("stage1") for name in moved)
     assert later.terms == {**plain, "hint": 0}
+
+
+def test_a_term_of_ones_own_stands_under_a_name_or_alone(tmp_path):
+    folder = tmp_path / "conf" / "features"
+    folder.mkdir(parents=True)
+    keys = (
+        "_target_: kdx.methods.features.vid.VID\nweight: 2.0\nvariance: 1.0\nstudent: auto\nteacher: auto\n"
+    )
+    (folder / "alone.yaml").write_text(f"# Mine\n{keys}")
+    (folder / "named.yaml").write_text("# Mine\nnamed:\n" + "".join(f"  {k}\n" for k in keys.splitlines()))
+    options.use_own([f"--config-dir={tmp_path / 'conf'}"])
+    try:
+        for words, names in (
+            (["alone"], {"vid"}),
+            (["named"], {"vid"}),
+            (["named", "fitnet"], {"vid", "hint"}),
+        ):
+            config = check_words(["loss=kd", f"loss.features=[{','.join(words)}]"])
+            order, errors = examine_config(config)
+            assert errors == [] and reads_networks(order.experiment.loss)
+            terms = order.experiment.loss.build(parts_of(network()))(streams(), 0.0).terms
+            assert set(terms) == {"distillation", "labels"} | names
+    finally:
+        options.use_own([])
 
 
 def test_layers_without_terms_are_refused_as_is_a_term_of_rows_in_parts():

@@ -20,6 +20,7 @@ from kdx.models.estimator import estimator_in
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.parts import reads_networks
 from kdx.store.component import Component, terms_of
+from kdx.store.declared import declared
 from kdx.training.length import shares
 from kdx.training.loop import check_accumulate
 
@@ -94,11 +95,20 @@ def check_losses(
         and streams
         and experiment.student_train.spec["batch_size"] == 1
     ):
+        if names := [name for name, spec in terms_of(experiment.loss.spec).items() if _of_rows(spec)]:
+            errors.append(
+                f"loss.features={','.join(names)} compares the rows of a batch with each other, and "
+                "student_train.batch_size=1 has one: set it to 2 at least"
+            )
         with checks.gather(errors):
             objective = experiment.loss.resolve()
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
             shares(1, read, None)
     return idle
+
+
+def _of_rows(spec: Mapping[str, Any]) -> bool:
+    return bool(declared(str(spec.get("_target_")), "whole_batch", False))
 
 
 def _check_accumulate(

@@ -27,6 +27,12 @@ SEVERAL = ("augment", "shift", "features")
 """The groups of which several options are combined."""
 
 
+def unslotted(word: str) -> str:
+    """As it is typed: `loss.weights=one` of Hydra's `weights@loss.weights=one`."""
+    group, at, rest = word.partition("@")
+    return rest if at and SLOTS.get(rest.partition("=")[0]) == group else word
+
+
 @functools.cache
 def groups() -> list[str]:
     """The groups that a user chooses from; conf/model is chosen by way of teacher and student."""

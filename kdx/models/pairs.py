@@ -17,7 +17,7 @@ from kdx.core.errors import UserError, nearest
 from kdx.core.trees import tree
 from kdx.core.types import Frozen, Inputs, Parts
 from kdx.models.modes import evaluating
-from kdx.models.tap import Tap, penultimate
+from kdx.models.tap import Tap, check_tappable, penultimate
 
 WRAPPED = "net."
 """What the names of a network's own layers begin with inside kdx.models.adapt; users leave it out."""
@@ -132,6 +132,7 @@ class Side:
     """What the terms read of one of the two networks: the student or the teacher."""
 
     def __init__(self, network: nn.Module, example: Inputs, role: str):
+        check_tappable(network, role)
         self.network, self.role = network, role
         self.layers = survey(network, example)
         self.stages = deepest_layers(self.layers)
@@ -160,7 +161,7 @@ class Pairs:
     student, teacher: names of layers, or "auto". The two lists are as long, and stand in the order in which
     they are paired. Auto is `deepest_layers`, from the deepest up, as many as the other side has; of a
     network without maps, what its last linear layer sees. With `middle` there is one pair, and auto is the
-    middle one of these (of an even number the later).
+    middle one of these (of an even number the later); with `last` the last.
 
     The larger of two maps is averaged down to the smaller, side by side (`read`), or left as it is (`take`);
     a dense feature is a map of 1x1. shapes, channels: (student's, teacher's) of each pair, as they are: (C,
@@ -168,14 +169,20 @@ class Pairs:
     """
 
     def __init__(
-        self, parts: Parts, *, student: str | Sequence[str], teacher: str | Sequence[str], middle: bool
+        self,
+        parts: Parts,
+        *,
+        student: str | Sequence[str],
+        teacher: str | Sequence[str],
+        middle: bool,
+        last: bool = False,
     ):
         self.teacher, example = one_teacher(parts)
-        asked = {"student": _names("student", student), "teacher": _names("teacher", teacher)}
+        asked = {"student": asked_names("student", student), "teacher": asked_names("teacher", teacher)}
         networks = {"student": parts.student, "teacher": self.teacher.network}
         sides = {role: Side(network, example, role) for role, network in networks.items()}
         counts = {
-            role: 1 if middle else len(names) if names else len(sides[role].stages) or 1
+            role: 1 if middle or last else len(names) if names else len(sides[role].stages) or 1
             for role, names in asked.items()
         }
         count = min(counts.values())
@@ -206,7 +213,7 @@ class Pairs:
         return [(as_map(s.take()), as_map(t.take())) for s, t in self.taps]
 
 
-def _names(role: str, asked: str | Sequence[str]) -> list[str] | None:
+def asked_names(role: str, asked: str | Sequence[str]) -> list[str] | None:
     """None: auto."""
     names = [asked] if isinstance(asked, str) else asked
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):

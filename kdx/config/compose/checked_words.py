@@ -187,10 +187,8 @@ def _uncomposed(error: BaseException, chosen: Sequence[str]) -> str:
         return found
     for slot, group in SLOTS.items():
         if f"'{group}@{slot}'" in str(error):
-            return (
-                f"this loss has no slot '{slot}': those that read a pool have it, such "
-                "as loss=soft or loss=slam"
-            )
+            having = "kd and those that read a pool" if group == "features" else "those that read a pool"
+            return f"this loss has no slot '{slot}': {having} have it, such as loss=soft or loss=slam"
     return f"{checks.shown(' '.join(chosen), bare=True)} do not go together: {first_line(error)}"
 
 
