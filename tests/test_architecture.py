@@ -28,10 +28,7 @@ READ_OF_MODELS = {
     "kdx.models.row_features",
 }
 MATHEMATICS = {
-    "kdx.methods.forward",
-    "kdx.methods.hidden_terms",
-    "kdx.methods.estimators",
-    "kdx.methods.neighbours",
+    f"kdx.methods.{name}" for name in ("forward", "hidden_terms", "logits", "estimators", "neighbours")
 }
 CONTRACTS = {"kdx.methods.select", "kdx.methods.select._rows"}
 BEGINNINGS = {f"kdx.methods.init._{name}" for name in ("basis", "selection", "carry")}
@@ -114,6 +111,7 @@ MANY_ARGUMENTS = {
     "kdx.training.settings.Training.__init__",
     "kdx.methods.losses.noisy_student.NoisyStudent.__init__",
     "kdx.methods.losses.slam.SLaM.__init__",
+    "kdx.methods.losses.divergence.DivergenceLoss.__init__",
     "kdx.models.encoder.encoder_small",
     "kdx.models.span_encoder.span_encoder",
     "kdx.data.datasets.folder.Folder.__init__",

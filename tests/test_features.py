@@ -496,7 +496,7 @@ def test_a_run_with_stored_answers(tmp_path, monkeypatch):
 def test_several_terms_stand_under_their_names():
     words = ["loss=kd", "loss.features=[fitnet,vid]", "loss.features.fitnet.weight=3"]
     loss = composed(*words, "loss.layers.student=[stage1]", "loss.features.vid.student=stage2")
-    assert list(loss.spec) == ["features", "_target_", "temperature", "alpha"]  # the layers are the terms'
+    assert "layers" not in loss.spec and next(iter(loss.spec)) == "features"  # the layers are the terms'
     fitted, told = loss.spec["features"]["fitnet"], loss.spec["features"]["vid"]
     assert (fitted["weight"], fitted["student"], told["student"]) == (3, ["stage1"], "stage2")
     objective = composed(*words).build(parts_of(network()))
@@ -528,13 +528,19 @@ def test_terms_of_one_name_are_told_apart_and_no_loss_loses_one():
     assert not list(HiddenTerms(None, None).parameters()) and HiddenTerms({}, None)(seen(None)).terms == {}
 
 
-@pytest.mark.parametrize("loss", ["kd", "divergence"])
+@pytest.mark.parametrize("loss", ["kd", "divergence", "dkd", "nkd", "mse_logits", "dist"])
 def test_no_terms_add_nothing_and_draw_nothing(loss):
     made = parts_of(network())
     state = torch.get_rng_state()
     objective = composed(f"loss={loss}").build(made)
     assert torch.equal(state, torch.get_rng_state()) and composed(f"loss={loss}").spec["features"] == {}
     assert list(objective.state_dict()) == [f"student.{name}" for name in network().state_dict()]
+
+
+@pytest.mark.parametrize("loss", ["dkd", "nkd", "mse_logits", "dist"])
+def test_a_term_stands_beside_those_of_a_loss_on_logits(loss):
+    plain, more = (built(loss, name)(streams(), 0.5).terms for name in ("none", "fitnet"))
+    assert set(more) - set(plain) == {"hint"} and all(more[name] == value for name, value in plain.items())
 
 
 def test_the_two_stages_of_fitnet():

@@ -43,4 +43,4 @@ def test_keys_and_words_are_read_of_the_file(tmp_path):
     assert method.idea == "A method: in short"
     assert method.says == {"When": "now and then", "Cost": "none"}
     assert method.options == {"alpha": ("0.9", "in [0, 1]")}
-    assert method.formula.startswith("loss = alpha * mean over all rows of match")
+    assert method.formula.startswith("loss = alpha * mean over all rows of w * match")

@@ -76,9 +76,11 @@ _SAID |= dict.fromkeys(
 )
 _SAID |= dict.fromkeys(("config_file", "cfg", "config_path"), "a file of settings is --config FILE")
 _LOSSES = {
-    "kd": "kl kldiv kl_div hinton logits logit vanilla soft_target soft_targets distillation distill dkd",
+    "kd": "kl kldiv kl_div hinton logits logit vanilla soft_target soft_targets distillation distill",
     "supervised": "ce crossentropy cross_entropy nll bce scratch none",
     "label_smoothing": "smoothing ls",
+    "virtual_teacher": "tf_kd tfkd teacher_free virtual",
+    "dkd": "decoupled",
     "noisy_student": "noisystudent",
     "mean_teacher": "meanteacher ema",
 }
@@ -105,7 +107,8 @@ _FEATURES = {
 _OPTIONS = {
     "loss": {other: f"loss={name}" for name, others in _LOSSES.items() for other in others.split()}
     | dict.fromkeys(
-        ("mse", "l2", "rmse"), "loss=kd, whose terms are squared errors where numbers are predicted"
+        ("mse", "l2", "rmse"),
+        "loss=kd, whose terms are squared errors where numbers are predicted, or loss=mse_logits of classes",
     )
     | {
         other: f"loss.features={name}"

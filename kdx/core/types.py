@@ -203,6 +203,9 @@ class Objective(nn.Module, ABC):
     reads_kept: ClassVar[bool] = False
     """Whether it hands answers to `Task.match`, `divergence` and `agreement` alone, so that a part of each
     may be stored (`pseudo_label.format`)."""
+    kept_with: ClassVar[Mapping[str, Any]] = {}
+    """Where it `reads_kept`: keys, each with the one value at which it does; at others it reads all of each
+    answer."""
     whole_batch: bool = False
     """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
     the network in parts (`accumulate`)."""

@@ -120,9 +120,10 @@ def parts_of(
         temperature = answers.json("answers.json").get("temperature", 1) if answers else 1
         teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     elif answers:
-        teacher = stored_answers(
-            answers, runtime.device, views_of(inputs), task, float(inputs.loss.spec.get("temperature", 1))
-        )
+        heat = inputs.loss.spec.get("temperature", 1)
+        # where it moves answers are kept whole, which have none: see kdx.config.kinds.check_format
+        one = None if isinstance(heat, list) else float(heat)
+        teacher = stored_answers(answers, runtime.device, views_of(inputs), task, one)
     balanced = inputs.class_weights == "balanced"
     return Parts(
         student=student,
