@@ -15,6 +15,7 @@ from encoders import tiny_encoder
 from kdx.cli import main
 from kdx.commands import completion, halfspace, reproduce
 from kdx.commands._arms import value
+from kdx.commands._claim_tables import compared
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core.errors import UserError
@@ -22,9 +23,9 @@ from kdx.data.splits import stratified
 from kdx.pipeline.recipes.asking import views_to_answer
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.runs import claims
-from kdx.runs.claims import ClaimFigure
+from kdx.runs.claims import ClaimFigure, parse_claim
 from kdx.store.artifact import Artifact
-from kdx.tasks.shown import CLASSIFICATION
+from kdx.tasks.shown import ACCURACY, CLASSIFICATION
 
 CPU = ["device=cpu", "device.threads=1"]
 SMALL = [
