@@ -25,8 +25,12 @@ READ_OF_MODELS = {
     "kdx.models.ema",
     "kdx.models.modes",
     "kdx.models.parts",
+    "kdx.models.branches",
+    "kdx.models.ensemble",
 }
-MATHEMATICS = {"kdx.methods.forward", "kdx.methods.estimators", "kdx.methods.neighbours"}
+MATHEMATICS = {
+    f"kdx.methods.{name}" for name in ("forward", "estimators", "neighbours", "peers", "row_memory")
+}
 CONTRACTS = {"kdx.methods.select", "kdx.methods.select._rows"}
 BEGINNINGS = {f"kdx.methods.init._{name}" for name in ("basis", "selection", "carry")}
 METHODS = {"kdx.core", *READ_OF_MODELS, *MATHEMATICS}

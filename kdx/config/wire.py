@@ -117,7 +117,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         student=learner,
         student_checkpoint=begins,
         teacher_loss=part(component, "teacher_loss", config["teacher_loss"]),
-        loss=part(component, "loss", config["loss"]),
+        loss=part(named_options.read_loss, "loss", config["loss"]),
         assistants=part(named_options.read_assistants, config["assistants"]) or [],
         controls=part(controls_and_metrics.read_controls, config, learner, trainings["student_train"]) or {},
         pseudo_label=part(nodes.read_pseudo_label, config["pseudo_label"]),

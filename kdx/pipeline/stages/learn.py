@@ -28,6 +28,7 @@ from kdx.pipeline.stages.onward import go_on, hand_on, read_onward
 from kdx.pipeline.stages.parts import TrainInputs, first_weights, parts_of, views_of
 from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
+from kdx.store.component import Component
 from kdx.store.stage import split_number
 from kdx.store.work import Work
 from kdx.training.loop import Loop, NonFinite, check_accumulate, check_groups, fit
@@ -89,7 +90,8 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
         views_of(inputs),
     )
     about = inputs.data.json("data.json")
-    work.write_json("model.json", about_model(inputs.model, about))
+    made = Component(lesson.objective.describe_export(inputs.model.spec))
+    work.write_json("model.json", about_model(made, about))
 
 
 def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, Watch]:

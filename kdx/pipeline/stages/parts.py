@@ -140,6 +140,7 @@ def parts_of(
         else None,
         validation_views=shown_in_training(validation, settings, runtime, inputs.views_seed),
         rows=about["counts"],
+        build=lambda model: runtime.place(new_network(model, about)),
     )
 
 
