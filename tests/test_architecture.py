@@ -40,7 +40,7 @@ ONLY = {
     "kdx.methods.features": METHODS,
     "kdx.methods.select": {"kdx.core", *CONTRACTS},
     "kdx.methods.init": {"kdx.core", "kdx.models.parts", "kdx.models.vectors", *BEGINNINGS},
-    "kdx.methods": METHODS | {"kdx.methods.teachers"},
+    "kdx.methods": METHODS | {"kdx.methods.teachers", "kdx.methods.temperature"},
     "kdx.report": {"kdx.core", "kdx.tasks", "kdx.store", "kdx.report"},
 }
 """Packages with a list of their own, instead of all that lies below: no method imports another. The first
@@ -112,6 +112,7 @@ MANY_ARGUMENTS = {
     "kdx.training.settings.Training.__init__",
     "kdx.methods.losses.noisy_student.NoisyStudent.__init__",
     "kdx.methods.losses.slam.SLaM.__init__",
+    "kdx.methods.moving.Moving.__init__",
     "kdx.models.encoder.encoder_small",
     "kdx.models.span_encoder.span_encoder",
     "kdx.data.datasets.folder.Folder.__init__",

@@ -153,6 +153,22 @@ def try_loss(
     return objective
 
 
+def try_moving(
+    moving: Component,
+    loss: Component,
+    student: torch.nn.Module,
+    streams: Mapping[str, Batch] | None,
+    made: MadeUp,
+    teacher: torch.nn.Module,
+) -> None:
+    """The same of a loss whose teacher moves."""
+    live = [Frozen(copy.deepcopy(teacher))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Caution)
+        parts = parts_for(student, made, live, streams is None or "validation" in streams)
+        push(moving.build(parts, loss=loss), streams, student)
+
+
 def check_method(name: str, method: Any, kind: type) -> None:
     """Whether a class that a slot names is one of the slot's kind, and what it declares can be read. Raises
     WrongPart.

@@ -157,6 +157,14 @@ def node_of(stage: str) -> str:
     return "teacher_pretrain" if split_number(stage)[0] == "teacher-pretrain" else "student_train"
 
 
+def build_objective(parts: Parts, inputs: TrainInputs) -> Objective:
+    """The loss, inside of what moves its teacher where one moves."""
+    made: Objective = (
+        inputs.moving.build(parts, loss=inputs.loss) if inputs.moving else inputs.loss.build(parts)
+    )
+    return made
+
+
 def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     """Builds all that one training needs."""
     settings: Training = inputs.training.build()
@@ -169,7 +177,7 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     torch.manual_seed(inputs.seed)
     student, notes = first_weights(name, runtime, inputs)
     parts = parts_of(student, task, settings, runtime, inputs)
-    objective: Objective = inputs.loss.build(parts).to(runtime.device)
+    objective = build_objective(parts, inputs).to(runtime.device)
     if runtime.compile:
         # else a term's own gradient, taken for the log, could not keep the graph
         functorch.donated_buffer = False

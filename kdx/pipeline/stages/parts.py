@@ -44,7 +44,8 @@ class TrainInputs:
     None: they are taken as they are. class_weights: none, or balanced: see
     `kdx.core.task.Task.balanced`, over the labelled rows that are used. stop: the step before which this part
     of a training ends, and leaves all that the next part needs; None: it goes to the end. onward: the part
-    before, with which it goes on: weights, optimiser, schedule, step, random numbers.
+    before, with which it goes on: weights, optimiser, schedule, step, random numbers. moving: how the live
+    teacher moves meanwhile, None: it stands.
     """
 
     data: Artifact
@@ -67,6 +68,7 @@ class TrainInputs:
     class_weights: str = "none"
     stop: int | None = None
     onward: Artifact | None = None
+    moving: Component | None = None
 
 
 def first_weights(
