@@ -52,6 +52,7 @@ FORMATS = {
     "dense": PURE,
     "sampled, 50 draws": (*PURE, "pseudo_label.format=sampled"),
     "top 8 and the rest": (*PURE, "pseudo_label.format=topk"),
+    "top 5 and the rest": (*PURE, "pseudo_label.format=topk", "pseudo_label.k=5"),  # bytes as of the draws
     "top 8, renormalised": (*PURE, "pseudo_label.format=topk", "loss.rest=renormalised"),
 }
 

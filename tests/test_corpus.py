@@ -177,7 +177,9 @@ def test_empty_documents_are_left_out_and_that_is_said(tmp_path):
 def test_bytes_that_are_no_utf_8(tmp_path):
     write(tmp_path, a=b"caf\xe9 and more of it")
     assert corpus(tmp_path).load().part("train")[0].max() == 0xE9
-    with pytest.raises(UserError, match=r"is not UTF-8 \(at its byte 3: 0xe9\).*on_error=replace"):
+    with pytest.raises(
+        UserError, match=r"document 'a.txt' is not UTF-8 \(at its byte 3: 0xe9\).*on_error=replace"
+    ):
         corpus(tmp_path, tokens="bpe").load()
     raw = corpus(tmp_path, tokens="bpe", on_error="replace").load()
     assert "replaced by U\\+FFFD in 1 documents".replace("\\", "") in raw.notes[0][0]

@@ -138,6 +138,9 @@ def test_sizes_that_do_not_fit_are_refused(change, says):
     [
         ({"vocab_size": 13}, r"tokenizer.json has 14 tokens, and config.json says vocab_size=13"),
         ({"vocab_size": 900}, r"tokenizer.json has 14 tokens, and config.json says vocab_size=900"),
+        ({"num_attention_heads": 3}, "hidden_size=8 and num_attention_heads=3, and heads must divide"),
+        ({"num_hidden_layers": 0}, "says num_hidden_layers=0, and it must be a whole number above 0"),
+        ({"layer_norm_eps": "x"}, "says layer_norm_eps='x'"),
         ({"hidden_act": "swish"}, "says 'swish' between linear layers"),
         ({"hidden_size": 16}, r"is \(2, 8\), and must be \(2, 16\)"),
         ({"num_hidden_layers": 3}, "holds no weights for 16 parts of its encoder: blocks.2"),

@@ -301,7 +301,7 @@ def test_a_run_keeps_what_the_gate_found(trained):
 def test_the_remedy_is_for_how_the_teachers_came_to_be(teachers, how):
     """Of none at all the answers came in a file."""
     names = ("training", "fitted", "finished")
-    setups = [types.SimpleNamespace(**dict(zip(names, found, strict=True))) for found in teachers]
+    setups = [types.SimpleNamespace(model=None, **dict(zip(names, found, strict=True))) for found in teachers]
     assert how in gate.REMEDIES
     asked = []
     store = types.SimpleNamespace(

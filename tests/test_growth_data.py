@@ -75,8 +75,9 @@ def test_stored_rows_are_put_together_without_being_read(rows):
     assert np.array_equal(
         OfArray(rows).flatten(0, 1).index_select(0, torch.tensor([27, 2])), BOTH.reshape(-1, 3)[[27, 2]]
     )
-    with pytest.raises(IndexError, match="of 14"):
-        rows.take(np.array([14]))
+    for beyond in (14, -1):
+        with pytest.raises(IndexError, match=f"from 3 to {beyond} of 14|from {beyond} to 3 of 14"):
+            rows.take(np.array([3, beyond]))
 
 
 def test_a_file_that_was_cut_is_named(rows, tmp_path):

@@ -75,6 +75,49 @@ def test_match_is_the_divergence_by_hand():
     assert torch.allclose(task.match(one, other, 2.0), by_hand, atol=1e-5)
 
 
+def told(task, answers, teacher, truth, temperature, both):
+    """(match, loss, the gradient of 3 match + 2 loss), worked out together or one after the other."""
+    student = answers.clone().requires_grad_()
+    if both:
+        match, loss = task.match_and_loss(student, teacher, truth, temperature)
+    else:
+        match, loss = task.match(student, teacher, temperature), task.loss(student, truth)
+    (3 * match + 2 * loss).sum().backward()
+    return match.detach(), loss.detach(), student.grad
+
+
+@pytest.mark.parametrize("temperature", [1, 2.5])
+@pytest.mark.parametrize("at_once", [1000, 3])
+@pytest.mark.parametrize("type_", [torch.float32, torch.float16])
+def test_match_and_loss_together_are_the_same(monkeypatch, temperature, at_once, type_):
+    monkeypatch.setattr(language, "rows_at_once", lambda logits: at_once)
+    task, answers, teacher, truth = some()
+    truth["token"][0] = -1  # a row of which nothing counts
+    together, apart = (
+        told(task, answers, teacher.to(type_), truth, temperature, both) for both in (True, False)
+    )
+    for found, wanted in zip(together, apart, strict=True):
+        assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert together[1][0] == 0 and (together[0] > 0).all()
+
+
+def test_match_and_loss_by_hand():
+    teacher = FLAT.log().expand(2, 2, 4)
+    match, loss = TASK.match_and_loss(ANSWERS, teacher, TRUTH, 1)
+    apart = math.log(2) * (-2 + (1 + 2 + 3 + 3) / 4)  # KL(flat || half)
+    assert match.tolist() == pytest.approx([apart / 2, apart])
+    assert loss.tolist() == pytest.approx([1.5 * math.log(2), 3 * math.log(2)])
+
+
+def test_match_and_loss_where_both_rule_a_token_out():
+    teacher, student = ANSWERS.clone(), torch.zeros(2, 2, 4)
+    teacher[..., 3], student[..., 3] = -torch.inf, -torch.inf
+    truth = TRUTH | {"token": TRUTH["token"].clamp_max(2)}
+    match, loss, gradient = told(TASK, student, teacher, truth, 1, True)
+    assert all(found.isfinite().all() for found in (match, loss, gradient))
+    assert match.tolist() == pytest.approx(TASK.match(student, teacher, 1).tolist())
+
+
 def test_what_is_kept_measures_as_the_answers_do():
     task, answers, teacher, truth = some()
     kept = task.condense(answers, truth)

@@ -32,8 +32,17 @@ OTHERS = ("timm", "torchvision", "sklearn", "onnx", "bag", "text_cnn", "tfidf")
 OTHERS += ("encoder", "encoder_small", "encoder_tuned", "minilm", "static", "token_means")
 OTHERS += ("span_cnn", "span_encoder", "span_encoder_tuned")
 """An extra, and those that test_adapters, _sklearn, _onnx_teacher, _text, _encoder and _spans have."""
-TOKENS = ("gpt_tiny", "gpt_small", "llama_tiny", "llama_small", "guide_400m", "guide_1b", "causal_lm")
-"""Those of test_decoder and test_save_pretrained."""
+TOKENS = (
+    "gpt_tiny",
+    "gpt_small",
+    "llama_tiny",
+    "llama_small",
+    "guide_400m",
+    "guide_1b",
+    "causal_lm",
+    "causal_lm_text",
+)
+"""Those of test_decoder, test_save_pretrained and test_text_across."""
 NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in (*OTHERS, *TOKENS))
 RATES = {"dropout": 0.0, "stochastic_depth": 0.0}
 BIG = {"resnet34", "resnet50", "resnet110", "efficientnet_b1", "efficientnet_b2", "vit_b_16"}
@@ -1001,7 +1010,7 @@ def test_each_model_composes_in_each_role(role, stage):
             fixed = [
                 pair for pair in (("estimator", "Ridge"), ("file", "a.onnx"), ("c", 2.0)) if pair[0] in spec
             ]
-            key, value = fixed[0] if fixed else ("dropout", 0.25)
+            key, value = fixed[0] if fixed else ("dropout", 0.25) if "dropout" in spec else ("path", "a")
             made = OmegaConf.to_container(
                 compose(overrides=[f"+{role}={path.stem}", f"{role}.{key}={value}"])
             )

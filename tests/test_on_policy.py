@@ -82,7 +82,7 @@ def test_segments_without_rollouts_are_one_run_bit_for_bit(whole):
 
 
 def test_one_segment_is_the_stage_of_distil(whole):
-    run = train("one", "recipe=on_policy", "recipe.segments=1", "recipe.on_policy=0.5")
+    run = train("one", "recipe=on_policy", "recipe.segments=1", "recipe.on_policy=0")
     assert artifact(run, "student-train", "train").key == whole.key
 
 
@@ -230,6 +230,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(place, capsys):
         ([*RUN, "recipe=on_policy", "recipe.on_policy=1.5"], "recipe.on_policy must be"),
         ([*RUN, "recipe=on_policy", "recipe.segments=0"], "recipe.segments must be at least 1"),
         ([*RUN, "recipe=on_policy", "recipe.segments=31"], "a training of 30 steps"),
+        ([*RUN, "recipe=on_policy", "recipe.segments=1", "seed=9"], "recipe.segments=1 has no later segment"),
     ):
         assert main(["train", *words]) != 0
         assert said in capsys.readouterr().err.replace("\n", " "), words

@@ -203,7 +203,7 @@ def test_of_each_kind_of_rows_is_a_run_that_commands_ask():
     asked = {
         kind_of_run(command) for command in of_kind("quick") if command.words[1] in ("predict", "evaluate")
     }
-    assert asked == {"X", "table", "members", "text", "pictures"}
+    assert asked == {"X", "table", "members", "text", "pictures", "questions"}
     assert shortened(["train", "-m", "loss=kd,soft", "seed=range(5)", "device=cuda"]) == [
         "train",
         "-m",

@@ -258,7 +258,9 @@ def test_a_poor_validation_split_is_reported_and_gives_numbers(truth, rows, says
     objective, reported = refreshed(make(parts(truth, rows)))
     assert says in reported and "standard error" in reported
     outcome = objective(streams(), 0.0)
-    assert all(torch.isfinite(v).all() for v in [*outcome.terms.values(), *outcome.monitors.values()])
+    assert all(
+        torch.isfinite(v).all() for v in [*outcome.terms.values(), *outcome.watched(logging=True).values()]
+    )
 
 
 def test_a_teacher_of_huge_logits_gives_numbers():

@@ -29,7 +29,7 @@ from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import print_table, role_cells
 from kdx.report.run.tensorboard import hyperparameters
 from kdx.report.run.units import bytes_in_words, decimals, magnitude, percent, three_figures
-from kdx.report.run.verdict import settle, summary
+from kdx.report.run.verdict import settle, summary, what_gained
 from kdx.report.run.written import write_or_error
 from kdx.tasks import chance
 
@@ -144,6 +144,29 @@ def test_gap_closed_is_null_with_a_reason(given, gain, reason):
     reported = summary(results(**given), "last")
     assert reported["gap_closed"] is None and reason in reported["gap_closed_reason"]
     assert reported["gain"] == (None if gain is None else pytest.approx(gain))
+
+
+def test_a_gap_that_the_test_rows_cannot_tell_has_no_part():
+    # of 80 rows a binomial standard error of .85 is .040: a third of it .013
+    small = summary(results(teacher=0.86, n=80), "last")
+    assert small["gap_closed"] is None and "by less than 80 test rows can tell" in small["gap_closed_reason"]
+    assert summary(results(teacher=0.87, n=80), "last")["gap_closed"] == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    ("choices", "gained"),
+    [
+        ({}, None),
+        ({"init": "fresh"}, None),
+        ({"init": "guide", "recipe": "distil"}, ["init=guide", "distillation"]),
+        ({"init": "guide", "recipe": "supervised"}, ["init=guide"]),
+    ],
+)
+def test_a_gain_is_of_all_that_the_student_alone_did_not_have(choices, gained):
+    assert what_gained(choices).get("gained_by") == gained
+    said = result_sentences(results() | what_gained(choices), "last")[0]
+    assert said.startswith(f"Gain of {' and '.join(gained or ['distillation'])}: +6.0 points of test")
+    assert ("begins with fresh weights" in said) == bool(gained)
 
 
 def test_a_number_that_rounds_to_nothing_has_no_minus():

@@ -239,6 +239,12 @@ def test_what_tokens_stand_for():
         ({"rope_parameters": {"rope_type": "llama3"}}, r"scales rotary positions \(llama3\)"),
         ({"num_hidden_layers": 3}, "lacks the weight model.layers.2"),
         ({"num_hidden_layers": 1}, "holds model.layers.1"),
+        ({"hidden_size": -1}, "says width -1, and it must be a whole number above 0"),
+        ({"num_attention_heads": 5}, "5 heads, . of keys and values"),
+        ({"vocab_size": 300}, r"does not fit its config.json: embedding.weight is \(256, .*must be \(300, "),
+        ({"rms_norm_eps": "x"}, "says 'x' for the epsilon of the norms"),
+        ({"rms_norm_eps": float("nan")}, "says nan for the epsilon of the norms"),
+        ({"rope_theta": -1.0}, "says -1.0 for the base of the rotary frequencies"),
         ({"max_position_embeddings": 8}, "has 8 positions, and a row has 16 tokens"),
     ],
 )
@@ -257,6 +263,9 @@ def test_files_that_are_not_there_or_no_safetensors(folder, tmp_path):
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text("[")
     with pytest.raises(UserError, match="is no JSON"):
+        opened(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(UserError, match="holds no settings of a model"):
         opened(folder)
     (folder / "config.json").write_text(config)
     (folder / "model.safetensors").write_bytes(b"garbage")

@@ -376,6 +376,17 @@ def test_texts_of_another_encoding_are_read_or_skipped(tmp_path):
         loader(tmp_path, encoding="utf-9")
 
 
+def test_a_text_that_cannot_be_read_is_named_or_skipped(tmp_path):
+    write(tmp_path, {"a/1.txt": "one", "a/2.txt": "x", "b/1.txt": "two"})
+    (tmp_path / "b/lost.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="b/lost.txt' cannot be read: No such file.*dataset.on_error=skip"):
+        loader(tmp_path).load()
+    raw = loader(tmp_path, on_error="skip").load()
+    assert raw.skipped == {"b/lost.txt": "it cannot be read: No such file or directory"}
+    assert raw.texts == ("one", "x", "two")
+    assert loader(tmp_path, on_error="skip").describe().train == 3
+
+
 def test_wordnets_glosses(tmp_path):
     lines = ["  1 licence"]
     for number, (kind, gloss) in enumerate(

@@ -26,7 +26,7 @@ OPTIONS = (
     Option(
         "to",
         None,
-        "the file to write: .csv, .tsv, .jsonl or .parquet",
+        "the file to write: .csv, .tsv, .jsonl or .parquet, of pieces of a text .json too: {name: answer}",
         called="output out save dest destination outfile output_file",
     ),
     Option("role", "student", "of a run: whose weights"),

@@ -67,6 +67,8 @@ def check_losses(
         *(("student_train", control.loss, control.training) for control in experiment.controls.values()),
     ]
     for node, loss, training in lessons:
+        if loss and reads_networks(loss) and teachers_by_node(experiment) and not taught:
+            continue  # why the teacher cannot be built is said elsewhere
         if loss and (described or fits_stand_in(loss)):
             with trying(errors, own=loss.target):
                 live = [Frozen(network) for network in taught] if reads_networks(loss) else []

@@ -30,6 +30,8 @@ _CALLED = {
     "evaluate_every": "eval_steps eval_every val_check_interval eval_interval",
     "loss.temperature": "temperature t temp tau kd_temperature kd_t distill_temperature "
     "distillation_temperature",
+    "depth": "layers n_layer n_layers num_layers num_hidden_layers",
+    "kv_heads": "groups num_key_value_heads n_kv_heads",
     "loss.alpha": "kd_alpha distill_alpha distillation_alpha kd_weight",
     "device.workers": "num_workers n_workers dataloader_num_workers",
     "device.threads": "num_threads n_threads cpu_threads",

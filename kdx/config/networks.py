@@ -60,6 +60,9 @@ def check_networks(
             + such_as("student", data.reads, others)
         )
         return {}
+    if experiment.student and not declared(experiment.student.target, "answers", True):
+        errors.append(f"{named['student']} reads a vocabulary of its own: {ONLY_TEACHERS}")
+        return {}
     made = MadeUp(data, task)
     built = build_networks(experiment, made, named, errors, described=about is not None)
     if about:

@@ -36,6 +36,14 @@ def model_folder(key: str, asked: object, needs: Sequence[str]) -> Path:
     return found
 
 
+def no_safetensors(error: object) -> str:
+    """What is wrong with a file that the library safetensors does not read, and what to do."""
+    return (
+        f"is damaged, or no file of safetensors ({str(error)[:120]}): fetch it again, or write it by "
+        "transformers' save_pretrained(FOLDER); a pickle of another name is not opened, as it could run code"
+    )
+
+
 def _in_package(key: str, asked: str) -> Path:
     name, _, inside = asked.removeprefix(PACKAGE).partition("/")
     try:
@@ -74,7 +82,11 @@ def _absent(key: str, asked: str, found: Path, wanted: str) -> str:
             f"it where there is a network (hf download {asked} --local-dir {own}) and set {key}={own}, "
             f"{wanted}"
         )
-    return f"{key} '{asked}' does not exist: name {wanted}"
+    more = ""
+    if re.fullmatch(r"[\w.-]+", asked):
+        fetch = f"hf download {asked} --local-dir {asked}"
+        more = f"; a model of the hub is fetched where there is a network: {fetch}"
+    return f"{key} '{asked}' does not exist: name {wanted}{more}"
 
 
 def _lacking(key: str, asked: str, found: Path, lacking: Sequence[str]) -> str:

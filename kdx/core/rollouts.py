@@ -55,6 +55,11 @@ class RollsOut(ABC):
         CPU, whence all that is drawn. In eval mode and without gradient.
         """
 
+    def write(self, rows: Tree, how: Rolling, generator: torch.Generator) -> tuple[Tree, torch.Tensor | None]:
+        """(as `roll_out`, (B,) int64 how many places of each row are written, the kept ones among them; None:
+        all of them)"""
+        return self.roll_out(rows, how, generator), None
+
     @abstractmethod
     def check_rolling(self, places: int, how: Rolling) -> None:
         """Raises UserError where rows of so many places cannot be gone on with so."""

@@ -160,6 +160,17 @@ class Task(ABC):
         """(B,) how far the student's answers are from the teacher's, in full or as `unpack` gave them.
         Of any sign. temperature: of probabilities; without meaning where there are none."""
 
+    def match_and_loss(
+        self,
+        student: Answers,
+        teacher: Answers,
+        truth: Answers,
+        temperature: float,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`match` and `loss` of the same rows, (B,) each: where both take what one may work out once."""
+        return self.match(student, teacher, temperature), self.loss(student, truth, weights)
+
     def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
         """(B,) the divergence of the two distributions, the mean over the places of a row where it has
         several, in nats times T^2. teacher: in full or as `unpack` gave it. rest: what is done with what was
@@ -309,6 +320,14 @@ class Task(ABC):
         more columns."""
         return self.columns(answers, AnswerColumns())
 
+    def answer_texts(self, answers: Answers, truth: Answers) -> list[str]:
+        """(N,) the answers in words, for a file of {name of a row: its answer}. Raises UserError where they
+        are none."""
+        raise UserError(
+            f"a .json file holds an answer in words for each row, and an answer here is {self.words}: name a "
+            ".csv file, say"
+        )
+
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
         """The truth as columns of a file beside `columns`: header -> N values, text or (N,) numbers, where
         None and nan are what nobody knows. Each is `truth`, or begins with it and a colon.
@@ -390,9 +409,10 @@ class Task(ABC):
         first = np.asarray(next(iter(leaves(truth).values())))
         return np.isfinite(first).all(tuple(range(1, first.ndim)))
 
-    def truth_within(self, rows: Any, like: Any) -> Any:
+    def truth_within(self, rows: Any, like: Any, written: np.ndarray | None = None) -> Any:
         """The truth that rows tell of themselves, as the tokens of a text tell which ones follow; arrays of
-        the form of `like`, the truth of other rows. Raises UserError where rows tell none."""
+        the form of `like`, the truth of other rows. written: (n,) how many places of each row hold something,
+        None: all do. Raises UserError where rows tell none."""
         raise UserError(f"rows tell no truth of themselves, where an answer is {self.words}")
 
     def unknown(self, like: Any, rows: int) -> Any:

@@ -43,7 +43,9 @@ def rows_of(value: Any) -> int:
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Batches one after the other."""
+    """Batches one after the other. A single one is given as it is, without a copy."""
+    if len(parts) == 1:
+        return parts[0]
     if isinstance(parts[0], Mapping):
         return {name: joined([part[name] for part in parts]) for name in parts[0]}
     if isinstance(parts[0], np.ndarray):

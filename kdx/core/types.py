@@ -133,14 +133,22 @@ class ParameterGroup:
 @dataclass(frozen=True)
 class Outcome:
     """terms: scalars that are summed and minimised. monitors: watched only, scalars () or one value a row
-    (B,).
+    (B,); a function that gives a scalar is called in logged steps alone.
 
     A monitor with one value a row is named after its stream, `unlabelled/weight`: the last value of each row
     is kept with the artifact.
     """
 
     terms: Mapping[str, Tensor]
-    monitors: Mapping[str, Tensor] = field(default_factory=dict)
+    monitors: Mapping[str, Tensor | Callable[[], Tensor]] = field(default_factory=dict)
+
+    def watched(self, logging: bool) -> dict[str, Tensor]:
+        """The monitors as tensors, without those that nobody asks for in a step that is not logged."""
+        return {
+            name: found if isinstance(found, Tensor) else found()
+            for name, found in self.monitors.items()
+            if logging or isinstance(found, Tensor)
+        }
 
     @property
     def loss(self) -> Tensor:

@@ -70,6 +70,10 @@ def read_file(path: Path, start: int | None = None) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         if shortage.kind_of_shortage(error):
             raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(
+                f"the data file '{path}' cannot be read: {error.strerror}; mend that, or move it away"
+            ) from None
         raise damaged(path, f"it cannot be read ({error})") from None
 
 

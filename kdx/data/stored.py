@@ -10,6 +10,7 @@ import copy
 import io
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -118,7 +119,8 @@ class LazyRows(ABC):
         return found if dtype is None else found.astype(dtype)
 
     def _numbers(self, rows: np.ndarray) -> np.ndarray:
-        if len(rows) and not (0 <= int(rows.min()) and int(rows.max()) < len(self)):
+        # one look for both ends: as uint64 what is below 0 is far above all
+        if len(rows) and int(np.asarray(rows, np.int64).view(np.uint64).max()) >= len(self):
             raise IndexError(f"rows from {int(rows.min())} to {int(rows.max())} of {len(self)}")
         return rows if self.numbers is None else self.numbers[rows]
 
@@ -140,6 +142,7 @@ class StoredRows(LazyRows):
         self._offsets = [head.offset for head in heads]
         self._starts = np.cumsum([0, *map(len, heads)])
         self.dtype, self._row = heads[0].dtype, heads[0].shape[1:]
+        self._begins = (self._starts * self.row_bytes).tolist()  # of each file, in the bytes of all
         self.numbers = numbers
         self._open: list[io.BufferedReader] = []
         del heads
@@ -162,13 +165,11 @@ class StoredRows(LazyRows):
         found = np.empty((len(numbers), *self._row), self.dtype)
         if not found.size:
             return found
-        flat, each = found.reshape(len(numbers), -1).view(np.uint8), self.row_bytes
-        which = np.searchsorted(self._starts, numbers, side="right") - 1
-        breaks = np.flatnonzero((np.diff(numbers) != 1) | (np.diff(which) != 0)) + 1
-        for start, stop in zip([0, *breaks.tolist()], [*breaks.tolist(), len(numbers)], strict=True):
-            file = int(which[start])
-            place = int(numbers[start] - self._starts[file])
-            self._into(flat[start:stop], file, self._offsets[file] + place * each)
+        room, each = memoryview(found.reshape(-1).view(np.uint8)), self.row_bytes
+        starts = [0, *((numbers[1:] - numbers[:-1] != 1).nonzero()[0] + 1).tolist()]
+        ends = [*starts[1:], len(numbers)]
+        for start, end, number in zip(starts, ends, numbers[starts].tolist(), strict=True):
+            self._into(room[start * each : end * each], number * each)
         return found
 
     def in_slots(self) -> StoredRows:
@@ -179,16 +180,18 @@ class StoredRows(LazyRows):
         found._row, found._starts = self._row[1:], self._starts * self._row[0]
         return found
 
-    def _into(self, room: np.ndarray, file: int, offset: int) -> None:
-        view = memoryview(room.reshape(-1))
+    def _into(self, view: memoryview, begin: int) -> None:
+        """begin: where it stands in the bytes of all files' rows, one after the other."""
         while view:
-            got = read_at(self._file(file), view, offset)
+            file = bisect_right(self._begins, begin) - 1
+            offset, left = self._offsets[file] + begin - self._begins[file], self._begins[file + 1] - begin
+            got = read_at(self._file(file), view[:left], offset)
             if not got:
                 raise UserError(
                     f"'{self.files[file]}' is shorter than it says: it is damaged, or was cut while it was "
                     "read; run the same command again"
                 )
-            view, offset = view[got:], offset + got
+            view, begin = view[got:], begin + got
 
     def _file(self, number: int) -> io.BufferedReader:
         if not self._open:

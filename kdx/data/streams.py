@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kdx.core.errors import UserError
 from kdx.core.task import Task
-from kdx.core.trees import device_of, tree
+from kdx.core.trees import device_of, joined, tree
 from kdx.core.types import Answers, Batch, Split
 from kdx.data.views.chain import Chain, Mix, Views
 from kdx.data.views.draws import word
@@ -50,14 +50,13 @@ class RowOrder:
 
     def rows(self, step: int) -> tuple[Tensor, Tensor]:
         """index (batch,), passes (batch,): int64 on the CPU. A batch longer than n spans several passes."""
-        position = torch.arange(step * self.batch, (step + 1) * self.batch)
-        passes = torch.div(position, self.n, rounding_mode="floor")
-        parts = []
-        for number in range(int(passes[0]), int(passes[-1]) + 1):
-            start = number * self.n
-            first, last = max(int(position[0]), start), min(int(position[-1]), start + self.n - 1)
-            parts.append(self._permutation(number)[first - start : last - start + 1])
-        return torch.cat(parts), passes
+        start, stop = step * self.batch, (step + 1) * self.batch
+        parts, passes = [], []
+        for number in range(start // self.n, (stop - 1) // self.n + 1):
+            before = number * self.n
+            parts.append(self._permutation(number)[max(0, start - before) : stop - before])
+            passes.append(torch.full((len(parts[-1]),), number))
+        return joined(parts), joined(passes)
 
 
 @dataclass(frozen=True)

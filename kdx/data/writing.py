@@ -21,6 +21,10 @@ _Table = Mapping[str, Sequence[Any]]
 """header -> a value for each row: text, whole numbers, or an array of numbers, of which nan is none."""
 
 
+ANSWERS_BY_NAME = ".json"
+"""The ending of a file that holds an answer in words to each name, and no columns."""
+
+
 class RowWriter(ABC):
     """Each block has the same headers."""
 
@@ -65,6 +69,32 @@ class _JsonLines(RowWriter):
         self._file.close()
 
 
+class _Named(RowWriter):
+    """One object, {name of a row: its answer in words}, as SQuAD's script reads predictions. A block has
+    these two columns."""
+
+    def __init__(self, path: Path):
+        self._file, self._names = path.open("x", encoding="utf-8", newline=""), set[str]()
+
+    def write(self, block: _Table) -> None:
+        names, answers = block.values()
+        for name, answer in zip(map(str, names), answers, strict=True):
+            if name in self._names:
+                raise UserError(
+                    f"two rows are called '{name}', and a .json file holds one answer to each name: name a "
+                    ".csv file with to="
+                )
+            self._file.write(",\n" if self._names else "{\n")
+            self._names.add(name)
+            self._file.write(
+                f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(answer, ensure_ascii=False)}"
+            )
+
+    def close(self) -> None:
+        self._file.write("\n}\n" if self._names else "{}\n")
+        self._file.close()
+
+
 class _Parquet(RowWriter):
     """A row group a block."""
 
@@ -100,8 +130,8 @@ WRITERS = {
 def check_new_file(name: str, path: Path, overwrite: bool) -> None:
     """Before any work. Raises UserError where a file of that name cannot be written, or is there already and
     not to be replaced. name: of the setting."""
-    known = list(WRITERS)
-    if path.suffix.lower() not in WRITERS:
+    known = [*WRITERS, ANSWERS_BY_NAME]
+    if path.suffix.lower() not in known:
         raise UserError(f"{name}={path} must end with {', '.join(known[:-1])} or {known[-1]}")
     if path.suffix.lower() == ".parquet":
         try:
@@ -127,7 +157,9 @@ def whole_file(name: str, path: Path) -> Iterator[RowWriter]:
     temporary = real.with_name(f"{real.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        writer: RowWriter = WRITERS[path.suffix.lower()](temporary)
+        ending = path.suffix.lower()
+        made = _Named if ending == ANSWERS_BY_NAME else WRITERS[ending]
+        writer: RowWriter = made(temporary)
         try:
             yield writer
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -22,9 +21,9 @@ from kdx.models.save_pretrained import (
     CAUSAL_CONFIG,
     CAUSAL_TOKENIZER,
     CAUSAL_WEIGHTS,
+    fill_from,
     read_config,
     read_shape,
-    read_weights_of,
 )
 from kdx.models.tokens import OwnTokens, open_tokenizer, token_bytes
 
@@ -73,11 +72,21 @@ class CausalLM(DecoderNetwork, OwnTokens):
                 raise
             return  # a state that says what it is of is loaded next
         made = read_shape(read_config(folder / CAUSAL_CONFIG), f"'{folder / CAUSAL_CONFIG}'")
-        self._tokens = _tokens_of(folder)
-        _check_rows(path, made, len(self._tokens), vocabulary, shape[0])
+        self._read_tokenizer((folder / CAUSAL_TOKENIZER).read_text(encoding="utf-8"))
+        assert self._tokens is not None
+        check_own_tokens(path, made, len(self._tokens))
+        self._check_rows(path, made, vocabulary, shape[0])
         self._build_described(made)
         if pretrained.wanted():
-            self.load_state_dict(self.state_dict() | read_weights_of(made, folder))
+            fill_from(self, folder)
+
+    def _read_tokenizer(self, text: str) -> None:
+        """text: of the folder's tokenizer.json."""
+        self._tokens = token_bytes(open_tokenizer(text))
+
+    def _check_rows(self, path: str, made: DecoderShape, vocabulary: int, length: int) -> None:
+        """vocabulary, length: of the data. Raises UserError where it cannot read such rows."""
+        _check_table(path, made, vocabulary, length)
 
     def _build_described(self, made: DecoderShape) -> None:
         """Builds it, and keeps in its state of what, so that the folder is needed to begin only."""
@@ -109,8 +118,9 @@ class CausalLM(DecoderNetwork, OwnTokens):
                 f"the teacher reads by its own tokenizer.json, and {len(wrong):,} of the data set's "
                 f"{len(given):,} tokens are others there: {number} is {_quoted(given[number])} in the data "
                 f"and {_quoted(self._tokens.get(number))} to the teacher. Set dataset.tokens=bpe and "
-                "dataset.tokenizer to the teacher's tokenizer.json; choose a teacher that has these tokens; "
-                "or train one on this data set's tokens, such as teacher=gpt_small"
+                "dataset.tokenizer to the teacher's tokenizer.json; choose a teacher that has these tokens, "
+                "or train one on this data set's tokens, such as teacher=gpt_small; or let it write text, "
+                "which needs no common tokens (teacher=causal_lm_text pseudo_label.format=text)"
             )
         more = self.shape.vocabulary - self._outputs
         if more > 0:
@@ -121,18 +131,17 @@ class CausalLM(DecoderNetwork, OwnTokens):
             ]
 
 
-def _tokens_of(folder: Path) -> dict[int, bytes]:
-    return token_bytes(open_tokenizer((folder / CAUSAL_TOKENIZER).read_text(encoding="utf-8")))
-
-
-def _check_rows(path: str, made: DecoderShape, tokens: int, vocabulary: int, length: int) -> None:
-    """tokens: of the folder's tokeniser. vocabulary, length: of the data."""
-    rows, positions = made.vocabulary, made.positions
-    if tokens > rows:
+def check_own_tokens(path: str, made: DecoderShape, tokens: int) -> None:
+    """tokens: of the folder's tokeniser. Raises UserError where its model knows fewer."""
+    if tokens > made.vocabulary:
         raise UserError(
             f"the tokeniser of '{path}' does not match its model: tokenizer.json has {tokens:,} tokens, and "
-            f"config.json says vocab_size={rows:,}: take both from one model"
+            f"config.json says vocab_size={made.vocabulary:,}: take both from one model"
         )
+
+
+def _check_table(path: str, made: DecoderShape, vocabulary: int, length: int) -> None:
+    rows, positions = made.vocabulary, made.positions
     if vocabulary > rows:
         raise UserError(
             f"the model in '{path}' knows {rows:,} tokens, and the data set has {vocabulary:,}: set "

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdx.core.errors import UserError
+from kdx.core.model_folder import no_safetensors
 from kdx.models.encoder import ACTIVATIONS, ENDS, EncoderSizes, Sentences, TextEncoder
 from kdx.models.text import PADDING
 from kdx.models.tokens import open_tokenizer
@@ -57,11 +58,17 @@ _KEYS = {
 }
 
 
+_OTHERWISE = ("position_embedding_type", "is_decoder")
+"""Settings by which a BERT is none that is built here."""
+
+
 def describe_encoder(folder: Path) -> dict[str, Any]:
     """All that it takes to build the encoder of a folder, as plain JSON. Raises UserError where it is none
     that kdx can read, or its tokeniser is of another model.
     """
     config = _read(folder / CONFIG)
+    if not isinstance(config, dict):
+        raise UserError(f"'{folder / CONFIG}' holds no settings of a model, which are a JSON object")
     tokenizer = open_tokenizer((folder / TOKENIZER).read_text(encoding="utf-8"))
     tokens = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
     rows = config.get("vocab_size")
@@ -97,6 +104,17 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
     if lacking := [key for key in _KEYS[kind] if key not in config]:
         raise UserError(f"{CONFIG} of a {kind} lacks {', '.join(lacking)}")
     width, layers, heads, inner, positions, activation = (config[key] for key in _KEYS[kind])
+    for key in _KEYS[kind][:-1]:
+        if type(config[key]) is not int or config[key] < 1:
+            raise UserError(f"{CONFIG} says {key}={config[key]!r}, and it must be a whole number above 0")
+    epsilon = config.get("layer_norm_eps", 1e-12)
+    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
+        raise UserError(f"{CONFIG} says layer_norm_eps={epsilon!r}, and it must be a number in (0, 1)")
+    if width % heads:
+        raise UserError(
+            f"{CONFIG} says {_KEYS[kind][0]}={width} and {_KEYS[kind][2]}={heads}, and heads must divide "
+            "the width"
+        )
     if activation not in ACTIVATIONS:
         raise UserError(
             f"{CONFIG} says {activation!r} between linear layers, and kdx knows {', '.join(ACTIVATIONS)}"
@@ -109,7 +127,7 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
         inner,
         positions,
         activation,
-        config.get("layer_norm_eps", 1e-12),
+        epsilon,
     )
 
 
@@ -143,7 +161,7 @@ def load_encoder(sentences: Sentences, folder: Path, described: Mapping[str, Any
     try:
         found = load_file(path)
     except Exception as error:  # the library raises many kinds
-        raise UserError(f"'{path}' is damaged, or no file of safetensors: {str(error)[:120]}") from None
+        raise UserError(f"'{path}' {no_safetensors(error)}") from None
     if not isinstance(sentences.encoder, TextEncoder):
         sentences.encoder.load_weights(found, path)
         return
@@ -199,9 +217,11 @@ class OtherEncoder(nn.Module):
         try:
             from transformers import AutoConfig, AutoModel
         except ImportError:
+            odd = [f"{key}={config[key]!r}" for key in _OTHERWISE if kind in _FAMILIES and key in config]
+            what = f"{kind} with {' and '.join(odd)}" if odd else f"the family {kind}"
             raise UserError(
-                f"an encoder of the family {kind} needs the package transformers, which is not installed: "
-                "pip install 'kdx[transformers]'; BERT and DistilBERT need none"
+                f"an encoder of {what} needs the package transformers, which is not installed: pip install "
+                "'kdx[transformers]'; plain BERT and DistilBERT need none"
             ) from None
         try:
             known = AutoConfig.for_model(**config)

@@ -22,11 +22,16 @@ def continued(
     number in [0, 1) a place, so they are the same on any device but for rounding. Each token is read once, as
     keys and values are kept.
     """
-    draws = torch.rand(
-        (len(prompts), length - prompts.shape[1]), generator=generator, dtype=torch.float64
-    ).to(prompts.device)
+    draws = torch.rand((len(prompts), length - prompts.shape[1]), generator=generator, dtype=torch.float64)
+    return drawn_on(say, prompts, draws.to(prompts.device), temperature)
+
+
+def drawn_on(
+    say: Callable[[Tensor, Cache], Tensor], prompts: Tensor, draws: Tensor, temperature: float
+) -> Tensor:
+    """The same with numbers (B, n) in [0, 1) that are drawn already: (B, P) -> (B, P + n)."""
     found = [prompts]
-    cache = Cache(length)
+    cache = Cache(prompts.shape[1] + draws.shape[1])
     read = prompts
     for place in range(draws.shape[1]):
         logits = say(read, cache)

@@ -5,6 +5,7 @@ folder of config.json, model.safetensors and tokenizer.json. Read and written wi
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from kdx.core.errors import UserError
 from kdx.core.files import write_atomically
+from kdx.core.model_folder import no_safetensors
 from kdx.models.decoder import DecoderNetwork
 from kdx.models.decoder_layers import DecoderShape
 
@@ -58,7 +60,7 @@ def open_decoder(folder: Path) -> DecoderNetwork:
     file = folder / CAUSAL_CONFIG
     made = read_shape(read_config(file), f"'{file}'")
     network = DecoderNetwork(made, dropout=0.0, stochastic_depth=0.0, checkpointing=False)
-    network.load_state_dict(read_weights_of(made, folder))
+    fill_from(network, folder)
     return network
 
 
@@ -68,7 +70,9 @@ def read_config(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"'{file}' is no JSON: {error}") from None
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise UserError(f"'{file}' holds no settings of a model, which are a JSON object")
+    return found
 
 
 # To transformers
@@ -185,9 +189,47 @@ def read_shape(config: Mapping[str, Any], where: str) -> DecoderShape:
         if config.get(key, value) != value:
             raise UserError(f"{where} has {key}={config[key]!r}, and kdx builds {value!r} only")
     try:
-        return _gpt_shape(config) if kind == "gpt2" else _llama_shape(config, where)
+        found = _gpt_shape(config) if kind == "gpt2" else _llama_shape(config, where)
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"{where} lacks {error} or has it in another form than transformers writes") from None
+    _check_shape(found, where)
+    return found
+
+
+def _check_shape(found: DecoderShape, where: str) -> None:
+    """Whether a network can have these sizes. Raises UserError."""
+    sizes = ("vocabulary", "width", "depth", "heads", "kv_heads", "head_width", "hidden", "positions")
+    for name in sizes:
+        value = getattr(found, name)
+        if type(value) is not int or value < 1:
+            raise UserError(
+                f"{where} says {name.replace('_', ' ')} {value!r}, and it must be a whole number above 0"
+            )
+    for name in ("epsilon", "base"):
+        value = getattr(found, name)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            what = "epsilon of the norms" if name == "epsilon" else "base of the rotary frequencies"
+            raise UserError(f"{where} says {value!r} for the {what}, and it must be a number above 0")
+    if found.heads % found.kv_heads or (not found.llama and found.width % found.heads):
+        raise UserError(
+            f"{where} has {found.heads} heads, {found.kv_heads} of keys and values, and a width of "
+            f"{found.width}: heads must be a multiple of those, and of GPT-2 divide the width"
+        )
+    if found.llama and found.head_width % 2:
+        raise UserError(f"{where} has heads of {found.head_width} numbers, and rotary positions turn pairs")
+
+
+def fill_from(network: DecoderNetwork, folder: Path) -> None:
+    """Its weights become those of the folder. Raises UserError where they do not fit its config.json."""
+    weights, own = read_weights_of(network.shape, folder), network.state_dict()
+    wrong = [name for name, value in weights.items() if value.shape != own[name].shape]
+    if wrong:
+        raise UserError(
+            f"'{folder / CAUSAL_WEIGHTS}' does not fit its {CAUSAL_CONFIG}: {wrong[0]} is "
+            f"{tuple(weights[wrong[0]].shape)}, and must be {tuple(own[wrong[0]].shape)}: take both from one "
+            "model"
+        )
+    network.load_state_dict(own | weights)
 
 
 def _gpt_shape(config: Mapping[str, Any]) -> DecoderShape:
@@ -292,5 +334,5 @@ def read_weights_of(shape: DecoderShape, folder: Path) -> dict[str, Tensor]:
     try:
         given = load_file(file)
     except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(f"'{file}' is damaged, or no file of safetensors: {error}") from None
+        raise UserError(f"'{file}' {no_safetensors(error)}") from None
     return from_transformers(shape, given, f"'{file}'")

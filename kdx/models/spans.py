@@ -26,25 +26,48 @@ class SpanAdapter(TextAdapter):
     def wrap(self, made: nn.Module, shape: Any) -> nn.Module:
         return InsideContext(super().wrap(made, shape))
 
+    def shape(self, shape: Any) -> Any:
+        """Of one window, where a row has several."""
+        return {name: tuple(sizes[-1:]) for name, sizes in shape.items()}
+
     def small(self, inputs: Any) -> np.ndarray:
-        return super().small(inputs["tokens"])
+        return super().small(inputs["tokens"].flatten(1))
 
     def displayed(self, inputs: Any) -> list[str] | None:
-        """The question, the separator and the text, as far as a row holds them."""
-        return super().displayed(inputs["tokens"])
+        """The question, the separator and the text, as far as a row, or its first window, holds them."""
+        tokens = inputs["tokens"]
+        return super().displayed(tokens if tokens.dim() == 2 else tokens[:, 0])
 
 
 class InsideContext(nn.Module):
-    """A network whose answers lie in the context alone."""
+    """A network whose answers lie in the context alone. Rows of several windows are rows of one to it."""
 
     def __init__(self, inside: nn.Module):
         super().__init__()
         self.inside = inside
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """-> (B, outputs, L)"""
+        """(B, L), or (B, W, L) of W windows -> (B, outputs, W * L)"""
+        context = inputs["context"]
+        if context.dim() == 3:
+            return self._of_windows(inputs["tokens"], context)
         logits: Tensor = self.inside(inputs)
-        return logits.masked_fill(~inputs["context"][:, None, :], OUTSIDE)
+        return logits.masked_fill(~context[:, None, :], OUTSIDE)
+
+    def _of_windows(self, tokens: Tensor, context: Tensor) -> Tensor:
+        """Windows behind the first that hold nothing are not read, but where the network is traced."""
+        rows, windows, length = tokens.shape
+        flat, inside = tokens.flatten(0, 1), context.flatten(0, 1)
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            found = self({"tokens": flat, "context": inside})
+        else:
+            used = context.any(2)
+            used[:, 0] = True
+            used = used.flatten()
+            said = self({"tokens": flat[used], "context": inside[used]})
+            found = said.new_full((rows * windows, *said.shape[1:]), OUTSIDE)
+            found = found.index_put((used,), said)
+        return found.unflatten(0, (rows, windows)).transpose(1, 2).flatten(2)
 
 
 class SpanBlock(nn.Module):

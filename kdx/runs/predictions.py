@@ -16,12 +16,12 @@ import torch
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at
 from kdx.core.shapes import expect_shape
-from kdx.core.task import AnswerColumns
+from kdx.core.task import AnswerColumns, Answers, Categorical, Task
 from kdx.core.trees import all_finite, tree
 from kdx.core.types import Split
 from kdx.data.new_rows.opening import open_new_rows
-from kdx.data.new_rows.rows import NewRows
-from kdx.data.writing import whole_file
+from kdx.data.new_rows.rows import NewRows, RowBlock
+from kdx.data.writing import ANSWERS_BY_NAME, whole_file
 from kdx.pipeline.stages.arrays import build_task
 from kdx.runs.own_rows import SPLIT_WORDS, OwnRows
 from kdx.runs.preprocessing import PREPROCESSING, preprocessing
@@ -45,12 +45,18 @@ class Wanted:
     batch: int
     text: str | None = None
 
+    @property
+    def named(self) -> bool:
+        """Whether the file holds an answer in words to each name, and no columns."""
+        return self.to.suffix.lower() == ANSWERS_BY_NAME
+
 
 @dataclass
 class Tally:
-    """What was written. rows: how many; columns: headers; labels: how often each; numbers: least, mean and
-    largest of each column of values."""
+    """What was written. classes: whether labels are classes, and are counted. rows: how many; columns:
+    headers; labels: how often each; numbers: least, mean and largest of each column of values."""
 
+    classes: bool = True
     rows: int = 0
     columns: list[str] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
@@ -59,7 +65,8 @@ class Tally:
     def add(self, block: Mapping[str, Any]) -> None:
         self.columns = self.columns or list(block)
         self.rows += len(next(iter(block.values())))
-        self.labels.update(block.get("label", ()))
+        if self.classes:
+            self.labels.update(block.get("label", ()))
         for name, values in block.items():
             if name == "confidence" or name.startswith("value:"):
                 least, total, most = self.sums.get(name, (np.inf, 0.0, -np.inf))
@@ -106,6 +113,8 @@ def check_answer_columns(asked: Wanted, weights: Weights) -> None:
     """Raises UserError where answers do not have the columns that are asked for, before any row is read."""
     task = build_task(weights.about)
     task.columns(task.made_up(1), asked.columns)
+    if asked.named:
+        task.answer_texts(task.made_up(1), task.made_up_truth(1))
 
 
 def answer_rows(
@@ -116,7 +125,8 @@ def answer_rows(
     nothing is written.
     """
     begun = time.monotonic()
-    task, network, tally = build_task(weights.about), runtime.place(weights.network()), Tally()
+    task, network = build_task(weights.about), runtime.place(weights.network())
+    tally = Tally(isinstance(task, Categorical))
     kept = Condensing(task)
     with whole_file("to", asked.to) as writer:
         for block in rows.blocks(asked.batch):
@@ -131,8 +141,8 @@ def answer_rows(
                     f"the answers of {weights.who} are not finite (NaN or infinite): the weights in "
                     f"'{weights.file}' are of no use"
                 )
-            found = {**block.known_by, **task.columns(answers, asked.columns)}
-            writer.write(found)
+            found = {**block.known_by, **_columns(task, asked, answers, truth)}
+            writer.write(_named(task, block, answers, truth) if asked.named else found)
             tally.add(found)
             watch(tally.rows + len(rows.unread), rows.count)
         if not tally.rows:
@@ -141,6 +151,23 @@ def answer_rows(
                 f"not one of {rows.count:,} {rows.noun}s could be read; the first is '{name}': {why}"
             )
     return tally, _list_unread(asked.to, rows), time.monotonic() - begun
+
+
+def _columns(task: Task, asked: Wanted, answers: Answers, truth: Answers | None) -> dict[str, Any]:
+    if truth is None or asked.columns != AnswerColumns():
+        return task.columns(answers, asked.columns)
+    return task.columns_beside(answers, truth)
+
+
+def _named(task: Task, block: RowBlock, answers: Answers, truth: Answers | None) -> dict[str, Any]:
+    """What a row is called, and its answer in words."""
+    if truth is None:
+        raise UserError(
+            "these rows come without what their answers are made of: name a file of columns with to=, such "
+            "as .csv, or other rows with data="
+        )
+    name = next(iter(block.known_by))
+    return {name: block.known_by[name], "answer": task.answer_texts(answers, truth)}
 
 
 def unread_file(to: Path) -> Path:

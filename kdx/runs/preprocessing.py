@@ -12,15 +12,16 @@ from kdx.store.moved import kind_of_old
 PREPROCESSING = "preprocessing"
 """The key of an exported model.json."""
 _PICTURES = ("fit", "background", "max_pixels")
-_TEXTS, _TOKENS = ("text", "encoding"), ("endings",)
+_KEYS = {"texts": ("text", "encoding"), "tokens": ("endings",), "questions": ("question_length", "stride")}
 
 
 def preprocessing(data: Artifact) -> dict[str, Any]:
     """Of prepared data. Of pictures from files image_size, channels ("grey" or "red, green, blue"), fit,
     background, max_pixels and range ({depth: [black, white]}, of more than eight bits); of a table its
     columns; of texts their column where it was named, and the encoding of .txt files; of text to learn
-    language from the endings of its files. What else there is to know (mean and deviation, categories,
-    vocabulary) is in the adapter. Empty where rows were no files.
+    language from the endings of its files; of questions how long they may be, and the stride of windows.
+    What else there is to know (mean and deviation, categories, vocabulary) is in the adapter. Empty where
+    rows were no files.
     """
     about, asked = data.json("data.json"), _dataset(data)
     reads = kind_of_old(about)["reads"]
@@ -32,9 +33,8 @@ def preprocessing(data: Artifact) -> dict[str, Any]:
             **{key: asked[key] for key in _PICTURES if key in asked},
             "range": (about.get("files") or {}).get("range", {}),
         }
-    if reads in ("texts", "tokens"):
-        keys = _TEXTS if reads == "texts" else _TOKENS
-        return {key: asked[key] for key in keys if asked.get(key) is not None}
+    if reads in _KEYS:
+        return {key: asked[key] for key in _KEYS[reads] if asked.get(key) is not None}
     return {"columns": about["columns"]} if "columns" in about else {}
 
 

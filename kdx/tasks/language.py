@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdx.core.checks import integer
-from kdx.core.divergence import Divergence, over_temperature, pieces, rows_at_once
+from kdx.core.divergence import Divergence, expected, over_temperature, pieces, rows_at_once
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.sparse_answers import TRUE, divergence_from, is_sparse, likeliest, read_sparse
@@ -103,18 +103,35 @@ class NextToken(Task):
         if isinstance(answers, Mapping):
             return -answers[_LOG_PROB].sum(1) / answers[_ROW_TOKENS].clamp_min(1)
         token = _truth(truth)[_TOKEN].long()
-        counts = token >= 0
         if token.numel() <= rows_at_once(answers):  # so few that a copy of the logits is nothing
             logits, wanted = over_temperature(answers.flatten(0, -2), 1), token.flatten().clamp_min(-1)
             lost = F.cross_entropy(logits, wanted, ignore_index=-1, reduction="none").reshape(token.shape)
         else:
-            shares = counts[..., None].float()
+            shares = (token >= 0)[..., None].float()
             lost = weighted_cross_entropy(answers, token.clamp_min(0)[..., None], shares, 1.0)
-        return lost.sum(1) / counts.sum(1).clamp_min(1)
+        return _mean_of_known(lost, token)
 
     def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
         how = Divergence("forward", beta=0.0, scale="smooth", temperature=temperature)
         return self.divergence(student, teacher, how, "bucket")
+
+    def match_and_loss(
+        self,
+        student: Answers,
+        teacher: Answers,
+        truth: Answers,
+        temperature: float,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        token = _truth(truth)[_TOKEN].long()
+        if temperature != 1 or not isinstance(teacher, Tensor) or token.numel() > rows_at_once(teacher):
+            return super().match_and_loss(student, teacher, truth, temperature, weights)
+        # so few numbers that the tensors of autograd are nothing: one softmax is enough for both
+        said, taught = (over_temperature(one.flatten(0, 1), 1) for one in (_logits(student), teacher))
+        log_q = said.log_softmax(1)
+        apart = expected(taught.softmax(1), taught.log_softmax(1) - log_q).view_as(token)
+        lost = F.nll_loss(log_q, token.flatten().clamp_min(-1), ignore_index=-1, reduction="none")
+        return apart.mean(1), _mean_of_known(lost.view_as(token), token)
 
     def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
         return divergence_from(_logits(student), teacher, how, rest).mean(1)
@@ -144,11 +161,14 @@ class NextToken(Task):
     def condense(self, answers: Answers, truth: Answers, teacher: Answers | None = None) -> Answers:
         """Of each place (B, L) the log-probability of the true token (0 where none counts), the likeliest
         token and its probability; beside a teacher the KL from it and the sum of min(p, q). Of each row the
-        bytes and the tokens that count.
+        bytes and the tokens that count. Of a network that reads other tokens (kdx.core.scorer) the first of
+        these alone.
         """
         known = _truth(truth)
         token = known[_TOKEN].long()
-        if is_sparse(answers):
+        if isinstance(answers, Mapping) and _LOG_PROB in answers:
+            found = {_LOG_PROB: torch.where(token >= 0, answers[_LOG_PROB], 0.0)}
+        elif is_sparse(answers):
             top, sure = likeliest(answers)
             found = {_LOG_PROB: torch.where(token >= 0, answers[TRUE], 0.0), _TOP: top.int(), _SURE: sure}
         else:
@@ -161,12 +181,16 @@ class NextToken(Task):
         }
 
     def metrics(self, answers: Answers, truth: Answers) -> dict[str, float]:
-        """`kl` and `acceptance` where answers were condensed beside a teacher's."""
+        """`kl` and `acceptance` where answers were condensed beside a teacher's; of a network that reads
+        other tokens `bits` alone, as all others are of the rows' tokens."""
         kept, counts = self._kept(answers, truth), _truth(truth)[_TOKEN] >= 0
         tokens, size = int(counts.sum()), int(kept[_ROW_BYTES].sum())
         loss = -kept[_LOG_PROB].double().sum().item() / tokens
+        bits = {BITS_PER_BYTE.name: loss * tokens / size / math.log(2)}
+        if _TOP not in kept:
+            return bits
         found = {
-            BITS_PER_BYTE.name: loss * tokens / size / math.log(2),
+            **bits,
             TOKEN_LOSS.name: loss,
             PERPLEXITY.name: math.exp(min(loss, 700.0)),
             NEXT_TOKEN.name: self._right(kept, truth)[counts].double().mean().item(),
@@ -178,8 +202,10 @@ class NextToken(Task):
         return found
 
     def quick(self, answers: Answers, truth: Answers) -> dict[str, float]:
-        found = self.metrics(answers, truth)
-        return {BITS_PER_BYTE.name: found[BITS_PER_BYTE.name], TOKEN_LOSS.name: found[TOKEN_LOSS.name]}
+        bits = self.metrics(answers, truth)[BITS_PER_BYTE.name]
+        tokens = (_truth(truth)[_TOKEN] >= 0).sum().item()
+        lost = -self._kept(answers, truth)[_LOG_PROB].double().sum().item()
+        return {BITS_PER_BYTE.name: bits, TOKEN_LOSS.name: lost / tokens}
 
     def by_row(self, answers: Answers, truth: Answers) -> Tensor:
         """The bits of each row over the bytes of a mean row."""
@@ -200,6 +226,8 @@ class NextToken(Task):
         each = counts.sum(0)
         places = (each > 0).nonzero().flatten()
         lost = -kept[_LOG_PROB].double().sum(0)[places] / each[places]
+        if _TOP not in kept:
+            return {}
         data = {
             "lines": {"loss": {"x": (places + 1).tolist(), "y": lost.tolist()}},
             "below": "place in the window",
@@ -286,15 +314,19 @@ class NextToken(Task):
         shape = (rows, self.length)
         return {_TOKEN: np.full(shape, -1, np.int32), _BYTES: np.zeros(shape, np.int32)}
 
-    def truth_within(self, rows: Any, like: Any) -> Any:
-        """What follows the last token of a row is not known. How many bytes a token stands for is read off
-        the other rows; one that stands in none of them counts none."""
+    def truth_within(self, rows: Any, like: Any, written: np.ndarray | None = None) -> Any:
+        """What follows the last token of a row that is written is not known. How many bytes a token stands
+        for is read off the other rows; one that stands in none of them counts none."""
         sizes = np.zeros(self.vocabulary, np.int32)
         seen = np.asarray(like[_TOKEN])
         sizes[seen[seen >= 0]] = np.asarray(like[_BYTES])[seen >= 0]
         following = np.asarray(rows)[:, 1:].astype(np.int32)
         token = np.pad(following, ((0, 0), (0, 1)), constant_values=-1)
-        return {_TOKEN: token, _BYTES: np.pad(sizes[following], ((0, 0), (0, 1)))}
+        size = np.pad(sizes[following], ((0, 0), (0, 1)))
+        if written is not None:
+            behind = np.arange(1, token.shape[1] + 1) >= written[:, None]
+            token, size = np.where(behind, np.int32(-1), token), np.where(behind, np.int32(0), size)
+        return {_TOKEN: token, _BYTES: size}
 
     def made_up(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(rows, self.length, self.vocabulary, generator=generator)
@@ -318,6 +350,11 @@ class NextToken(Task):
     def _reliability(self, kept: Mapping[str, Tensor], truth: Answers) -> dict[str, list[Any]]:
         counts = _truth(truth)[_TOKEN] >= 0
         return reliability_of(kept[_SURE][counts].double(), self._right(kept, truth)[counts])
+
+
+def _mean_of_known(lost: Tensor, token: Tensor) -> Tensor:
+    """(B, L), 0 where the token does not count -> (B,)"""
+    return lost.sum(1) / (token >= 0).sum(1).clamp_min(1)
 
 
 def _truth(truth: Answers) -> Mapping[str, Tensor]:

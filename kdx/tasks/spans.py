@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdx.core.checks import integer
 from kdx.core.errors import UserError
 from kdx.core.math import kl
 from kdx.core.metric import Metric
@@ -44,9 +45,10 @@ _AGREEMENT = replace(
 
 
 class Spans(Task):
-    """length: positions of a row, L. longest: tokens of an answer at most. no_answer: whether there are
-    questions without an answer; then the first position that is not masked means that, and no span begins
-    there.
+    """length: positions of a window. windows: of a row, which then has L = windows * length positions, one
+    window behind the other: parts of one text that may overlap, and no span reaches from one into the next.
+    longest: tokens of an answer at most. no_answer: whether there are questions without an answer; then the
+    first position that is not masked means that, and no span begins there.
 
     Answers are logits (B, 2, L), of starts and of ends, OUTSIDE where no answer can be; what is answered is
     the span of at most `longest` positions with the largest sum. The truth, of each row: start, end (int32):
@@ -62,8 +64,9 @@ class Spans(Task):
     paired = F1
     words: ClassVar = "a piece of a text"
 
-    def __init__(self, *, length: int, longest: int, no_answer: bool = False):
+    def __init__(self, *, length: int, longest: int, no_answer: bool = False, windows: int = 1):
         self.length, self.longest, self.no_answer = int(length), int(longest), bool(no_answer)
+        self.windows = integer("windows", windows, low=1)
         if not 1 <= self.longest <= self.length:
             raise UserError(
                 f"longest={longest}: an answer has from 1 token to the {length} of a row (dataset.length)"
@@ -72,8 +75,12 @@ class Spans(Task):
     # training
 
     def loss(self, answers: Answers, truth: Answers, weights: Tensor | None = None) -> Tensor:
-        """The cross-entropy of the start plus that of the end; 0 where the truth is at no position."""
+        """The cross-entropy of the start plus that of the end over all positions of a row; 0 where the truth
+        is at no position. What windows share stands in several of them: right is then each of its places, and
+        their probabilities are added (Clark and Gardner 2018, arXiv 1710.10723)."""
         logits = _logits(answers)
+        if self.windows > 1:
+            return _loss_of_copies(logits, _arrays(truth))
         found = torch.zeros(len(logits), device=logits.device)
         for place, name in enumerate(("start", "end")):
             wanted = _arrays(truth)[name].long().clamp_min(-1)
@@ -114,8 +121,11 @@ class Spans(Task):
             inner = starts.scatter(1, none, 2 * OUTSIDE)
         score, start = (starts + ends).max(1)
         end = start.clone()
-        for more in range(1, min(self.longest, last)):
-            found, at = (inner[:, : last - more] + ends[:, more:]).max(1)
+        length = last // self.windows
+        begun, ended = (one.unflatten(1, (self.windows, length)) for one in (inner, ends))
+        for more in range(1, min(self.longest, length)):
+            found, at = (begun[:, :, : length - more] + ended[:, :, more:]).flatten(1).max(1)
+            at = at + at.div(length - more, rounding_mode="floor") * more
             better = found > score
             score, start = torch.where(better, found, score), torch.where(better, at, start)
             end = torch.where(better, at + more, end)
@@ -156,10 +166,12 @@ class Spans(Task):
         right = np.asarray(_arrays(truth)["right"].cpu())
         first = (right > 0).argmax(1)
         last = right.shape[1] - 1 - (right[:, ::-1] > 0).argmax(1)
+        within = right[:, : right.shape[1] // self.windows]
+        inside = within.shape[1] - 1 - (within[:, ::-1] > 0).argmax(1)
         said = {"always all of the text": _cut_out(first, last, truth)}
         for count in _STARTS:
             words = f"always the first {f'{count} tokens' if count > 1 else 'token'} of the text"
-            said[words] = _cut_out(first, np.minimum(first + count - 1, last), truth)
+            said[words] = _cut_out(first, np.minimum(first + count - 1, inside), truth)
         if self.no_answer:
             said["always that there is no answer"] = [""] * len(right)
         scores = {words: _scores(texts, truth) for words, texts in said.items()}
@@ -192,6 +204,10 @@ class Spans(Task):
     def columns_beside(self, answers: Answers, truth: Answers) -> dict[str, Any]:
         """label too: the answer in words."""
         return {"label": self.displayed_beside(answers, truth), **self.columns(answers, AnswerColumns())}
+
+    def answer_texts(self, answers: Answers, truth: Answers) -> list[str]:
+        """As SQuAD's script reads them: "" where there is no answer."""
+        return self.texts(answers, truth)
 
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
         """truth: the first right answer in words; None where nobody knows it. truth:start, truth:end"""
@@ -228,13 +244,14 @@ class Spans(Task):
         }
 
     def made_up(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
-        return torch.randn(rows, 2, self.length, generator=generator)
+        return torch.randn(rows, 2, self.windows * self.length, generator=generator)
 
     def made_up_truth(self, rows: int, generator: torch.Generator | None = None) -> Answers:
         """Each position is a letter, and the right answer one of them."""
-        place = torch.arange(rows) % self.length
-        at = torch.arange(self.length, dtype=torch.int16).expand(rows, -1).clone()
-        letters = (torch.arange(self.length) % 26 + ord("a")).to(torch.uint8).expand(rows, -1).clone()
+        places = self.windows * self.length
+        place = torch.arange(rows) % places
+        at = torch.arange(places, dtype=torch.int16).expand(rows, -1).clone()
+        letters = (torch.arange(places) % 26 + ord("a")).to(torch.uint8).expand(rows, -1).clone()
         return {
             "start": place.int(),
             "end": place.int(),
@@ -264,6 +281,24 @@ def _arrays(truth: Answers) -> Mapping[str, Tensor]:
     if isinstance(truth, Mapping):
         return truth
     raise UserError("the truth of spans is several arrays by name (see docs/task.md); given one")
+
+
+def _loss_of_copies(logits: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
+    """(B, 2, L) -> (B,): less the logarithm of the probability of all places that stand for the same bytes as
+    the right one."""
+    found = torch.zeros(len(logits), device=logits.device)
+    said = logits.float().log_softmax(2)
+    edges = truth["left"], truth["right"]
+    for place, name in enumerate(("start", "end")):
+        wanted = truth[name].long()
+        at = wanted.clamp_min(0)[:, None]
+        same = edges[1] > edges[0]
+        for edge in edges:
+            same = same & (edge == edge.gather(1, at))
+        same = same.scatter(1, at, True)
+        lost = -said[:, place].masked_fill(~same, -torch.inf).logsumexp(1)
+        found = found + torch.where(wanted >= 0, lost, 0.0)
+    return found
 
 
 def _named(right: Sequence[str]) -> str:

@@ -120,6 +120,7 @@ def fit(
         for some in in_parts(streams, loop.accumulate):
             with loop.runtime.autocast(loop.precision):
                 outcome = objective(some, step / steps)
+                outcome = Outcome(outcome.terms, outcome.watched(logging))
             if logging or look_always:
                 _finite(outcome, step)
             if len(outcome.terms) > 1 and step % norms_every == 0:

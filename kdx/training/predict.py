@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from kdx.core.scorer import Scorer
 from kdx.core.task import Task
 from kdx.core.trees import leaves, tree
 from kdx.core.types import Answers, Batch, Split
@@ -66,7 +67,7 @@ def predict(
         split, batch=batch, views=views, view=0 if views is None else 1, device=torch.device(runtime.device)
     ):
         with runtime.autocast(precision):
-            said = model(rows.views["main"])
+            said = _said(model, rows)
             found = tree(_laid_down, said if kept is None else kept(said, rows))
         if answers is None:
             answers = tree(lambda leaf: leaf.new_empty((len(split), *leaf.shape[1:])), found)
@@ -75,6 +76,13 @@ def predict(
         done += len(rows.index)
     model.train(mode)
     assert answers is not None, "a split has rows"
+    return answers
+
+
+def _said(model: nn.Module, rows: Batch) -> Answers:
+    if isinstance(model, Scorer) and rows.y is not None:
+        return model.score(rows.views["main"], rows.y)
+    answers: Answers = model(rows.views["main"])
     return answers
 
 

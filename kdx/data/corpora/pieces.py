@@ -13,7 +13,6 @@ from kdx.core.errors import UserError
 
 END = "<|end|>"
 """Stands between two documents in a vocabulary that kdx makes; number 0."""
-_USUAL = (END, "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 _BLOCK = 256
 """Documents that are encoded together."""
 
@@ -59,16 +58,17 @@ def end_of(tokenizer: str, named: str | None) -> int:
     usually do. Raises UserError where there is none.
     """
     from kdx.models.tokens import open_tokenizer
+    from kdx.models.vocabulary import USUAL_ENDS
 
     opened = open_tokenizer(tokenizer)
-    known = [opened.token_to_id(token) for token in ((named,) if named is not None else _USUAL)]
+    known = [opened.token_to_id(token) for token in ((named,) if named is not None else USUAL_ENDS)]
     there = next((number for number in known if number is not None), None)
     if there is None:
         raise UserError(
             f"dataset.end='{named}' is no token of the vocabulary"
             if named is not None
-            else f"none of {', '.join(_USUAL)} is a token of the vocabulary in dataset.tokenizer: name the "
-            "one that stands between documents with dataset.end=TOKEN"
+            else f"none of {', '.join(USUAL_ENDS)} is a token of the vocabulary in dataset.tokenizer: name "
+            "the one that stands between documents with dataset.end=TOKEN"
         )
     return int(there)
 

@@ -88,6 +88,8 @@ class CorpusData:
 
     def load(self, *, workers: int = 0) -> Corpus:
         documents = read_documents(self._root, self._endings)
+        if self._tokens == "bpe" and self._on_error == "stop":
+            _check_letters(documents)
         text = documents.text
         validation, test = (
             whole_letters(text, cut) for cut in cuts(len(text), documents.starts, *self._shares)
@@ -126,7 +128,7 @@ class CorpusData:
         texts, odd = {}, 0
         for name, piece in pieces.items():
             documents = piece.split(BETWEEN)
-            texts[name] = [self._decoded(one, name) for one in documents]
+            texts[name] = [one.decode("utf-8", "replace") for one in documents]
             odd += sum(one.encode() != bare for one, bare in zip(texts[name], documents, strict=True))
         tokenizer = (
             train_pieces(texts["train"], self._vocabulary, self._min_frequency)
@@ -139,14 +141,15 @@ class CorpusData:
             notes = ((f"bytes that are no UTF-8 were replaced by U+FFFD in {odd:,} documents", "warning"),)
         return tokenizer, {name: piece_tokens(tokenizer, some, end) for name, some in texts.items()}, notes
 
-    def _decoded(self, text: bytes, part: str) -> str:
+
+def _check_letters(documents: Documents) -> None:
+    """Whether each document is UTF-8. Raises UserError."""
+    for name, text in zip(documents.names, documents.text.split(BETWEEN), strict=True):
         try:
-            return text.decode("utf-8")
+            text.decode("utf-8")
         except UnicodeDecodeError as error:
-            if self._on_error == "replace":
-                return text.decode("utf-8", "replace")
             raise UserError(
-                f"a document of the {part} part is not UTF-8 (at its byte {error.start:,}: "
+                f"the document '{name}' is not UTF-8 (at its byte {error.start:,}: "
                 f"0x{text[error.start]:02x}), which dataset.tokens=bpe reads: set dataset.on_error=replace, "
                 "or dataset.tokens=bytes, which takes any bytes"
             ) from None

@@ -24,8 +24,9 @@ class Squad:
     """A row is a question with its text. root: a JSON file, or a folder with train*.json and maybe dev*.json
     and test*.json. Questions of the part to train with that have no answer, and are not marked as
     impossible, are the pool. length: tokens of a row; question_length: of a question at most; answer_length:
-    of an answer at most. tokens, vocabulary, min_frequency, lower, tokenizer: see
-    kdx.data.text.tokens.Tokens.
+    of an answer at most. windows: of a row at most, where a text is longer than one; stride: tokens of the
+    text from the beginning of one to that of the next, None: a third of the length. tokens, vocabulary,
+    min_frequency, lower, tokenizer: see kdx.data.text.tokens.Tokens.
     """
 
     paths = ("root", "tokenizer")
@@ -42,6 +43,8 @@ class Squad:
         question_length: int,
         answer_length: int,
         tokenizer: str | None,
+        windows: int = 1,
+        stride: int | None = None,
     ):
         self._root = check_path("root", root)
         found = token_settings(tokens, vocabulary, min_frequency, lower, length, tokenizer)
@@ -53,7 +56,14 @@ class Squad:
                 f"{length} tokens: {length - 2} at most"
             )
         longest = min(length, check_int("answer_length", answer_length, 1, 16_384))
-        self._settings = SpanSettings(found, question, longest)
+        many = check_int("windows", windows, 1, 256)
+        if stride is not None and many == 1:
+            raise UserError(
+                f"dataset.stride={stride} is from one window to the next, and there is one: set "
+                "dataset.windows=4, say, or leave it out"
+            )
+        step = max(1, length // 3) if stride is None else check_int("stride", stride, 1, length)
+        self._settings = SpanSettings(found, question, longest, many, step)
 
     def files(self) -> dict[str, list[tuple[str, Path]]]:
         found = {part: [(path.suffix[1:], path)] for part, path in squad_files(self._root).items()}

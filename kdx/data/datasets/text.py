@@ -148,7 +148,7 @@ class Text:
         """Bytes of all texts in UTF-8, at most."""
         read = [*(tables.parts.values() if tables else ()), *((pool,) if pool else ())]
         paths = [path for part, found in self.files().items() if part != "tokenizer" for _, path in found]
-        return sum(of.letters for of in read) + 4 * sum(path.stat().st_size for path in paths)
+        return sum(of.letters for of in read) + 4 * sum(map(_size, paths))
 
     def _laid(self) -> folders.TextFolder:
         return folders.lay_out_texts(self._root, self._layout)
@@ -201,13 +201,16 @@ class Text:
                 except UnicodeDecodeError as error:
                     skipped[before + name] = "it " + wrong_encoding(error, self._encoding)
                     continue
+                except OSError as error:
+                    skipped[before + name] = f"it cannot be read: {error.strerror}"
+                    continue
                 texts.append(text)
                 labels.append(label)
                 names.append(before + name)
             yield Part(texts, np.array(labels, np.int64), names)
 
     def _text_in(self, path: Path) -> str:
-        """UnicodeDecodeError where it is skipped."""
+        """UnicodeDecodeError or OSError where it is skipped."""
         try:
             return bare(path.read_bytes().decode(self._encoding))
         except UnicodeDecodeError as error:
@@ -218,7 +221,12 @@ class Text:
                 "set dataset.encoding=latin-1, say, or dataset.on_error=skip, which leaves such out"
             ) from None
         except OSError as error:
-            raise UserError(f"'{readable(path)}' cannot be read: {error.strerror}") from None
+            if self._skips:
+                raise
+            raise UserError(
+                f"'{readable(path)}' cannot be read: {error.strerror}; mend that, move it away, or set "
+                "dataset.on_error=skip, which leaves such out"
+            ) from None
 
     def _of_tables(self) -> TextTables | None:
         """None where the root is a folder of texts."""
@@ -234,6 +242,14 @@ class Text:
             for part, path in tables.items()
         }
         return tables_of(read)
+
+
+def _size(path: Path) -> int:
+    """Bytes; 0 of a file that is not there, which is said where it is read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def check_column(key: str, value: object) -> str | None:

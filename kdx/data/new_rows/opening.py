@@ -10,13 +10,14 @@ from kdx.core.errors import UserError
 from kdx.data.new_rows.rows import NewRows
 
 _PICTURES, _TABLE, _TEXTS, _TOKENS = "pictures", "table", "texts", "tokens"
+_QUESTIONS = "questions"
 
 
 def open_new_rows(
     kind: Mapping[str, Any], how: Mapping[str, Any], place: Path, workers: int, column: str | None
 ) -> NewRows:
-    """kind: reads, example and adapter of a model.json. how: its `preprocessing`. column: of texts, the one
-    that holds them, None: known by its name. Raises UserError where nothing there can be read.
+    """kind: reads, example, adapter and task of a model.json. how: its `preprocessing`. column: of texts, the
+    one that holds them, None: known by its name. Raises UserError where nothing there can be read.
     """
     reads, example, adapter = kind["reads"], kind["example"], kind["adapter"] or {}
     if column is not None and reads != _TEXTS:
@@ -37,6 +38,10 @@ def open_new_rows(
         from kdx.data.new_rows.tokens import NewDocuments
 
         return NewDocuments(place, adapter["tokenizer"], example[""][0][0], how)
+    if reads == _QUESTIONS and isinstance(adapter.get("tokenizer"), str):
+        from kdx.data.new_rows.questions import NewQuestions
+
+        return NewQuestions(place, adapter["tokenizer"], kind["task"], how)
     raise UserError(
         f"only the data set that this network learned from can make its rows ({reads}): name a split of its "
         "run, data=pool, labelled, validation or test"

@@ -24,17 +24,28 @@ SpanRows = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class SpanSettings:
-    """question: tokens of a question at most; longest: tokens of an answer at most."""
+    """tokens: how texts become tokens; its length is that of a window. question: tokens of a question at
+    most; longest: of an answer at most. windows: of a row at most; stride: tokens of the text from the
+    beginning of one to that of the next."""
 
     tokens: Tokens
     question: int
     longest: int
+    windows: int = 1
+    stride: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a row's tokens."""
+        length = self.tokens.length
+        return (length,) if self.windows == 1 else (self.windows, length)
 
 
 @dataclass(frozen=True)
 class Counts:
     """What rows do not show. lengths: (C,) int64 tokens of each context, uncut. contexts, questions: how
-    many rows have theirs cut; behind: names of the rows whose answer lies behind the cut; long: how many
+    many rows have theirs cut; behind: names of the rows whose answer lies behind the cut, or in no window
+    whole; long: how many
     have an answer of more tokens than may be answered."""
 
     of: str
@@ -65,7 +76,8 @@ def make_rows(raw: QuestionTexts, tokenizer: str, of: str) -> tuple[dict[str, Sp
 
 
 class _Rowing:
-    """Makes rows of tokens. A row: the question, a separator, the text, each as far as there is room."""
+    """Makes rows of tokens. A row: the question, a separator, the text, each as far as there is room; of
+    several windows each has the question, and its own part of the text."""
 
     def __init__(self, raw: QuestionTexts, tokenizer: str):
         self.raw = raw
@@ -96,45 +108,54 @@ class _Rowing:
         return found, Counts(of, lengths, self.cut_texts, self.cut_questions, tuple(self.behind), self.long)
 
     def _rows(self, part: str) -> SpanRows:
-        raw, length = self.raw, self.raw.settings.tokens.length
+        raw, settings = self.raw, self.raw.settings
         numbers = raw.numbers[part]
         rows = len(numbers)
-        tokens, context = np.zeros((rows, length), np.int32), np.zeros((rows, length), bool)
-        left, right = (np.zeros((rows, length), np.int16) for _ in range(2))
+        shape = (rows, settings.windows, settings.tokens.length)
+        tokens, context = np.zeros(shape, np.int32), np.zeros(shape, bool)
+        left, right = (np.zeros(shape, np.int16) for _ in range(2))
         start, end = (np.full(rows, NOT_KNOWN, np.int32) for _ in range(2))
         texts = []
         for row, (question, text) in enumerate(numbers.tolist()):
-            first, reach = self._lay(tokens[row], question, text)
+            first, parts = self._lay(tokens[row], question, text)
             ids, lefts, rights, letters = self.texts[text]
-            inside = slice(first, first + reach)
-            left[row, inside], right[row, inside] = lefts[:reach], rights[:reach]
-            context[row, inside] = True
-            context[row, first - 1] = raw.no_answer
+            for window, held in enumerate(parts):
+                inside = slice(first, first + len(held))
+                shown = slice(held.start, held.stop)
+                left[row, window, inside], right[row, window, inside] = lefts[shown], rights[shown]
+                context[row, window, inside] = True
+            context[row, 0, first - 1] = raw.no_answer
+            reach = parts[-1].stop
             texts.append(letters[: rights[reach - 1]] if reach else b"")
-            start[row], end[row] = self._place(part, row, first, reach, (lefts, rights))
+            start[row], end[row] = self._place(part, row, first, parts, (lefts, rights))
         right_ones = [found.encode() for found in raw.answers[part]]
-        truth = {"start": start, "end": end, "text": _filled(texts), "left": left, "right": right}
-        return {"tokens": tokens, "context": context}, truth | {"answers": _filled(right_ones)}
+        edges = {"left": left.reshape(rows, -1), "right": right.reshape(rows, -1)}
+        truth = {"start": start, "end": end, "text": _filled(texts), **edges}
+        inputs = {"tokens": tokens, "context": context}
+        laid = {name: array.reshape(rows, *settings.shape) for name, array in inputs.items()}
+        return laid, truth | {"answers": _filled(right_ones)}
 
-    def _lay(self, row: np.ndarray, question: int, text: int) -> tuple[int, int]:
-        """(where the text begins, how many of its tokens there are)"""
+    def _lay(self, row: np.ndarray, question: int, text: int) -> tuple[int, list[range]]:
+        """row: (W, L). (where the text begins, which of its tokens each window that is used holds)"""
         settings = self.raw.settings
-        asked, ids = self.asked[question][0], self.texts[text][0]
+        asked, (ids, _, rights, _) = self.asked[question][0], self.texts[text]
         self.cut_questions += len(asked) > settings.question
         asked = asked[: settings.question]
-        first = len(asked) + 1
-        row[: first - 1], row[first - 1] = asked, self.separator
-        reach = min(len(ids), len(row) - first)
-        while reach and self.texts[text][2][reach - 1] > _FARTHEST:
+        first, reach = len(asked) + 1, len(ids)
+        while reach and rights[reach - 1] > _FARTHEST:
             reach -= 1
-        self.cut_texts += reach < len(ids)
-        row[first : first + reach] = ids[:reach]
-        return first, reach
+        parts = parts_of_text(reach, row.shape[1] - first, settings.windows, settings.stride)
+        self.cut_texts += parts[-1].stop < len(ids)
+        for window, part in enumerate(parts):
+            row[window, : first - 1], row[window, first - 1] = asked, self.separator
+            row[window, first : first + len(part)] = ids[part.start : part.stop]
+        return first, parts
 
     def _place(
-        self, part: str, row: int, first: int, reach: int, edges: tuple[np.ndarray, np.ndarray]
+        self, part: str, row: int, first: int, parts: Sequence[range], edges: tuple[np.ndarray, np.ndarray]
     ) -> tuple[int, int]:
-        """The positions of the answer in the row, both inclusive."""
+        """The positions of the answer in the row, both inclusive: in the window that shows most of the text
+        on both sides of it."""
         raw = self.raw
         start, end = raw.places[part][row].tolist()
         if start == NO_ANSWER:
@@ -145,11 +166,25 @@ class _Rowing:
         start, end = (len(letters[:place].encode()) for place in (start, end))
         lefts, rights = edges
         begins, ends = int((rights <= start).sum()), int((lefts < end).sum()) - 1
-        if ends < begins or ends >= reach:
+        whole = [n for n, held in enumerate(parts) if held.start <= begins and ends < held.stop]
+        if ends < begins or not whole:
             self.behind.append(raw.name(part, row))
             return LOST, LOST
         self.long += ends - begins >= raw.settings.longest
-        return first + begins, first + ends
+        best = max(whole, key=lambda n: min(begins - parts[n].start, parts[n].stop - 1 - ends))
+        moved = best * raw.settings.tokens.length + first - parts[best].start
+        return moved + begins, moved + ends
+
+
+def parts_of_text(tokens: int, room: int, windows: int, stride: int) -> list[range]:
+    """Which of so many tokens each window shows: `room` at most, each window `stride` behind the one before,
+    or where the one before ends if that is sooner. As many windows as it takes, one at least."""
+    step = min(stride, room)
+    found = [range(0, min(tokens, room))]
+    while len(found) < windows and found[-1].stop < tokens:
+        begin = found[-1].start + step
+        found.append(range(begin, min(tokens, begin + room)))
+    return found
 
 
 def _in_bytes(

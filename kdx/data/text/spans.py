@@ -27,7 +27,7 @@ def describe_questions(settings: SpanSettings, no_answer: bool, rows: Mapping[st
     tokens = settings.tokens
     return Description(
         _task(settings, no_answer),
-        {"tokens": ((tokens.length,), "int32"), "context": ((tokens.length,), "bool")},
+        {"tokens": (settings.shape, "int32"), "context": (settings.shape, "bool")},
         _READS,
         rows["train"],
         test=rows.get("test"),
@@ -44,6 +44,7 @@ def _task(settings: SpanSettings, no_answer: bool) -> dict[str, Any]:
         "length": settings.tokens.length,
         "longest": settings.longest,
         "no_answer": no_answer,
+        **({"windows": settings.windows} if settings.windows > 1 else {}),
     }
 
 
@@ -185,21 +186,24 @@ class Questions(Raw):
         assert self.tokenizer is not None and self.counts is not None
         counts, rows = self.counts, sum(map(len, self.numbers.values()))
         size, length = vocabulary_of(self.tokenizer), self.settings.tokens.length
+        several = self.settings.windows > 1
+        windows = f"dataset.windows={self.settings.windows} of " if several else ""
+        whole = ", or in no window whole" if several else ""
         notes: list[Note] = [(f"vocabulary of {size:,} tokens, of {counts.of}", "info")]
         many = "warning" if len(counts.behind) >= rows / 20 else "info"
         if counts.contexts or counts.questions:
             notes.append(
                 (
                     f"of {counted(rows, 'question')} {counts.contexts:,} have a text that is cut at "
-                    f"dataset.length={length} tokens, and {counts.questions:,} are cut themselves at "
-                    f"dataset.question_length={self.settings.question}",
+                    f"{windows}dataset.length={length} tokens, and {counts.questions:,} are cut themselves "
+                    f"at dataset.question_length={self.settings.question}",
                     "info",
                 )
             )
         if counts.behind:
             notes.append(
                 (
-                    f"the answers to {counted(len(counts.behind), 'question')} lie behind the cut "
+                    f"the answers to {counted(len(counts.behind), 'question')} lie behind the cut{whole} "
                     f"({few(counts.behind)}): they teach nothing, and count as wrong where they are measured",
                     many,
                 )

@@ -141,8 +141,9 @@ def _table_of(student: nn.Module) -> nn.Embedding:
     table = token_table(student)
     if table is None:
         raise UserError(
-            f"init=static fills a table of tokens, and the student ({_called(student)}) has none: choose "
-            "student=static"
+            f"init=static fills the one table of tokens of a student that reads texts, and the student "
+            f"({_called(student)}) has none such: choose student=static; decoders begin with init=guide or "
+            "init=select"
         )
     return table
 

@@ -76,7 +76,7 @@ class DivergenceLoss(Objective):
         known = self.task.loss(made.known, streams["labelled"].y, self.class_weights).mean()
         return Outcome(
             terms={"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known},
-            monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
+            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
         )
 
 

@@ -50,7 +50,10 @@ class Heteroscedastic(Objective):
         if variance is None:
             raise lacks_answer("heteroscedastic", "variance")
         weight = precision_weight(variance, self.noise)
-        monitors = {"agreement": self.task.agreement(said, answers).float().mean(), "weight": weight.mean()}
+        monitors = {
+            "agreement": lambda: self.task.agreement(said, answers).float().mean(),
+            "weight": weight.mean(),
+        }
         if len(made.batches) > 1:
             monitors["unlabelled/weight"] = weight[len(streams["labelled"]) :]
         return Outcome(

@@ -65,12 +65,18 @@ class KD(Objective):
     def forward(self, streams: Streams, progress: float) -> Outcome:
         made = one_pass(streams, self.student, self.may_use)
         answers = joined([self.teacher(batch) for batch in made.batches])
-        alpha = alpha_at(self.alpha, progress)
+        alpha, y = alpha_at(self.alpha, progress), streams["labelled"].y
+        if len(made.batches) == 1:
+            apart, known = self.task.match_and_loss(
+                made.said, answers, y, self.temperature, self.class_weights
+            )
+        else:
+            apart = self.task.match(made.said, answers, self.temperature)
+            known = self.task.loss(made.known, y, self.class_weights)
         return Outcome(
             terms={
-                "distillation": alpha * self.task.match(made.said, answers, self.temperature).mean(),
-                "labels": (1 - alpha)
-                * self.task.loss(made.known, streams["labelled"].y, self.class_weights).mean(),
+                "distillation": alpha * apart.mean(),
+                "labels": (1 - alpha) * known.mean(),
             },
-            monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
+            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
         )

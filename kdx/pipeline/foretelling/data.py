@@ -114,8 +114,10 @@ class Prepare(_Data):
 
     def splits(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         counts = self.counts(step)
+        drawn = any(size is not None for size in job.experiment.sizes.values())
+        how = "drawn by the seed" if drawn else "as they are, whatever the seed"
         return [
-            f"splits of {job.choices['dataset']}, drawn by the seed: {counts['labelled']:,} "
+            f"splits of {job.choices['dataset']}, {how}: {counts['labelled']:,} "
             f"labelled, {counts['unlabelled']:,} in the pool, without labels, {counts['validation']:,} "
             f"validation, {counts['test']:,} test"
         ]

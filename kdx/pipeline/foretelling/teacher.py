@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
+from kdx.pipeline.foretelling.rollouts import rolled_rows
 from kdx.pipeline.foretelling.training import NetworkTraining
 from kdx.pipeline.scores import answer_bytes, metric_of, score_of
-from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN
+from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, ROLLOUT
 from kdx.store.artifact import Artifact
 from kdx.store.stage import split_number
 from kdx.tasks import chance
@@ -68,7 +69,10 @@ def _of_all(
     several = len(job.experiment.teachers) > 1
     where = "which answer together" if several else _whereabouts(job, step, named=False)
     found = [f"{job.experiment.teacher_name}, {where}: {_measured(step, score)}"]
-    if not asked:
+    if not asked and (written := job.first(ROLLOUT)):
+        rows = rolled_rows(written)
+        found.append(f"it writes {rows:,} rows, and answers none: what the gate reads was measured before")
+    elif not asked:
         return [*found, "no answers are asked of it, so nothing depends on how good it is"]
     if not _validation(step):
         return [

@@ -18,7 +18,7 @@ from kdx.pipeline.recipes.steps import (
     train_teacher,
     waited,
 )
-from kdx.pipeline.recipes.written import lesson_of_text, written_by
+from kdx.pipeline.recipes.written import gives_answers, lesson_of_text, written_by
 from kdx.pipeline.scores import metric_of
 from kdx.pipeline.stages import CHOOSE, TRAIN
 from kdx.store.artifact import Artifact
@@ -61,6 +61,7 @@ class Distil(Recipe):
             )
             lesson = {
                 **inputs,
+                **self.of_round(experiment, number),
                 **asking.lesson(answers, teachers),
                 **({"rows": rows} if rows else {}),
                 **beginning(experiment, first, teachers[0] if number > 1 else None),
@@ -74,14 +75,21 @@ class Distil(Recipe):
             store.run(TRAIN, name="student-train", **lessons[best_round(students, metric)])
         train_controls(store, experiment, inputs)
 
+    def of_round(self, experiment: Experiment, number: int) -> dict[str, Any]:
+        """The inputs of a round's training that differ from those of the first."""
+        return {}
+
 
 def _learn_text(
     store: Store, experiment: Experiment, inputs: dict[str, Any], teachers: list[Artifact], how: Rolling
 ) -> None:
-    """Validation alone is answered, for the gate."""
+    """Validation alone is answered, for the gate; a teacher that gives no answers is measured already."""
     data = inputs["data"]
-    asked = ToAnswer(pool=False)
-    answers = ask_teacher(store, data, teachers, experiment, {}, name="pseudo-label", which=asked)
+    if gives_answers(experiment):
+        asked = ToAnswer(pool=False)
+        answers = ask_teacher(store, data, teachers, experiment, {}, name="pseudo-label", which=asked)
+    else:
+        answers = teachers[0]
     student_alone(store, experiment, inputs, answers)
     lesson = lesson_of_text(store, experiment, inputs, teachers, how)
     store.run(TRAIN, name="student-train", **{**inputs, **lesson}, **beginning(experiment, teachers))

@@ -26,7 +26,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
-from kdx.training.length import by_round, shares, total_steps, used
+from kdx.training.length import by_round, length, shares, total_steps, used
 
 
 class OnPolicy(Recipe):
@@ -72,12 +72,15 @@ class OnPolicy(Recipe):
         rows = used(counts, spec["rows"])
         steps = total_steps(spec, rows["labelled"] + rows["unlabelled"], "student_train")
         if self.segments > steps:
-            raise UserError(
-                f"recipe.segments={self.segments} cut a training of {steps} steps, and each has one at "
-                f"least: set recipe.segments={steps} at most, or a longer training (student_train.steps)"
-            )
+            raise UserError(self._too_many(steps))
         sizes = by_round(steps, self.segments)
         return [sum(sizes[:segment]) for segment in range(1, self.segments + 1)]
+
+    def _too_many(self, steps: int) -> str:
+        return (
+            f"recipe.segments={self.segments} cut a training of {steps} steps, and each has one at "
+            f"least: set recipe.segments={steps} at most, or a longer training (student_train.steps)"
+        )
 
     def _first_asking(self, data: Artifact, experiment: Experiment, end: int) -> Asking:
         """Of the rows as they are, which without rollouts all segments show, else the first alone."""
@@ -135,6 +138,14 @@ class OnPolicy(Recipe):
                 f"loss={asked.config['choices']['loss']} learns from no teacher: choose another loss, such "
                 "as kd, or leave recipe= out"
             )
+        steps = _steps_typed(experiment)
+        if steps is not None and self.segments > steps:
+            yield self._too_many(steps)
+        if self.segments == 1 and self.on_policy:
+            yield (
+                "recipe.segments=1 has no later segment whose rows the student could go on with: set "
+                "recipe.segments=4, say, or recipe.on_policy=0"
+            )
         if experiment.rounds != 1 or experiment.select:
             yield (
                 "recipe=on_policy cuts one training over all rows into segments: leave rounds= and select= "
@@ -144,6 +155,14 @@ class OnPolicy(Recipe):
     def protocol(self, experiment: Experiment) -> list[str]:
         share = f"{100 * self.on_policy:g}% of the rows that each but the first shows are gone on with by the"
         return [f"segments: {self.segments}, of one training; {share} student so far"]
+
+
+def _steps_typed(experiment: Experiment) -> int | None:
+    """Steps of the student's training where they hang on no number of rows."""
+    if not experiment.student_train:
+        return None
+    count, unit = length(experiment.student_train.spec, "student_train")
+    return int(count) if unit == "steps" else None
 
 
 def shown_between(data: Artifact, experiment: Experiment, start: int, end: int) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from kdx.core.rollouts import Rolling
 from kdx.pipeline.recipes import checks
 from kdx.pipeline.recipes.experiment import Experiment
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.stage import Stage
 from kdx.store.store import Store
@@ -59,6 +60,12 @@ class Recipe(ABC):
         """Asks the store for one stage after the other. It looks at nothing else: `kdx plan` runs it too,
         over a store in which nothing runs.
         """
+
+    def together(self, done: Mapping[str, Artifact]) -> Mapping[str, Sequence[Artifact]]:
+        """Role -> networks of its stages that are measured as one, the mean of their answers. done: by the
+        name of the stage, as far as they were asked for.
+        """
+        return {}
 
     def errors(self, asked: Request) -> Iterator[str]:
         """Why this experiment cannot be run, one sentence each, before any work."""

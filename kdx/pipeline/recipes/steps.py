@@ -13,6 +13,7 @@ from kdx.core.metric import Metric
 from kdx.core.roles import control_stage
 from kdx.data.files import note_places
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
+from kdx.pipeline.recipes.written import gives_answers
 from kdx.pipeline.scores import score_of
 from kdx.pipeline.stages import DECODE, GATE, GIVEN, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
@@ -253,7 +254,8 @@ def gate(
     """
     mode, old = experiment.pseudo_label["gate"], experiment.pseudo_label["near_chance"]
     best: dict[str, Any] = {"which": "best"} if experiment.headline == "best" else {}
-    how = "given" if experiment.given else _how_it_learns(experiment.teachers)
+    taught = _how_it_learns(experiment.teachers) if gives_answers(experiment) else "writes"
+    how = "given" if experiment.given else taught
     learns: dict[str, Any] = {} if how == "steps" else {"learns": how}
     found = store.run(
         GATE,

@@ -25,6 +25,13 @@ def written_by(pseudo_label: Mapping[str, Any]) -> Rolling | None:
     return Rolling(pseudo_label["prompt"], pseudo_label["drawn_at"], "pseudo_label", "drawn_at")
 
 
+def gives_answers(experiment: Experiment) -> bool:
+    """Whether all teachers answer rows, as one that reads them in a form of its own does not
+    (kdx.core.scorer)."""
+    known = [teacher.model for teacher in experiment.teachers if teacher.model]
+    return all(declared(model.target, "answers", True) for model in known)
+
+
 def lesson_of_text(
     store: Store,
     experiment: Experiment,
@@ -55,6 +62,8 @@ def lesson_of_text(
 def wrong_text(experiment: Experiment, takes: bool) -> Iterator[str]:
     """Why rows of the teacher's do not go with what is asked for. takes: whether the recipe has a place for
     them."""
+    if not gives_answers(experiment):
+        yield from _wrong_writer(experiment)
     if not experiment.pseudo_label or experiment.pseudo_label["format"] != TEXT:
         return
     said = "pseudo_label.format=text lets one teacher go on with rows, of which a student learns once"
@@ -66,6 +75,25 @@ def wrong_text(experiment: Experiment, takes: bool) -> Iterator[str]:
         yield (
             "pseudo_label.format=text keeps no probabilities of the teacher's, so that the labels' loss on "
             "its rows is all there is: set loss.alpha=0, of a loss that has such a weight, as kd has"
+        )
+
+
+def _wrong_writer(experiment: Experiment) -> Iterator[str]:
+    """Of a teacher that gives no answers."""
+    name = experiment.teacher_name
+    if not experiment.pseudo_label or experiment.pseudo_label["format"] != TEXT:
+        yield (
+            f"teacher={name} reads a vocabulary of its own and gives no answers that a student could be held "
+            "against: let it write, with pseudo_label.format=text and loss.alpha=0"
+        )
+    if any(teacher.training is not None for teacher in experiment.teachers):
+        yield (
+            f"teacher={name} reads a vocabulary of its own and is taken as it is: leave "
+            "teacher_pretrain.steps and epochs out"
+        )
+    if experiment.init and declared(experiment.init.target, "of", "teacher") != "round":
+        yield (
+            f"teacher={name} reads a vocabulary of its own, and no weights go to the student: leave init= out"
         )
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from kdx.core.examples import blank, random_rows
 from kdx.core.files import finite_or_null
+from kdx.core.scorer import Scorer
 from kdx.core.trees import all_finite
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
@@ -87,15 +88,15 @@ def run(
             else:
                 network = runtime.place(open_together(several, which))
                 fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
-                found, apart[which] = measure.several_answers(network, fair, last.get("teacher"))
+                found, apart[which] = measure.several_answers(network, fair, _beside(last, answers)[0])
             kept.add(role, which, found)
             if which == "last":
                 last[role], answers[role] = network, found
-            teacher = answers.get("teacher") if role != "teacher" else None
+            teacher = _beside(last, answers)[1] if role != "teacher" else None
             results[role][which] = measure_splits(work, found, splits, measure, f"{role}.{which}", teacher)
             if broken := [name for name, one in found.items() if not all_finite(one)]:
                 results[role].setdefault("not_finite", {})[which] = broken
-        if len(several) > 1:
+        if len(several) > 1 and role == "teacher":
             results["members"] = measure_members(several, splits, answers[role], apart, measure)
         work.progress(number + 1, len(models), role)
     _best_of_taken(results, [*answers])
@@ -109,7 +110,7 @@ def run(
         name: _shifted(last, splits["test"], Views(Chain([(name, step.build())]), seed), measure)
         for name, step in shifts
     }
-    beside = last.get("teacher"), answers.get("teacher")
+    beside = _beside(last, answers)
     results["rounds"] = [_of_round(artifact, splits, beside, measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))
     known = known_by(data, [name for name in KEPT if name in splits])
@@ -117,6 +118,14 @@ def run(
     test = {role: found["test"] for role, found in answers.items() if "test" in found}
     rows = example_rows(splits["test"], test, kept.worst("last"), measure.task)
     write_examples(work, rows, known["test"], splits["test"], test, measure.task, build_adapter(about))
+
+
+def _beside(
+    last: Mapping[str, nn.Module], answers: Mapping[str, Mapping[str, Answers]]
+) -> tuple[nn.Module | None, Mapping[str, Answers] | None]:
+    """(the teacher's network, its answers by split), as far as there are any that others are held against."""
+    network = last.get("teacher")
+    return (None, None) if isinstance(network, Scorer) else (network, answers.get("teacher"))
 
 
 def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:

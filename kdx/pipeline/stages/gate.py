@@ -30,11 +30,12 @@ REMEDIES = {
     "fitted": "give it more labels (dataset.labelled) or other settings (teacher.KEY=), or choose another "
     "(teacher=)",
     "taken": "choose another (teacher=), or train it further (teacher_pretrain.steps)",
+    "writes": "choose another (teacher=, teacher.path=)",
     "finished": "choose another file (teacher.file=) or another teacher (teacher=)",
     "given": "give better answers (teacher.file=), or choose another teacher (teacher=)",
 }
-"""What to do, by how a teacher came to be: trained by steps, fitted at once, taken as it is, a finished
-network in a file, or answers in one."""
+"""What to do, by how a teacher came to be: trained by steps, fitted at once, taken as it is, taken so to
+write rows and to answer none, a finished network in a file, or answers in one."""
 
 
 def run(
@@ -48,7 +49,8 @@ def run(
     which: str = "last",
     learns: str = "steps",
 ) -> None:
-    """answers: of the teacher. alone: the student alone, None where it is not trained: then who knows
+    """answers: of the teacher, or, where it gives none, the teacher itself, which has left what it attains on
+    each row. alone: the student alone, None where it is not trained: then who knows
     nothing, and gives every row the best same answer. class_weights: none, or balanced, as in every training
     of the run. which: of the student alone the weights that are compared, last or best. learns: how the
     teacher came to be, see `REMEDIES`.
@@ -59,7 +61,8 @@ def run(
     rows = 0 if truth is None else rows_of(truth)
     some = some_of_validation(answers)
     answered = np.arange(rows) if some is None else some[0]
-    if len(answered) < 2 or not (some or array_files(answers.path, "validation")):
+    measured = answers.file(BY_ROW["last"])
+    if len(answered) < 2 or not (some or measured.exists() or array_files(answers.path, "validation")):
         text = (
             f"nothing tells whether there is anything to gain from this teacher, with {rows} rows of "
             "validation: set dataset.validation=0.1, say"
@@ -69,10 +72,13 @@ def run(
         work.write_json("gate.json", {"gain": None, "n": rows, "text": text})
         return
     task = build_task(data.json("data.json"))
-    first = {leaf: found[:, 0] for leaf, found in mapped(answers.path, "validation").items()}
-    if some:
-        first, truth = some[1], picked(truth, torch.from_numpy(answered))
-    taught = task.by_row(task.condensed(first, truth), truth).numpy()
+    if measured.exists():
+        taught = np.load(measured)
+    else:
+        first = {leaf: found[:, 0] for leaf, found in mapped(answers.path, "validation").items()}
+        if some:
+            first, truth = some[1], picked(truth, torch.from_numpy(answered))
+        taught = task.by_row(task.condensed(first, truth), truth).numpy()
     if alone:
         file = alone.file(BY_ROW[which])  # of weights that were never finite none are best
         against, other = "the student alone", np.load(file if file.exists() else alone.file(BY_ROW["last"]))

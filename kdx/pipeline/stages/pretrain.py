@@ -6,19 +6,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from kdx.core.errors import UserError
 from kdx.core.levels import as_float
+from kdx.core.scorer import Scorer
 from kdx.core.trees import moved, part_of, tree
 from kdx.models.estimator import check_kept, fit_to, is_estimator, settle_by
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages.arrays import build_task, need_split, open_split
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import about_model, new_network
-from kdx.pipeline.stages.gate import hold_against
+from kdx.pipeline.stages.gate import BY_ROW, hold_against
 from kdx.pipeline.stages.learn import learn
 from kdx.pipeline.stages.parts import TrainInputs
 from kdx.pipeline.stages.watch import plain_state
@@ -113,7 +115,8 @@ def measure_first(
     work: Work, network: nn.Module, data: Artifact, runtime: Runtime, gate: str
 ) -> float | None:
     """Its metric on validation, held against who knows nothing, which is noted; None: there are too few rows.
-    Raises UserError where it is no better and `gate` is "error"."""
+    Of a network that gives no answers what it attains on each row is laid down, for the gate. Raises
+    UserError where it is no better and `gate` is "error"."""
     rows = open_split(data, "validation", runtime)
     if rows is None or len(rows) < _FEWEST:
         return None
@@ -123,7 +126,10 @@ def measure_first(
     truth = moved(rows.known, "cpu")
     nothing = task.knowing_nothing(truth)
     taught = task.by_row(answers, truth).numpy()
-    found = hold_against(taught, nothing.by_row.numpy(), nothing.words, task.paired, learns="taken")
+    learns = "writes" if isinstance(network, Scorer) else "taken"
+    if learns == "writes":
+        np.save(work.path / BY_ROW["last"], taught)
+    found = hold_against(taught, nothing.by_row.numpy(), nothing.words, task.paired, learns=learns)
     if not found["gain"] and gate == "error":
         raise UserError(f"{found['text']}. To go on all the same: pseudo_label.gate=warn")
     work.note(f"before it answers anything: {found['text']}", "info" if found["gain"] else "warning")

@@ -96,12 +96,14 @@ def run(
         rows = chosen.get(name, torch.zeros(0, dtype=torch.int64))
         laid = lay_inputs(work, data, name)
         asked = RollingOut(writer, how, task, runtime, subseed(begin, "draws", name))
-        for index, made in asked.rows(need_split(data, name, runtime), rows):
+        written: list[np.ndarray] = []
+        for index, made, places in asked.rows(need_split(data, name, runtime), rows):
             for leaf, array in laid.items():
                 array[index.numpy()] = leaves(made)[leaf].cpu().numpy()
+            written += [] if places is None else [places.cpu().numpy()]
             done += len(index)
             work.progress(done, total, name)
-        digests[name] = lay_truth(work, data, name, task, rows, laid, truth == "own")
+        digests[name] = lay_truth(work, data, name, task, Rolled(rows, laid, written), truth == "own")
         if name in seen:
             np.save(work.path / f"{ROLLED}.{name}.npy", rows.numpy())
             np.save(work.path / f"{SHOWN_ROWS}.{name}.npy", seen[name].numpy())
@@ -168,8 +170,9 @@ class RollingOut:
     runtime: Runtime
     seed: int
 
-    def rows(self, split: Split, rows: Tensor) -> Iterator[tuple[Tensor, Tree]]:
-        """(which of `rows`, what they have become), some at a time."""
+    def rows(self, split: Split, rows: Tensor) -> Iterator[tuple[Tensor, Tree, Tensor | None]]:
+        """(which of `rows`, what they have become, how many places of each are written, None: all), some at a
+        time."""
         batches = sequential(
             split,
             batch=self.task.rows_together(BATCH),
@@ -181,7 +184,8 @@ class RollingOut:
         for number, batch in enumerate(batches if len(rows) else ()):
             generator = torch.Generator().manual_seed(subseed(self.seed, number))
             with torch.inference_mode():
-                yield batch.index.cpu(), self.network.roll_out(batch.views["main"], self.how, generator)
+                made, places = self.network.write(batch.views["main"], self.how, generator)
+                yield batch.index.cpu(), made, places
 
 
 def lay_inputs(work: Work, data: Artifact, name: str) -> dict[str, Any]:
@@ -197,12 +201,20 @@ def lay_inputs(work: Work, data: Artifact, name: str) -> dict[str, Any]:
     return found
 
 
-def lay_truth(
-    work: Work, data: Artifact, name: str, task: Task, rows: Tensor, inputs: Mapping[str, Any], own: bool
-) -> str:
-    """The numbers and the truth of a split, of `rows` unknown, or what they tell themselves; returns one
-    digest of all that it holds."""
-    digests = []
+@dataclass(frozen=True)
+class Rolled:
+    """rows: of a split, that were gone on with. inputs: all of the split's, by name. written: of these rows
+    how many places hold something, in parts; nothing: all do."""
+
+    rows: Tensor
+    inputs: Mapping[str, Any]
+    written: Sequence[np.ndarray]
+
+
+def lay_truth(work: Work, data: Artifact, name: str, task: Task, made: Rolled, own: bool) -> str:
+    """The numbers and the truth of a split, of rows that were gone on with unknown, or what they tell
+    themselves; returns one digest of all that it holds."""
+    digests, rows, inputs = [], made.rows, made.inputs
     for array in inputs.values():
         array.flush()
         digests.append(digest_of(array))
@@ -211,7 +223,11 @@ def lay_truth(
     truth = read_arrays(data, f"{name}.{TRUTH}")
     if truth is not None:
         written = picked(from_leaves(inputs), rows.numpy())
-        new = leaves(task.truth_within(written, truth) if own else task.unknown(truth, len(rows)))
+        if own:
+            places = {"written": np.concatenate(made.written)} if made.written else {}
+            new = leaves(task.truth_within(written, truth, **places))
+        else:
+            new = leaves(task.unknown(truth, len(rows)))
         for leaf, array in leaves(truth).items():
             array[rows.numpy()] = new[leaf]
             digests.append(digest_of(array))

@@ -114,7 +114,7 @@ class Watch:
 
     def keep(self, streams: Streams, outcome: Outcome) -> None:
         """The last value of each row of the pool of the monitors that have one a row."""
-        for name, values in outcome.monitors.items():
+        for name, values in outcome.watched(logging=False).items():
             if values.dim() == 1 and name.startswith("unlabelled/"):
                 if name not in self.by_row:
                     self.by_row[name] = torch.full((self.pool,), math.nan, device=values.device)

@@ -100,6 +100,7 @@ SHAPE = {
         "gain": Number(),
         "gap_closed": Number(),
         "gap_closed_reason": str,
+        "gained_by": [str],
         "metric": WRITTEN,
         "metrics": [WRITTEN],
         "floor": {"*": {"value": Number(), "words": str}},

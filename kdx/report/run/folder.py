@@ -27,7 +27,7 @@ from kdx.report.run.result_warnings import result_warnings
 from kdx.report.run.rounds import series, steps
 from kdx.report.run.tensorboard import Board
 from kdx.report.run.textcard import card
-from kdx.report.run.verdict import present, score, summary
+from kdx.report.run.verdict import present, score, summary, what_gained
 from kdx.report.run.written import write_or_error, writing
 from kdx.store.resolve import own_error
 from kdx.store.stage import split_number
@@ -174,6 +174,7 @@ class RunFolder(Listener):
             for warning in result_warnings(outcome, headline):
                 self.warn(warning)
             outcome |= summary(outcome, headline)
+            outcome |= what_gained(self.run["config"].get("choices") or {})
             outcome |= by_class(outcome, headline)
             self.run["results"] = outcome
             self.save()

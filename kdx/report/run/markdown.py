@@ -119,6 +119,11 @@ def _protocol(run: Mapping) -> list[str]:
         said.append(
             "The student alone is a matched baseline: the distilled student's model, initialisation, "
             "optimiser steps, batch size and augmentation, with the labels only."
+            + (
+                f" Its weights are fresh ones: the distilled student's begin with {numbers['gained_by'][0]}."
+                if "gained_by" in numbers
+                else ""
+            )
         )
     lines.append("\n".join(f"- {line}" for line in said))
     if run.get("protocol"):

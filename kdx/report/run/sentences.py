@@ -67,8 +67,10 @@ def _of_gain(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]
     if summarised["gain"] is None:
         return []
     better = "" if counts.more else f" Less {counts.title} is better, so a gain above 0 is an improvement."
-    words = f"Gain of distillation: {gained(counts, summarised['gain'])} of test {counts.title}."
-    return [f"{words}{better}{of_rounds(results)}"]
+    what = results.get("gained_by") or ["distillation"]
+    words = f"Gain of {' and '.join(what)}: {gained(counts, summarised['gain'])} of test {counts.title}."
+    begun = " The student alone begins with fresh weights." if "gained_by" in results else ""
+    return [f"{words}{begun}{better}{of_rounds(results)}"]
 
 
 def _of_gap(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]:

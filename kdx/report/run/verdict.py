@@ -15,7 +15,9 @@ import math
 from collections.abc import Mapping
 
 from kdx.core.errors import UserError
+from kdx.core.metric import Metric
 from kdx.core.roles import roles_of
+from kdx.report.run.uncertainty import standard_error
 from kdx.tasks.shown import counting_metric
 
 LAST_ONLY = ("validation_labels",)
@@ -80,6 +82,33 @@ def measured_on(results: Mapping, role: str, headline: str, split: str = "test")
     return ((results.get(role) or {}).get(which_of(role, headline)) or {}).get(split) or {}
 
 
+def _too_small(results: Mapping, used: str, counts: Metric, teacher: float, alone: float) -> str | None:
+    """Why a part of so small a gap would tell nothing: of a share of rows, where the teacher's lead is no
+    more than a third of the binomial standard error of one of the two."""
+    rows = measured_on(results, "teacher", used).get("n")
+    if not rows or not counts.share:
+        return None
+    error = max(standard_error(value, rows) for value in (teacher, alone))
+    if counts.gain(teacher, alone) > error / 3:
+        return None
+    return (
+        f"the teacher ({counts.text(teacher)}) is better than the student alone ({counts.text(alone)}) by "
+        f"less than {rows} test rows can tell"
+    )
+
+
+def what_gained(choices: Mapping) -> dict[str, list[str]]:
+    """{"gained_by": words} of a run whose student has more than answers from its teacher, or none of them:
+    the student alone begins with fresh weights, so a gain is of all that stands here. {}: distillation.
+    """
+    begins = choices.get("init", "fresh")
+    if begins in ("fresh", "previous", None):
+        return {}
+    return {
+        "gained_by": [f"init={begins}", *([] if choices.get("recipe") == "supervised" else ["distillation"])]
+    }
+
+
 def summary(results: Mapping, headline: str) -> dict:
     """{"headline", "gain", "gap_closed", "gap_closed_reason"}.
 
@@ -107,7 +136,7 @@ def summary(results: Mapping, headline: str) -> dict:
             f"({counts.text(alone)}): there is no gap to close"
         )
     else:
-        reason = None
+        reason = _too_small(results, used, counts, teacher, alone)
     return {
         "headline": used,
         "gain": gain,

@@ -26,6 +26,7 @@ from kdx.core.errors import UserError
 from kdx.core.examples import random_rows
 from kdx.core.files import write_atomically
 from kdx.core.roles import ROLE_WORDS
+from kdx.core.scorer import Scorer
 from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models import size
@@ -61,7 +62,13 @@ def export(
     how = preprocessing(only_input(artifact, "data"))
     about = draw_card(run, role, which, weights, artifact, how)
     split, rows = real_rows(only_input(artifact, "data"))
-    network, example = weights.network(), random_rows(kind_of_old(weights.about)["example"], 4)
+    network = weights.network()
+    if isinstance(network, Scorer):
+        raise UserError(
+            f"the {ROLE_WORDS[role]} reads a vocabulary of its own, and gives no answers that could be "
+            "exported: take the folder that it came from"
+        )
+    example = random_rows(kind_of_old(weights.about)["example"], 4)
     if own := packages_of(weights.about, allow):
         about["allow"] = own
     if not about.get("classes"):
