@@ -2,16 +2,21 @@
 what is refused; heads on one trunk are in test_branches.py.
 """
 
+import json
 import math
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tasks import classification
 from torch import nn
 
+from kdx.cli import main
 from kdx.config.compose import check_words
+from kdx.config.validate import inspect
+from kdx.config.wire import examine_config
 from kdx.core.errors import Caution, UserError
 from kdx.core.types import Batch, Parts, Split
 from kdx.methods.losses.adversarial import Adversarial
@@ -299,6 +304,13 @@ def test_a_moving_target_is_the_average_of_what_the_peer_said():
     assert made({"labelled": batch()}, 0.0).terms["peers"].item() == pytest.approx(expected.item(), abs=1e-6)
 
 
+def test_rows_of_two_have_no_average():
+    made = Codistill(parts(Table(STUDENT), Table(PEER)), **CODISTILL | {"smoothing": 0.6})
+    mixed = replace(batch(), y=torch.tensor([[0.5, 0.5, 0.0]]))
+    with pytest.raises(UserError, match="mixup makes rows of two: leave mixup out, or set loss.smoothing=0"):
+        made({"labelled": mixed}, 0.0)
+
+
 # A critic
 
 
@@ -376,3 +388,56 @@ def test_losses_without_a_teacher_say_so(loss):
     found = check_words([f"loss={loss}"])
     assert Component(found["loss"]).resolve().reads == ()
     assert found["choices"]["recipe"] == "supervised"
+
+
+def test_peers_of_other_architectures_are_named_as_options():
+    order, errors = examine_config(check_words(["loss=mutual", "loss.architectures=[mlp_small]"]))
+    (peer,) = order.experiment.loss.spec["architectures"]
+    assert not errors and peer["_target_"] == "kdx.models.mlp.mlp"
+    _, errors = examine_config(check_words(["loss=mutual", "loss.architectures=[mlp_smal]"]))
+    assert errors == ["loss.architectures has no model 'mlp_smal'; did you mean 'mlp_small'?"]
+    order, _ = examine_config(check_words(["loss=mutual", "loss.architectures=[text_cnn]", "device=cpu"]))
+    assert any("text_cnn reads texts, and this data set holds pictures" in error for error in inspect(order))
+
+
+QUICK = "device=cpu device.threads=1 dataset.labelled=100 dataset.unlabelled=0 dataset.validation=50".split()
+QUICK += "dataset.test=50 teacher=mlp_small student=mlp_small teacher_pretrain.steps=10".split()
+QUICK += ["student_train.steps=20", "student_train.clip=0.5"]
+
+
+def run_of(place, *words):
+    """(run.json, the folder of the student's training)"""
+    assert main(["train", *QUICK, *words, f"hydra.run.dir={place}"]) == 0
+    run = json.loads((place / "run.json").read_text())
+    key = next(stage["key"] for stage in run["stages"] if stage["name"] == "student-train")
+    return run, Path("outputs/store/train") / key
+
+
+@pytest.mark.slow
+def test_whole_runs_at_the_limits_are_those_without(tmp_path, monkeypatch):
+    """The same bytes of weights, with augmentation, a schedule and a clipped gradient."""
+    monkeypatch.chdir(tmp_path)
+
+    def weights(*words):
+        _, folder = run_of(tmp_path / str(len([*tmp_path.iterdir()])), *words)
+        return (folder / "last.safetensors").read_bytes()
+
+    live = weights("pseudo_label.mode=live")
+    assert weights("teacher.update=slow", "teacher.rate=0") == live
+    assert weights("teacher.update=ema", "teacher.decay=1") == live != weights("teacher.update=ema")
+    alone = weights("loss=supervised")
+    assert weights("loss=mutual", "loss.weight=0") == alone != weights("loss=mutual")
+
+
+@pytest.mark.slow
+def test_an_ensemble_of_unlike_peers_is_measured_opened_and_exported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["loss=mutual", "loss.architectures=[cnn_tiny]", "loss.export=ensemble"]
+    run, folder = run_of(tmp_path / "run", *words)
+    made = json.loads((folder / "model.json").read_text())["component"]
+    assert [member["_target_"] for member in made["members"]] == ["kdx.models.mlp.mlp", "kdx.models.cnn.cnn"]
+    sizes = run["results"]["student"]["parameters"], run["results"]["baseline"]["parameters"]
+    assert sizes[0] == sizes[1] + 2570
+    assert main(["predict", "run", "data=test", "to=answers.csv"]) == 0
+    assert main(["export", "run", "to=exported", "format=state_dict"]) == 0
+    assert any("is 2 networks that answer together" in str(note) for note in run["warnings"])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.core.checks import number
+from kdx.core.errors import UserError
 from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, ParameterGroup, Parts, Streams
 from kdx.methods.peers import (
@@ -71,7 +72,13 @@ class Codistill(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         together = all_answer(streams, [self.student, *self.peers], self.may_use)
-        y, remembered = streams["labelled"].y, self._remembered(together)
+        y = streams["labelled"].y
+        if isinstance(y, Tensor) and y.is_floating_point() and self.memory.smoothing:
+            raise UserError(
+                "loss.smoothing averages what is answered to a row, and mixup makes rows of two: leave mixup "
+                "out, or set loss.smoothing=0"
+            )
+        remembered = self._remembered(together)
         on = float(progress >= self.delay)
         terms = {}
         for place, (said, known) in enumerate(zip(together.said, together.known, strict=True)):
