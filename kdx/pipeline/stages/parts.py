@@ -167,4 +167,4 @@ def reads_networks(loss: Component) -> bool:
     """
     features = loss.spec.get("features")
     asked = [loss, *([Component(features)] if features is not None else [])]
-    return any("network" in one.resolve().reads for one in asked)
+    return any("network" in getattr(one.resolve(), "reads", ()) for one in asked)
