@@ -27,9 +27,19 @@ READ_OF_MODELS = {
     "kdx.models.parts",
     "kdx.models.branches",
     "kdx.models.ensemble",
+    "kdx.models.row_features",
 }
 MATHEMATICS = {
-    f"kdx.methods.{name}" for name in ("forward", "estimators", "neighbours", "peers", "row_memory")
+    f"kdx.methods.{name}"
+    for name in (
+        "forward",
+        "hidden_terms",
+        "logits",
+        "estimators",
+        "neighbours",
+        "peers",
+        "row_memory",
+    )
 }
 CONTRACTS = {"kdx.methods.select", "kdx.methods.select._rows"}
 BEGINNINGS = {f"kdx.methods.init._{name}" for name in ("basis", "selection", "carry")}
@@ -113,6 +123,7 @@ MANY_ARGUMENTS = {
     "kdx.methods.losses.noisy_student.NoisyStudent.__init__",
     "kdx.methods.losses.slam.SLaM.__init__",
     "kdx.methods.moving.Moving.__init__",
+    "kdx.methods.losses.divergence.DivergenceLoss.__init__",
     "kdx.models.encoder.encoder_small",
     "kdx.models.span_encoder.span_encoder",
     "kdx.data.datasets.folder.Folder.__init__",
