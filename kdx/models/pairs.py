@@ -150,7 +150,7 @@ class Side:
                 )
                 raise UserError(
                     f"loss.layers.{self.role}: the {self.role} has no layer '{name}' with a feature to read"
-                    f"{nearest(name, known)}; auto takes of: {shown}"
+                    f"{nearest(name, filter(None, known))}; auto takes of: {shown}"
                 )
         return [Tap(known[name].module, at="output") for name in names]
 

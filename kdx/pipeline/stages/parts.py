@@ -26,6 +26,7 @@ from kdx.pipeline.stages.files import new_network, open_network
 from kdx.pipeline.stages.streams import truth_used
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component, terms_of
+from kdx.store.declared import declared
 from kdx.store.moved import kind_of_old
 from kdx.store.source import Source
 from kdx.store.stage import split_number
@@ -167,4 +168,4 @@ def reads_networks(loss: Component) -> bool:
     its answers.
     """
     asked = [loss, *map(Component, terms_of(loss.spec).values())]
-    return any("network" in getattr(one.resolve(), "reads", ()) for one in asked)
+    return any("network" in declared(one.target, "reads", ()) for one in asked)
