@@ -362,7 +362,9 @@ def test_p_of_the_claimed_pairs_is_corrected_where_the_claim_says_so():
     values = {"one": [0.5, 0.7, 0.6], "two": [0.42, 0.51, 0.46], "base": [0.4, 0.5, 0.45]}
     metrics = dict.fromkeys(values, ACCURACY)
     plain = compared_pairs(parse_claim("made", "It is claimed", body), values, metrics)
-    found = compared_pairs(parse_claim("made", "It is claimed", body | {"corrected": "holm"}), values, metrics)
+    found = compared_pairs(
+        parse_claim("made", "It is claimed", body | {"corrected": "holm"}), values, metrics
+    )
     first, second, beside = (pair["p"] for pair in plain)
     small, large = sorted((first, second))
     # Holm: the smaller of two is doubled, the larger is at least that
