@@ -365,10 +365,15 @@ def test_p_of_the_claimed_pairs_is_corrected_where_the_claim_says_so():
     found = compared_pairs(
         parse_claim("made", "It is claimed", body | {"corrected": "holm"}), values, metrics
     )
-    first, second, beside = (pair["p"] for pair in plain)
-    small, large = sorted((first, second))
+    ps = [pair["p"] for pair in plain]
+    assert [pair["p"] for pair in found] == ps and not any("p_holm" in pair for pair in plain)
+    small, large = sorted(ps[:2])
     # Holm: the smaller of two is doubled, the larger is at least that
     wanted = {small: min(1, 2 * small), large: max(2 * small, large)}
-    assert [pair["p"] for pair in found] == pytest.approx([wanted[first], wanted[second], beside])
+    assert [pair["p_holm"] for pair in found[:2]] == pytest.approx([wanted[p] for p in ps[:2]])
+    assert "p_holm" not in found[2] and found[2]["verdict"] is None
+    assert [pair["verdict"] for pair in found[:2]] == [
+        "holds" if wanted[p] < 0.05 else "n.s." for p in ps[:2]
+    ]
     with pytest.raises(UserError, match="corrected has no option 'bonferoni'"):
         parse_claim("made", "It is claimed", body | {"corrected": "bonferoni"})

@@ -19,9 +19,9 @@ Metrics = dict[str, Metric]
 
 
 def compared_pairs(claim: Claim, values: Values, metrics: Metrics) -> list[dict[str, Any]]:
-    """Each pair of the claim in its figures' unit; `verdict` is None for a control. p is corrected for the
-    number of claimed pairs where the claim says so (Holm), and else for nothing. Raises UserError for a pair
-    that cannot be compared.
+    """Each pair of the claim in its figures' unit; `verdict` is None for a control. Where the claim says so
+    it goes by `p_holm`, p corrected for the number of claimed pairs. Raises UserError for a pair that cannot
+    be compared.
     """
     found = []
     for pairs, counts in ((claim.claimed, True), (claim.beside, False)):
@@ -36,14 +36,15 @@ def compared_pairs(claim: Claim, values: Values, metrics: Metrics) -> list[dict[
             tested = paired(more, less) if of.more else paired(less, more)
             found.append((pair, tested, _unit(of), counts))
     ps = holm([tested.p if counts else None for _, tested, _, counts in found])
-    if claim.corrected:
-        found = [
-            (pair, replace(tested, p=p) if counts else tested, unit, counts)
-            for (pair, tested, unit, counts), p in zip(found, ps, strict=True)
-        ]
     return [
-        {**vars(pair), **vars(tested), "unit": unit, "verdict": verdict(tested) if counts else None}
-        for pair, tested, unit, counts in found
+        {
+            **vars(pair),
+            **vars(tested),
+            **({"p_holm": p} if claim.corrected and counts else {}),
+            "unit": unit,
+            "verdict": verdict(replace(tested, p=p) if claim.corrected else tested) if counts else None,
+        }
+        for (pair, tested, unit, counts), p in zip(found, ps, strict=True)
     ]
 
 
@@ -88,17 +89,17 @@ def show_claim(claim: Claim, values: Values, metrics: Metrics, pairs: Sequence[M
                 plus_minus(pair["mean"], pair["deviation"], digits, signed=True),
                 f"{pair['wins']}/{pair['n']}",
                 chance(pair["p"]),
+                *([chance(pair["p_holm"]) if "p_holm" in pair else "-"] if claim.corrected else []),
                 "-" if pair["difference"] is None else f"{pair['difference']:+z.{digits}f}",
                 pair["verdict"] or "control",
             ]
         )
     below = [
-        "Paired by seed; p: two-sided paired t-test, "
+        "Paired by seed; p: two-sided paired t-test, uncorrected."
         + (
-            f"of the claimed ones corrected for their number, {len(claim.claimed)} (Holm), of the others "
-            "uncorrected."
+            f" A verdict goes by p corrected for the number of claimed pairs, {len(claim.claimed)} (Holm)."
             if claim.corrected
-            else "uncorrected."
+            else ""
         )
         + (" One seed has no p: give --seeds 5." if pairs[0]["n"] == 1 else "")
     ]
@@ -106,7 +107,11 @@ def show_claim(claim: Claim, values: Values, metrics: Metrics, pairs: Sequence[M
         below.append("Where less is better, a difference above 0 says that the first has less.")
     show_table(
         "",
-        ["difference", _named(metrics, _unit), "wins", "p", "claimed", "verdict"],
+        [
+            *("difference", _named(metrics, _unit), "wins", "p"),
+            *(["p (Holm)"] if claim.corrected else []),
+            *("claimed", "verdict"),
+        ],
         rows,
         [*below, *([claim.remarks] if claim.remarks else [])],
     )
