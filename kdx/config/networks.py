@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kdx import models
+from kdx.config.aggregates import check_aggregate
 from kdx.config.beginnings import check_init, check_rolling
 from kdx.config.checkpoints import beginnings, check_checkpoints
 from kdx.config.kinds import adapter_of, task_of
@@ -50,6 +51,8 @@ def check_networks(
     experiment, named, data = order.experiment, option_words(order), about or STAND_IN
     with trying(unknown := []):
         task = task_of(data)
+    aggregate = order.config["choices"].get("aggregate", "mean")
+    check_aggregate(experiment, aggregate, task if about and not unknown else None, rows, errors)
     if unknown:
         return {}  # reported already
     if experiment.student and is_estimator(experiment.student):

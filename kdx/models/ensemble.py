@@ -6,23 +6,24 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from kdx.core.task import Task
+from kdx.core.aggregate import Combine
 from kdx.core.trees import from_leaves, leaves
 from kdx.core.types import Answers, Inputs
 
 
 class NetworkEnsemble(nn.Module):
-    """The mean of the answers of its members, as the task takes it. Its size and its cost are the sums of
-    theirs.
+    """The answers of its members made one. Its size and its cost are the sums of theirs.
+
+    combine: what makes one answer of theirs; it may be replaced.
     """
 
-    def __init__(self, members: Sequence[nn.Module], task: Task):
+    def __init__(self, members: Sequence[nn.Module], combine: Combine):
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.task = task
+        self.combine = combine
 
     def forward(self, inputs: Inputs) -> Answers:
-        return self.task.mean([member(inputs) for member in self.members])
+        return self.combine([member(inputs) for member in self.members])
 
 
 class Apart(nn.Module):
@@ -36,7 +37,7 @@ class Apart(nn.Module):
 
     def forward(self, inputs: Inputs) -> Answers:
         each = [member(inputs) for member in self.ensemble.members]
-        several = [self.ensemble.task.mean(each), *each]
+        several = [self.ensemble.combine(each), *each]
         return join_answers(several)
 
 

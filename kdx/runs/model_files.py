@@ -58,6 +58,16 @@ def _letting(target: Any) -> str:
     return f"allow=[{top if top.isidentifier() and top != 'kdx' else 'package'}]"
 
 
+def check_targets(spec: Any, roots: Sequence[str], what: str, called: str) -> None:
+    """Raises UserError where code is named that lies in none of these packages."""
+    for target in targets(spec):
+        if not any(str(target).startswith(f"{name}.") for name in roots):
+            raise UserError(
+                f"{called} names {target!r} as its {what}, which is none of kdx; if it is your own "
+                f"package, name it with {_letting(target)}"
+            )
+
+
 def _check_kind(about: Mapping[str, Any], file: Path, allow: Sequence[str], called: str) -> None:
     """What rows and answers are: their code must be of kdx, or of a package that was allowed."""
     for key, root in (("task", "kdx.tasks"), ("adapter", "kdx.models")):
@@ -66,12 +76,7 @@ def _check_kind(about: Mapping[str, Any], file: Path, allow: Sequence[str], call
             continue
         expect_shape(spec, dict, file, key)
         expect_shape(spec.get("_target_"), str, file, f"{key}: _target_")
-        for target in targets(spec):
-            if not any(str(target).startswith(f"{name}.") for name in (root, *allow)):
-                raise UserError(
-                    f"{called} names {target!r} as its {key}, which is none of kdx; if it is your own "
-                    f"package, name it with {_letting(target)}"
-                )
+        check_targets(spec, (root, *allow), key, called)
         for name in ("mean", "std"):
             if name in spec:
                 _check_numbers(spec[name], file, f"{key}: {name}")

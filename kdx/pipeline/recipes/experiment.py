@@ -56,7 +56,8 @@ class Experiment:
     rounds without improvement on validation after which it ends, None: none. made_up: what makes further rows
     for the pool (kdx.data.making), None: nothing. headline: the weights that the run is known by, last |
     best. given: answers that come in a file in place of a teacher's (kdx.data.given); then there are no
-    teachers.
+    teachers. aggregate: what makes one answer of those of several teachers (kdx.core.aggregate), None: their
+    mean.
     """
 
     dataset: Component
@@ -81,6 +82,7 @@ class Experiment:
     made_up: Component | None = None
     headline: str = "last"
     given: Component | None = None
+    aggregate: Component | None = None
 
     @property
     def rows_made_up(self) -> int:

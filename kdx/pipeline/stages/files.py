@@ -76,14 +76,15 @@ def best_is_last(artifacts: Sequence[Artifact]) -> bool:
 
 
 def open_together(artifacts: Sequence[Artifact], which: str = "last") -> nn.Module:
-    """The network of one training artifact, or of several the ensemble; as `open_network`."""
+    """The network of one training artifact, or of several the ensemble, which answers with the mean; as
+    `open_network`."""
     networks = [
         open_network(artifact, which if artifact.file(f"{which}.safetensors").exists() else "last")
         for artifact in artifacts
     ]
     if len(networks) == 1:
         return networks[0]
-    return NetworkEnsemble(networks, build_task(artifacts[0].json("model.json"))).eval()
+    return NetworkEnsemble(networks, build_task(artifacts[0].json("model.json")).mean).eval()
 
 
 def _took_no_step(artifact: Artifact) -> bool:

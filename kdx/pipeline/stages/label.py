@@ -25,6 +25,7 @@ from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.models import size
 from kdx.pipeline.stages.acquaint import meet_rows
+from kdx.pipeline.stages.aggregating import settle_aggregate
 from kdx.pipeline.stages.answers import (
     SAMPLE,
     digest_of_views,
@@ -74,6 +75,7 @@ def run(
     looked_at: Mapping[str, int] | None = None,
     form: Mapping[str, Any] | None = None,
     only: Artifact | None = None,
+    aggregate: Component | None = None,
 ) -> None:
     """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one
     view, the clean row. pool: whether anything of the pool is answered. rows: only these rows of it. passes:
@@ -82,6 +84,8 @@ def run(
     temperature: of all answers, or "fitted" (kdx.pipeline.stages.tempering); answers.json then has it.
     form: what is kept of each answer, see kdx.pipeline.stages.packing.settle_format; None: all of it.
     only: a rollout, which says which rows of each split are answered (seen.<split>.npy), however many.
+    aggregate: what makes one answer of those of several teachers, None: the mean; answers.json then has it
+    (kdx.pipeline.stages.aggregating).
 
     Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays; answers.json. Slot v of a
     row answers exactly the inputs of view `first` + v, which are a pure function of (seed, split, row,
@@ -95,7 +99,9 @@ def run(
     about = data.json("data.json")
     task = build_task(about)
     networks = [runtime.place(open_network(t)) for t in teachers]
-    teacher = live_teacher([Frozen(n) for n in networks], "main", task)
+    frozen = [Frozen(n) for n in networks]
+    combine, combined = settle_aggregate(work.note, runtime, data, frozen, aggregate, precision)
+    teacher = live_teacher(frozen, "main", combine)
     for one, other in equal_networks(networks):
         work.note(
             f"the members {one} and {other} of the teacher are one and the same network, which counts twice: "
@@ -148,6 +154,7 @@ def run(
             "teacher_size": size.most_parameters(networks),
             "validation_score": score_of_validation(work.path, data, task),
             **found_temperature,
+            **combined,
             "format": packing.about(),
             "mass": mass,
             "data": digest_of_data(about),
