@@ -29,7 +29,7 @@ GROUPS = {
     "loss": ("Losses", "kdx train loss={}", "what the student minimises: [losses](../loss.md)"),
     "features": (
         "Terms on hidden features",
-        "kdx train loss=soft loss.features={}",
+        "kdx train loss.features={}",
         "added to a loss on answers: [losses](../loss.md#hidden-features)",
     ),
     "weights": (

@@ -25,8 +25,11 @@ READ_OF_MODELS = {
     "kdx.models.ema",
     "kdx.models.modes",
     "kdx.models.parts",
+    "kdx.models.row_features",
 }
-MATHEMATICS = {"kdx.methods.forward", "kdx.methods.estimators", "kdx.methods.neighbours"}
+MATHEMATICS = {
+    f"kdx.methods.{name}" for name in ("forward", "hidden_terms", "logits", "estimators", "neighbours")
+}
 CONTRACTS = {"kdx.methods.select", "kdx.methods.select._rows"}
 BEGINNINGS = {f"kdx.methods.init._{name}" for name in ("basis", "selection", "carry")}
 METHODS = {"kdx.core", *READ_OF_MODELS, *MATHEMATICS}
@@ -108,6 +111,7 @@ MANY_ARGUMENTS = {
     "kdx.training.settings.Training.__init__",
     "kdx.methods.losses.noisy_student.NoisyStudent.__init__",
     "kdx.methods.losses.slam.SLaM.__init__",
+    "kdx.methods.losses.divergence.DivergenceLoss.__init__",
     "kdx.models.encoder.encoder_small",
     "kdx.models.span_encoder.span_encoder",
     "kdx.data.datasets.folder.Folder.__init__",

@@ -384,7 +384,7 @@ def test_several_errors_are_reported_together(reported, line, says):
             "loss._target_=null",
             (
                 "loss._target_ must be the address of its code, such as "
-                "kdx.methods.losses.divergence.DivergenceLoss; given: null"
+                "kdx.methods.losses.dist.DIST; given: null"
             ),
         ),
         (

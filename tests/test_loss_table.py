@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from kdx.config.compose import check_words
 from kdx.core.types import Batch, Parts, Split
-from kdx.methods.losses.kd import alpha_at
+from kdx.methods.logits import value_at
 from kdx.methods.losses.mean_teacher import ramp_up
 from kdx.methods.losses.pseudo_label import weight_at
 from kdx.methods.losses.slam import slam_loss
@@ -99,11 +99,15 @@ def build(loss: str) -> nn.Module:
     if "weights" in config:
         config["weights"] = {"_target_": "kdx.methods.weights.constant.Constant", "value": 0.25}
     if "features" in config:
-        config["features"] = {"_target_": "kdx.methods.features.none.NoFeatures"}
+        config["features"] = {}
     if loss == "fixmatch":
         config |= {"threshold": 0.6, "weight": 3.0}
-    if loss in ("noisy_student", "kd", "token_kd"):
+    if loss in ("noisy_student", "kd", "token_kd", "mse_logits"):
         config |= {"unlabel_ratio": 3.0} if loss == "noisy_student" else {"alpha": [0.9, 0.5]}
+    if loss == "dkd":
+        config |= {"warmup": 0.5, "alpha": 2.0}
+    if loss in ("nkd", "dist"):
+        config |= {"temperature": 2.0, "gamma": 3.0}
     if loss == "divergence":
         config |= {"kind": "jsd", "beta": 0.3, "temperature": 2.0}
     validation = Split("validation", torch.zeros(30, 1, 1, 1, dtype=torch.uint8), torch.arange(30) % C)
@@ -186,6 +190,10 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
         mixed = 0.3 * p + 0.7 * q
         each = 0.3 * p * (p / mixed).log() + 0.7 * q * (q / mixed).log()
         values["T² D(teacher ‖ student)"] = 4 * each.sum(1) / (0.3 * 0.7)
+    if loss in ("dkd", "nkd", "mse_logits", "dist", "virtual_teacher"):
+        target = torch.cat([y, first])
+        values |= of_logits(loss, o, both, asked, target)
+        which["classes"] = torch.ones(C)
     if loss == "taylor_ce":
         values["w Taylor CE(answer)"] = weight * taylor(probs.gather(1, first[:, None])[:, 0], o.order)
     if loss == "slam":
@@ -203,14 +211,58 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
     return values, which
 
 
+def of_logits(
+    loss: str, o: nn.Module, student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What the losses on logits have in the column "of a row", of all five rows; by hand."""
+    if loss == "mse_logits":
+        return {
+            "squared difference of logits, mean over classes": (student - teacher).square().sum(1) / C,
+        }
+    p, q = ((x / o.temperature).softmax(1) for x in (student, teacher))
+    if loss == "dist":
+        rows = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(p, q, strict=True)]
+        classes = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(p.T, q.T, strict=True)]
+        return {"1 - r of a row": 1 - torch.stack(rows), "1 - r of a class": 1 - torch.stack(classes)}
+    if loss == "virtual_teacher":
+        virtual = torch.full((LABELLED, C), 0.01 / 3).scatter(1, target[:LABELLED, None], 0.99)
+        soft = virtual ** (1 / o.temperature)
+        soft = soft / soft.sum(1, keepdim=True)
+        apart = (soft * (soft / p[:LABELLED]).log()).sum(1)
+        return {"T² D(virtual ‖ student)": o.temperature**2 * apart}
+    at = target[:, None]
+    ours, theirs = p.gather(1, at)[:, 0], q.gather(1, at)[:, 0]
+    rest = torch.ones_like(p).scatter(1, at, 0) > 0
+    others, taught = (x[rest].reshape(-1, C - 1) for x in (p, q))
+    others, taught = others / others.sum(1, keepdim=True), taught / taught.sum(1, keepdim=True)
+    square = o.temperature**2
+    if loss == "nkd":
+        first, second = (x.softmax(1).gather(1, at)[:, 0] for x in (teacher, student))
+        return {
+            "-q log p of the target": -first * second.log(),
+            "T² CE(answer) of the others": -square * (taught * others.log()).sum(1),
+        }
+    tckd = theirs * (theirs / ours).log() + (1 - theirs) * ((1 - theirs) / (1 - ours)).log()
+    return {
+        "T² TCKD(teacher ‖ student)": square * tckd,
+        "T² NCKD(teacher ‖ student)": square * (taught * (taught / others).log()).sum(1),
+    }
+
+
 def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str, object]:
     """What the names in the columns "divided by" and "times" are."""
     known = {"L": LABELLED, "P": POOL, "max": max, "weight": getattr(o, "weight", None)}
     known |= {"S": which.get("sure", torch.zeros(1)).sum(), "D": which.get("denied", torch.zeros(1)).sum()}
-    if loss in NUMBERS or loss == "divergence":
+    known |= {name: getattr(o, name, None) for name in ("beta", "gamma")} | {"C": C}
+    if loss in NUMBERS or loss in ("divergence", "dkd", "virtual_teacher"):
         known |= {"alpha": getattr(o, "alpha", None), "pool": getattr(o, "pool", None)}
-    if loss in ("kd", "token_kd"):
-        known["alpha"] = alpha_at(o.alpha, PROGRESS)
+    if loss == "dist":
+        known["T2"] = o.temperature**2
+    if loss == "dkd":
+        known["ramp"] = o.ramp(PROGRESS)
+        assert 0 < known["ramp"] < 1
+    if loss in ("kd", "token_kd", "mse_logits"):
+        known["alpha"] = value_at(o.alpha, PROGRESS)
     if loss == "mean_teacher":
         known["ramp"] = ramp_up(PROGRESS / o.ramp)
     if loss == "pseudo_label":
@@ -231,7 +283,7 @@ def test_each_term_is_summed_divided_and_multiplied_as_the_page_says(loss):
     for name, value, over, divided, times in said:
         total = (values[value] * which[over]).sum()
         known = numbers(loss, objective, which)
-        expected = total * eval(times, {}, known) / eval(divided, {}, known)
+        expected = total * eval(times.replace("T²", "T2"), {}, known) / eval(divided, {}, known)
         assert expected > 0, f"{name}: a term that is nothing shows nothing"
         assert terms[name].item() == pytest.approx(float(expected), rel=1e-5), name
 

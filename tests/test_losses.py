@@ -13,7 +13,8 @@ from kdx.config.compose import check_words
 from kdx.core.errors import UserError
 from kdx.core.task import Numeric
 from kdx.core.types import Batch, Frozen, Parts, Split
-from kdx.methods.losses.kd import KD, alpha_at
+from kdx.methods.logits import value_at
+from kdx.methods.losses.kd import KD
 from kdx.methods.losses.label_smoothing import LabelSmoothing
 from kdx.methods.losses.supervised import Supervised
 from kdx.models.cnn import cnn
@@ -302,8 +303,8 @@ def test_kd_by_hand_on_labels_and_pool():
 
 
 def test_kd_alpha_goes_along_a_straight_line():
-    assert [alpha_at([0.9, 0.5], p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.9, 0.7, 0.5])
-    assert alpha_at(0.3, 0.8) == 0.3
+    assert [value_at([0.9, 0.5], p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.9, 0.7, 0.5])
+    assert value_at(0.3, 0.8) == 0.3
     student = network()
     scheduled = KD(parts(student), temperature=4, alpha=[1.0, 0.0])
     assert scheduled(streams(), 0.0).terms["labels"].item() == 0
@@ -328,6 +329,11 @@ def test_supervised_never_reads_the_pool():
         {"temperature": -1},
         {"temperature": "hot"},
         {"temperature": True},
+        {"temperature": [8]},
+        {"temperature": [8, 0]},
+        {"standardise": 1},
+        {"wrong": "fix"},
+        {"adaptive": "margin"},
         {"alpha": 1.5},
         {"alpha": -0.1},
         {"alpha": [0.1]},

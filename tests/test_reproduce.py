@@ -347,3 +347,25 @@ def test_completion_knows_the_keys_and_the_claims(root):
         assert completion.KEYED[command] == [option.name for option in options]
     complete = completion.complete(root / "conf", ["reproduce", "halfspace"], "kdx reproduce s", "=:")
     assert complete == ["self_training ", "slam ", "slam_fashion ", "seeds=", "store="]
+
+
+def test_p_of_the_claimed_pairs_is_corrected_where_the_claim_says_so():
+    body = {
+        "by": "nobody",
+        "measured": "nothing",
+        "arms": {"a": ["loss=kd"]},
+        "figures": {name: {"arm": "a", "role": "student"} for name in ("one", "two", "base")},
+        "claimed": [{"more": "one", "less": "base"}, {"more": "two", "less": "base"}],
+        "beside": [{"more": "one", "less": "two"}],
+    }
+    values = {"one": [0.5, 0.7, 0.6], "two": [0.42, 0.51, 0.46], "base": [0.4, 0.5, 0.45]}
+    metrics = dict.fromkeys(values, ACCURACY)
+    plain = compared(parse_claim("made", "It is claimed", body), values, metrics)
+    found = compared(parse_claim("made", "It is claimed", body | {"corrected": "holm"}), values, metrics)
+    first, second, beside = (pair["p"] for pair in plain)
+    small, large = sorted((first, second))
+    # Holm: the smaller of two is doubled, the larger is at least that
+    wanted = {small: min(1, 2 * small), large: max(2 * small, large)}
+    assert [pair["p"] for pair in found] == pytest.approx([wanted[first], wanted[second], beside])
+    with pytest.raises(UserError, match="corrected has no option 'bonferoni'"):
+        parse_claim("made", "It is claimed", body | {"corrected": "bonferoni"})

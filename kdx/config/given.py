@@ -13,7 +13,7 @@ from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
-from kdx.store.component import Component
+from kdx.store.component import Component, terms_of
 from kdx.store.declared import declared
 from kdx.store.source import Source
 
@@ -106,12 +106,12 @@ def wrong_given(experiment: Experiment, config: Mapping[str, Any], recipe: Recip
             f"recipe={config['choices'].get('recipe')} asks a teacher more than once, and teacher=answers "
             "holds answers to one question: leave recipe=, assistants= and budget= out"
         )
-    features = (experiment.loss.spec.get("features") if experiment.loss else None) or {}
-    if features and _declares(features, "reads"):
-        yield (
-            f"loss.features={features['_target_'].split('.')[-2]} reads hidden layers of the teacher, and "
-            "answers in a file have none: set loss.features=none, or choose another loss"
-        )
+    for name, term in (terms_of(experiment.loss.spec) if experiment.loss else {}).items():
+        if _declares(term, "reads"):
+            yield (
+                f"loss.features={name} reads hidden layers of the teacher, and answers in a file have none: "
+                "set loss.features=none, or choose another loss"
+            )
 
 
 def _declares(keys: Mapping[str, Any], name: str) -> bool:

@@ -160,7 +160,8 @@ def _no_key(
     where, asked = ".".join(path[:depth]), ".".join(path[: depth + 1])
     if not isinstance(node, Mapping):
         return f"'{asked}' is no key: '{where}' holds one value"
-    siblings = {".".join([*path[:depth], k]) for k in node if not k.startswith("_")}
+    names = set(node) if where != "loss" or "features" in node else set(node) - {"layers"}  # of its terms
+    siblings = {".".join([*path[:depth], k]) for k in names if not k.startswith("_")}
     siblings = (siblings | set(groups())) - set(without) if depth == 0 else siblings
     inside = (
         f" of {where}={shown(choices[where], bare=True)}"

@@ -133,6 +133,17 @@ def check_format(experiment: Experiment, task: Task) -> None:
             f"loss={loss.target.split('.')[-2]} reads all of it: use loss=kd or "
             "loss=divergence, or leave it out"
         )
+    for key, value in declared(loss.target, "kept_with", {}).items():
+        if (given := loss.spec.get(key, value)) != value:
+            raise UserError(
+                f"pseudo_label.format={name} keeps a part of each answer, and "
+                f"loss.{key}={checks.shown(given, bare=True)} reads all of it: leave one of them out"
+            )
+    if isinstance(heat := loss.spec.get("temperature"), list):
+        raise UserError(
+            f"pseudo_label.format={name} keeps answers at one temperature, and "
+            f"loss.temperature={checks.shown(heat)} moves: give one number, or leave pseudo_label.format out"
+        )
     if name != "sampled" and asked["k"] > width:
         raise UserError(
             f"pseudo_label.k={asked['k']} are more than the {width} that there are: leave some out"

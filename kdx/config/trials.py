@@ -18,12 +18,12 @@ from kdx.core.errors import Caution, UserError, WrongPart, nearest
 from kdx.core.examples import blank, random_rows, stored_rows
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import tree
-from kdx.core.types import Batch, Frozen, Objective, Outcome, Parts, Split
+from kdx.core.types import Batch, Features, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.pictures.rows import describe
 from kdx.data.raw import Description
 from kdx.data.views.augment import Mixup
 from kdx.pipeline.stages.streams import missing_stream
-from kdx.store.component import Component
+from kdx.store.component import Component, terms_of
 from kdx.store.resolve import from_own_package, own_error
 
 MORE_ROWS = 64
@@ -120,6 +120,10 @@ def try_loss(
     if weights := loss.spec.get("weights"):
         weighting = Component(weights).resolve()
         Fitness(f"loss.weights={weighting.__name__}", weighting.needs_task, "leave it out").check(task)
+    for name, spec in terms_of(loss.spec).items():
+        term = Component(spec).resolve()
+        check_method(f"loss.features={name}", term, Features)
+        Fitness(f"loss.features={name}", term.needs_task, "leave it out").check(task)
     parts = parts_for(student, made, live, streams is None or "validation" in streams)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data
@@ -186,7 +190,9 @@ def _push_more(
 
 def fits_stand_in(loss: Component) -> bool:
     """Whether a loss goes with the task of STAND_IN, so that it can be built without the data."""
-    parts = [loss, *(Component(spec) for spec in [loss.spec.get("weights")] if spec)]
+    weights = loss.spec.get("weights")
+    slots = [*([weights] if weights else []), *terms_of(loss.spec).values()]
+    parts = [loss, *map(Component, slots)]
     task = task_of(STAND_IN)
     with trying([], own=loss.target):
         return all(isinstance(task, part.resolve().needs_task) for part in parts)

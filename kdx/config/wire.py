@@ -21,7 +21,7 @@ from kdx.data.files import Files
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, build_recipe
 from kdx.pipeline.recipes.written import wrong_text
-from kdx.store.component import Component
+from kdx.store.component import Component, terms_of
 from kdx.store.moved import current
 from kdx.store.places import path_keys
 from kdx.store.resolve import allow
@@ -76,6 +76,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     errors += _wrong_mixing(experiment, asks)
     if experiment.given:
         errors += wrong_given(experiment, config, asks)
+    errors += _wrong_compiled(experiment, config["device"])
     errors += wrong_text(experiment, bool(asks and asks.takes_text))
     order = Order(
         recipe=recipe if asks else None,
@@ -149,6 +150,13 @@ def _wrong_mixing(experiment: Experiment, recipe: Recipe | None) -> list[str]:
             "pseudo_label.view=same, or leave mixup out"
         ]
     return []
+
+
+def _wrong_compiled(experiment: Experiment, device: Mapping[str, Any]) -> list[str]:
+    """Where hidden layers are read, and compiling hides them."""
+    if not experiment.loss or device.get("compile") is not True or not terms_of(experiment.loss.spec):
+        return []
+    return ["loss.features reads hidden layers, which device.compile=true hides: set device.compile=false"]
 
 
 def with_sources(order: Order, tell: Callable[[str, str], None], *, ahead: bool = False) -> Order:

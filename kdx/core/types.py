@@ -203,6 +203,9 @@ class Objective(nn.Module, ABC):
     reads_kept: ClassVar[bool] = False
     """Whether it hands answers to `Task.match`, `divergence` and `agreement` alone, so that a part of each
     may be stored (`pseudo_label.format`)."""
+    kept_with: ClassVar[Mapping[str, Any]] = {}
+    """Where it `reads_kept`: keys, each with the one value at which it does; at others it reads all of each
+    answer."""
     whole_batch: bool = False
     """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
     the network in parts (`accumulate`)."""
@@ -285,18 +288,39 @@ class Weighting(nn.Module, ABC):
         return {}
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the student has just been shown, in one forward pass. inputs: of B rows. batches: where they come
+    from, in that order, each with its rows' numbers, and their truth where it is known. answers: the
+    student's, with their gradient. progress: share of the training done, in [0, 1).
+    """
+
+    inputs: Inputs
+    batches: Sequence[Batch]
+    answers: Answers
+    progress: float
+
+
 class Features(nn.Module, ABC):
     """A term on hidden features, added to a loss on logits: the slot `loss.features`. Subclasses are final.
 
     They take `parts` and keyword-only hyperparameters without defaults; what they train (regressors,
-    variances) are their own children.
+    variances) are their own children, and no part of the student that is evaluated and saved.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("network",)
     """As an Objective's: what it reads of the teacher beside what the loss does."""
+    needs_task: ClassVar[Any] = Task
+    """As an Objective's."""
+    whole_batch: bool = False
+    """As an Objective's: of terms that compare the rows of a batch with each other."""
 
     @abstractmethod
-    def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
+    def forward(self, shown: Shown) -> Mapping[str, Tensor]:
         """Terms (), by name, for the B rows that the student has just been shown: called once after each
         forward pass.
         """
+
+    def alone(self, progress: float) -> bool:
+        """Whether now nothing else counts, neither the loss nor another term."""
+        return False

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdx.core.errors import UserError
 from kdx.core.trees import picked
-from kdx.core.types import Batch, Objective, Outcome, ParameterGroup, Streams
+from kdx.core.types import Batch, Features, Objective, Outcome, ParameterGroup, Streams
 from kdx.training.runtime import Runtime
 
 NORMS_EVERY = 4
@@ -212,7 +212,8 @@ def check_accumulate(
     if parts == 1:
         return
     method = type(objective).__name__
-    if objective.whole_batch:
+    # its own, or that of its terms on hidden features
+    if any(part.whole_batch for part in objective.modules() if isinstance(part, Objective | Features)):
         raise UserError(
             f"{key}={parts} passes a batch through the network in parts, and the terms of {method} are no "
             f"means over its rows: set {key}=1"

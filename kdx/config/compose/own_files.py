@@ -54,7 +54,9 @@ def incomplete(known: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> l
     for group, file in files:
         node = known.get(group)
         named = isinstance(node, Mapping) and isinstance(node.get("_target_"), str)
-        if group in SEVERAL:
+        if group in SEVERAL and group in SLOTS.values():
+            errors += _of_terms(file)
+        elif group in SEVERAL:
             errors += _of_steps(file)
         elif group in SLOTS.values():
             slot = known["loss"].get(group)
@@ -79,6 +81,15 @@ def _of_network(group: str, file: Path) -> Iterator[str]:
     model = file.parent.parent / "model" / f"{found[1]}.yaml" if found else file
     where = model if model.is_file() else file
     yield no_address(where)
+
+
+def _of_terms(file: Path) -> Iterator[str]:
+    """One term under its name, or, as before there could be several, alone."""
+    content = read_option(file)
+    parts = content.values() if isinstance(content, dict) and "_target_" not in content else [content]
+    named = [isinstance(part, dict) and isinstance(part.get("_target_"), str) for part in parts]
+    if not named or not all(named):
+        yield no_address(file)
 
 
 def _of_steps(file: Path) -> Iterator[str]:

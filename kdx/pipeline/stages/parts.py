@@ -26,7 +26,8 @@ from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import new_network, open_network
 from kdx.pipeline.stages.streams import truth_used
 from kdx.store.artifact import Artifact
-from kdx.store.component import Component
+from kdx.store.component import Component, terms_of
+from kdx.store.declared import declared
 from kdx.store.moved import kind_of_old
 from kdx.store.source import Source
 from kdx.store.stage import split_number
@@ -122,9 +123,10 @@ def parts_of(
         temperature = kept.get("temperature", 1)
         teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     elif answers:
-        teacher = stored_answers(
-            answers, runtime.device, views_of(inputs), task, float(inputs.loss.spec.get("temperature", 1))
-        )
+        heat = inputs.loss.spec.get("temperature", 1)
+        # where it moves answers are kept whole, which have none: see kdx.config.kinds.check_format
+        one = None if isinstance(heat, list) else float(heat)
+        teacher = stored_answers(answers, runtime.device, views_of(inputs), task, one)
     balanced = inputs.class_weights == "balanced"
     return Parts(
         student=student,
@@ -165,6 +167,5 @@ def reads_networks(loss: Component) -> bool:
     """Whether a loss, or its terms on hidden features, reads the teacher's network, which is needed beside
     its answers.
     """
-    features = loss.spec.get("features")
-    asked = [loss, *([Component(features)] if features is not None else [])]
-    return any("network" in one.resolve().reads for one in asked)
+    asked = [loss, *map(Component, terms_of(loss.spec).values())]
+    return any("network" in declared(one.target, "reads", ()) for one in asked)
