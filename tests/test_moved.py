@@ -82,6 +82,7 @@ def test_a_run_json_is_read_with_the_new_addresses(run):
 
 
 YOUNGER = {
+    "teacher": {"classes_map": None, "classes_unmapped": "drop"},
     "pseudo_label": {
         **{"format": "dense", "k": 8, "draws": 50, "prompt": 0.25, "drawn_at": 1},
         "temperature": "auto",

@@ -92,6 +92,7 @@ def build_networks(
     """
     built: dict[str, Any] = {}
     begins = beginnings(experiment)
+    maps = {role: teacher.class_map for role, teacher in teachers_by_node(experiment).items()}
     assistants = [(f"assistant {number}", model) for number, model in enumerate(experiment.assistants, 1)]
     taught = [(role, teacher.model) for role, teacher in teachers_by_node(experiment).items()]
     for role, model in (*taught, *assistants, ("student", experiment.student)):
@@ -104,6 +105,7 @@ def build_networks(
                     key = {"members": "teachers"}.get(key, key)
                     checks.refuse(f"{wrong}: choose {such_as(key, made.data.reads)}")
                     continue
+                names = maps.get(role)
                 with _in_keys(role, named[role], model, experiment):
                     built[role] = models.build_for(
                         model,
@@ -114,6 +116,7 @@ def build_networks(
                         read_weights=begins.get(role) is None,
                         held=Held(_TRAINED, called_in_words(role), smaller(role, model.spec)),
                         called=named[role],
+                        places=names.places(made.data.classes) if names and described else None,
                     )
                 if described and (fitted := estimator_in(built[role])):
                     fitted.check(made.task)

@@ -48,8 +48,18 @@ def read_model(
     for key in ("mean", "std"):
         if key in about or "task" not in about:
             _check_numbers(about.get(key), file, key)
+    if "class_places" in about:
+        _check_places(about["class_places"], about.get("classes"), file)
     expect_shape(about.get("dataset"), str, file, "dataset")
     return about
+
+
+def _check_places(places: Any, classes: Any, file: Path) -> None:
+    """See kdx.models.renamed.Renamed."""
+    high = len(classes) if isinstance(classes, list) else 0
+    whole = isinstance(places, list) and all(type(place) is int and -1 <= place < high for place in places)
+    if not whole or not places:
+        raise UserError(f"'{file}' is not as kdx writes it: class_places must be places of classes, or -1")
 
 
 def _letting(target: Any) -> str:

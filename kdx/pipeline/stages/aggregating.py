@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -142,3 +143,14 @@ def open_combined(
     members = [Frozen(member) for member in network.members]
     network.combine, kept = settle_aggregate(note, runtime, data, members, aggregate, "fp32")
     return network, kept
+
+
+def equal_networks(networks: Sequence[nn.Module]) -> list[tuple[int, int]]:
+    """Pairs of numbers, from 1, of those that have learned the same."""
+    states = [network.state_dict() for network in networks]
+    return [
+        (one + 1, other + 1)
+        for one, other in itertools.combinations(range(len(states)), 2)
+        if states[one].keys() == states[other].keys()
+        and all(torch.equal(states[one][name], states[other][name]) for name in states[one])
+    ]

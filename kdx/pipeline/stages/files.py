@@ -17,7 +17,10 @@ from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
 
-MODEL_KEYS = ("task", "metric", "example", "reads", "adapter", "shape", "classes", "mean", "std", "dataset")
+PLACES = "class_places"
+"""Key of a model.json of a network that learned other classes: `places` of kdx.models.build_for."""
+_OF_DATA = ("task", "metric", "example", "reads", "adapter", "shape", "classes", "mean", "std", "dataset")
+MODEL_KEYS = (*_OF_DATA, PLACES)
 """What of data.json a model.json repeats: all that it takes to build the network, and to use it alone."""
 
 
@@ -48,6 +51,7 @@ def new_network(model: Component, about: Mapping[str, Any], *, read_weights: boo
         reads=kind["reads"],
         adapter=build_adapter(about),
         read_weights=read_weights,
+        places=about.get(PLACES),
     )
 
 

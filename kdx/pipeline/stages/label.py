@@ -4,7 +4,6 @@ task packs them (of classification half-precision logits), or a part of each (`p
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdx.core.files import write_atomically
 from kdx.core.task import Task
@@ -25,7 +24,7 @@ from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.models import size
 from kdx.pipeline.stages.acquaint import meet_rows
-from kdx.pipeline.stages.aggregating import settle_aggregate
+from kdx.pipeline.stages.aggregating import equal_networks, settle_aggregate
 from kdx.pipeline.stages.answers import (
     SAMPLE,
     digest_of_views,
@@ -162,17 +161,6 @@ def run(
             "seed": seed,
         },
     )
-
-
-def equal_networks(networks: Sequence[nn.Module]) -> list[tuple[int, int]]:
-    """Pairs of numbers, from 1, of those that have learned the same."""
-    states = [network.state_dict() for network in networks]
-    return [
-        (one + 1, other + 1)
-        for one, other in itertools.combinations(range(len(states)), 2)
-        if states[one].keys() == states[other].keys()
-        and all(torch.equal(states[one][name], states[other][name]) for name in states[one])
-    ]
 
 
 @dataclass(frozen=True)
