@@ -26,6 +26,7 @@ from kdx.core.errors import UserError, WrongPart
 from kdx.core.trees import leaves
 from kdx.data.raw import Description
 from kdx.models.estimator import ONLY_TEACHERS, estimator_in, is_estimator
+from kdx.models.renamed import OfOtherClasses
 from kdx.models.size import Held, smaller
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.store.component import Component
@@ -108,7 +109,9 @@ def build_networks(
                 names = maps.get(role)
                 with _in_keys(role, named[role], model, experiment):
                     built[role] = models.build_for(
-                        model,
+                        OfOtherClasses(model, names.places(made.data.classes))
+                        if names and described
+                        else model,
                         task=made.task,
                         example=made.data.example,
                         reads=made.data.reads,
@@ -116,7 +119,6 @@ def build_networks(
                         read_weights=begins.get(role) is None,
                         held=Held(_TRAINED, called_in_words(role), smaller(role, model.spec)),
                         called=named[role],
-                        places=names.places(made.data.classes) if names and described else None,
                     )
                 if described and (fitted := estimator_in(built[role])):
                     fitted.check(made.task)

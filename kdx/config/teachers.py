@@ -11,7 +11,7 @@ from kdx.config.given import by_content
 from kdx.config.nodes import checkpoint_of, read_training
 from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
-from kdx.core.class_names import UNMAPPED, ClassMap, read_class_map
+from kdx.core.class_names import UNMAPPED_CLASSES, ClassMap, read_class_map
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes.experiment import Checkpoint, TeacherSetup
 from kdx.store.component import Component
@@ -74,7 +74,7 @@ def _class_map(
     node: str, given: Any, unmapped: Any, checkpoint: Checkpoint | None, trained: bool
 ) -> ClassMap | None:
     """given: a file of theirs: ours, None: the teacher learned the classes of the data."""
-    checks.choice(f"{node}.classes_unmapped", unmapped, UNMAPPED)
+    checks.choice(f"{node}.classes_unmapped", unmapped, UNMAPPED_CLASSES)
     if given is None:
         if unmapped != "drop":
             raise UserError(

@@ -11,7 +11,7 @@ from typing import Any
 from kdx.core.errors import UserError, nearest
 from kdx.core.files import kind_at, read_json
 
-UNMAPPED = ("drop", "error")
+UNMAPPED_CLASSES = ("drop", "error")
 """What becomes of what a teacher says of a class that is none of ours."""
 _SHOWN = 10
 
@@ -19,7 +19,7 @@ _SHOWN = 10
 @dataclass(frozen=True)
 class ClassMap:
     """node: whose it is, such as "teacher". theirs: the classes that a network learned, in its order. to:
-    theirs -> ours, several of theirs may be one of ours. unmapped: of `UNMAPPED`."""
+    theirs -> ours, several of theirs may be one of ours. unmapped: of `UNMAPPED_CLASSES`."""
 
     node: str
     theirs: Sequence[str]

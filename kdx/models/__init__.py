@@ -16,7 +16,7 @@ from kdx.core.errors import UserError, WrongPart, rows_called, type_name
 from kdx.core.task import Categorical, Task
 from kdx.models import pretrained, size
 from kdx.models.adapt import Adapted, Adapter, Fitted, PictureAdapter, in_units
-from kdx.models.renamed import Renamed
+from kdx.models.renamed import OfOtherClasses, Renamed
 
 HELD = size.Held()
 _PICTURES = ("pictures",)
@@ -72,16 +72,15 @@ def build_for(
     read_weights: bool = True,
     held: size.Held = HELD,
     called: str | None = None,
-    places: Sequence[int] | None = None,
 ) -> nn.Module:
     """The network that `model` describes, for rows of any kind. example, reads: as a data set describes them.
 
     `shape` is that of one row, or {name: shape}. held, read_weights: see `build`. called: what a refusal
-    calls it, None: the name of its function. places: of a network that learned other classes, see
-    `kdx.models.renamed.Renamed`; None: it learned those of the task. Raises UserError where the network does
-    not go with the rows or with the task.
+    calls it, None: the name of its function. model: one that learned other classes than those of the task
+    is a `kdx.models.renamed.OfOtherClasses`. Raises UserError where the network does not go with the rows or with
+    the task.
     """
-    function = model.resolve()
+    function, places = model.resolve(), model.places if isinstance(model, OfOtherClasses) else None
     named = called or model.target.rpartition(".")[2]
     if wrong := misread(model, named, reads):
         raise UserError(f"{wrong}: choose a network that reads those")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,3 +34,22 @@ class Renamed(nn.Module):
     def lost(self, logits: Tensor) -> Tensor:
         """(B, K') -> (B,) the probability of what has no class of ours, in [0, 1]."""
         return 1 - (logits.float().softmax(1) @ self.sums).sum(1)
+
+
+@dataclass(frozen=True)
+class OfOtherClasses:
+    """A model described, as `kdx.models.build_for` takes it, of a network that learned other classes. places:
+    as of `Renamed`."""
+
+    model: Any
+    places: Sequence[int]
+
+    @property
+    def target(self) -> str:
+        return str(self.model.target)
+
+    def resolve(self) -> Any:
+        return self.model.resolve()
+
+    def build(self, **more: Any) -> Any:
+        return self.model.build(**more)

@@ -12,15 +12,16 @@ from torch import nn
 from kdx import models
 from kdx.models.adapt import Adapter
 from kdx.models.ensemble import NetworkEnsemble
+from kdx.models.renamed import OfOtherClasses
 from kdx.pipeline.stages.arrays import build_kind, build_task
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
 
-PLACES = "class_places"
+CLASS_PLACES = "class_places"
 """Key of a model.json of a network that learned other classes: `places` of kdx.models.build_for."""
 _OF_DATA = ("task", "metric", "example", "reads", "adapter", "shape", "classes", "mean", "std", "dataset")
-MODEL_KEYS = (*_OF_DATA, PLACES)
+MODEL_KEYS = (*_OF_DATA, CLASS_PLACES)
 """What of data.json a model.json repeats: all that it takes to build the network, and to use it alone."""
 
 
@@ -45,13 +46,12 @@ def new_network(model: Component, about: Mapping[str, Any], *, read_weights: boo
     """
     kind = kind_of_old(about)
     return models.build_for(
-        model,
+        OfOtherClasses(model, about[CLASS_PLACES]) if CLASS_PLACES in about else model,
         task=build_task(about),
         example=kind["example"],
         reads=kind["reads"],
         adapter=build_adapter(about),
         read_weights=read_weights,
-        places=about.get(PLACES),
     )
 
 

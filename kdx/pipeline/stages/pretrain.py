@@ -22,7 +22,7 @@ from kdx.models.renamed import Renamed
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages.arrays import build_task, need_split, open_split
 from kdx.pipeline.stages.cautions import cautions
-from kdx.pipeline.stages.files import PLACES, about_model, new_network
+from kdx.pipeline.stages.files import CLASS_PLACES, about_model, new_network
 from kdx.pipeline.stages.gate import BY_ROW, hold_against
 from kdx.pipeline.stages.learn import learn
 from kdx.pipeline.stages.parts import TrainInputs
@@ -80,7 +80,7 @@ def run(
     about = data.json("data.json")
     names = ClassMap(**renamed) if renamed else None
     if names:
-        about = {**about, PLACES: names.places(about["classes"])}
+        about = {**about, CLASS_PLACES: names.places(about["classes"])}
     torch.manual_seed(seed)
     network = new_network(model, about, read_weights=checkpoint is None)
     for text, level in (
