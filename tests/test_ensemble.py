@@ -26,9 +26,9 @@ from kdx.models.ensemble import NetworkEnsemble
 from kdx.models.size import bytes as bytes_of
 from kdx.models.size import flops, parameters
 from kdx.pipeline.recipes.experiment import name_of_several
+from kdx.pipeline.stages.aggregating import equal_networks
 from kdx.pipeline.stages.arrays import build_task, open_split
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.aggregating import equal_networks
 from kdx.pipeline.stages.measuring import Measure
 from kdx.pipeline.stages.watch import Watch
 from kdx.planning.dry_run import forecast

@@ -43,13 +43,15 @@ class Two(Objective):
     uses = ("labelled",)
     reads = ()
 
-    def __init__(self, parts: Parts, *, second: ParameterGroup | None, twice: bool = False):
+    def __init__(self, parts: Parts, *, second: tuple | None, twice: bool = False, steep: float = 1.0):
+        """steep: the slope of the other one."""
         super().__init__(parts)
+        self.steep = steep
         self.other = nn.Parameter(torch.zeros(()))
         self.second, self.twice = second, twice
 
     def forward(self, streams, progress):
-        return Outcome({"sum": self.student.weight.sum() + self.other})
+        return Outcome({"sum": self.student.weight.sum() + self.steep * self.other})
 
     def groups(self) -> Sequence[ParameterGroup]:
         if self.second is None:
@@ -58,15 +60,15 @@ class Two(Objective):
         return [ParameterGroup("first", first), ParameterGroup("second", [self.other], *self.second)]
 
 
-def train(second):
+def train(second, steep=1.0, clip=None):
     student = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(student.weight)
     task = Classification(classes=["a", "b"])
-    objective = Two(Parts(student, lambda: student, None, [], None, task), second=second)
+    objective = Two(Parts(student, lambda: student, None, [], None, task), second=second, steep=steep)
     training = Training(**SGD)
     optimiser = training.build_optimiser(check_groups(objective))
     schedule = training.build_schedule(optimiser, 6)
-    loop = Loop(6, optimiser, schedule, None, "fp32", CPU, refresh_every=9, log_every=1)
+    loop = Loop(6, optimiser, schedule, clip, "fp32", CPU, refresh_every=9, log_every=1)
     logged = []
     zero = torch.zeros(2, dtype=torch.int64)
     streams = {"labelled": Batch("labelled", zero, zero, {"main": torch.zeros(2, 1)})}
@@ -96,6 +98,12 @@ def test_a_group_has_its_rate_and_its_turns(rate, every, at, moved):
     first, second, logged = train((rate, every, at))
     assert first == pytest.approx(-0.6) and second == pytest.approx(-0.1 * moved)
     assert logged[0]["train/learning_rate/second"] == pytest.approx(0.1 * rate)
+
+
+def test_each_group_is_clipped_by_itself():
+    """(together the norm would be about 100, and the first would hardly move)"""
+    first, second, _ = train((1.0,), steep=100.0, clip=1.0)
+    assert first == pytest.approx(-0.6, rel=1e-4) and second == pytest.approx(-0.6, rel=1e-4)
 
 
 @pytest.mark.parametrize("second", [(-1.0,), (1.0, 2, 2), (1.0, 0, 0)])

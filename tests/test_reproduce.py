@@ -15,6 +15,7 @@ from encoders import tiny_encoder
 from kdx.cli import main
 from kdx.commands import completion, halfspace, reproduce
 from kdx.commands._arms import value
+from kdx.commands._claim_tables import compared_pairs
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core.errors import UserError
@@ -22,9 +23,9 @@ from kdx.data.splits import stratified
 from kdx.pipeline.recipes.asking import views_to_answer
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.runs import claims
-from kdx.runs.claims import ClaimFigure
+from kdx.runs.claims import ClaimFigure, parse_claim
 from kdx.store.artifact import Artifact
-from kdx.tasks.shown import CLASSIFICATION
+from kdx.tasks.shown import ACCURACY, CLASSIFICATION
 
 CPU = ["device=cpu", "device.threads=1"]
 SMALL = [
@@ -360,8 +361,10 @@ def test_p_of_the_claimed_pairs_is_corrected_where_the_claim_says_so():
     }
     values = {"one": [0.5, 0.7, 0.6], "two": [0.42, 0.51, 0.46], "base": [0.4, 0.5, 0.45]}
     metrics = dict.fromkeys(values, ACCURACY)
-    plain = compared(parse_claim("made", "It is claimed", body), values, metrics)
-    found = compared(parse_claim("made", "It is claimed", body | {"corrected": "holm"}), values, metrics)
+    plain = compared_pairs(parse_claim("made", "It is claimed", body), values, metrics)
+    found = compared_pairs(
+        parse_claim("made", "It is claimed", body | {"corrected": "holm"}), values, metrics
+    )
     first, second, beside = (pair["p"] for pair in plain)
     small, large = sorted((first, second))
     # Holm: the smaller of two is doubled, the larger is at least that

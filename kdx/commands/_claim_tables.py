@@ -18,7 +18,7 @@ Metrics = dict[str, Metric]
 """Figure -> how it is shown and compared."""
 
 
-def compared(claim: Claim, values: Values, metrics: Metrics) -> list[dict[str, Any]]:
+def compared_pairs(claim: Claim, values: Values, metrics: Metrics) -> list[dict[str, Any]]:
     """Each pair of the claim in its figures' unit; `verdict` is None for a control. p is corrected for the
     number of claimed pairs where the claim says so (Holm), and else for nothing. Raises UserError for a pair
     that cannot be compared.

@@ -11,7 +11,7 @@ from typing import Any
 
 from kdx.commands import halfspace
 from kdx.commands._arms import try_halfspace, try_train
-from kdx.commands._claim_tables import Metrics, Values, compared, show_claim
+from kdx.commands._claim_tables import Metrics, Values, compared_pairs, show_claim
 from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, parse_words
 from kdx.commands.halfspace import numeral
 from kdx.commands.list import row
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         make_folder(place, "the runs' folder", "store=PATH")
         try:
             values, metrics, runs = _measure(claim, seeds, further, place)
-            pairs = compared(claim, values, metrics)
+            pairs = compared_pairs(claim, values, metrics)
         except UserError as error:
             print(f"claim {claim.name}: {error}", file=sys.stderr)
             measured.append({"claim": claim.name, "error": str(error)})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.described import component
+from kdx.config.moving import without_moving
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes.experiment import Experiment
@@ -41,7 +42,7 @@ def given_file(config: Mapping[str, Any]) -> Component | None:
             "answers in a file stand alone, and are no member of an ensemble: average them yourself, and "
             "name teacher=answers teacher.file=PATH"
         )
-    node = {key: value for key, value in config["teacher"].items() if key != "members"}
+    node = {key: value for key, value in without_moving(config["teacher"]).items() if key != "members"}
     if members or not is_given(node):
         return None
     node = {k: v for k, v in node.items() if k != "classes_unmapped" or v != "drop"}

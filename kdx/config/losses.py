@@ -9,7 +9,7 @@ import torch
 
 from kdx.config.kinds import trainings_of
 from kdx.config.network_names import called_in_words, teachers_by_node
-from kdx.config.trials import MadeUp, check_method, fits_stand_in, mixes, try_loss
+from kdx.config.trials import MadeUp, check_method, fits_stand_in, mixes, try_loss, try_moving
 from kdx.config.trying import trying
 from kdx.core import checks
 from kdx.core.errors import UserError, lacks_answer
@@ -87,6 +87,8 @@ def check_losses(
                 tried = try_loss(loss, student, streams, made, live, mixer)
                 learners = [student] if node == "student_train" else taught
                 _check_accumulate(node, training, tried, learners, rows)
+                if experiment.moving and loss is experiment.loss and taught:
+                    try_moving(experiment.moving, loss, student, streams, made, taught[0])
                 if described and loss is experiment.loss:
                     idle |= {f"loss.{key}": why for key, why in tried.idle().items()}
     if (

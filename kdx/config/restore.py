@@ -15,6 +15,7 @@ from typing import Any
 from kdx.config import compose
 from kdx.config.compose.members import NODE, TEACHERS, TRAINING
 from kdx.config.compose.parsing import OWN_PARTS
+from kdx.config.moving import without_moving
 from kdx.config.options import SEVERAL, SLOTS, contents_of, groups, wrong_option
 from kdx.config.overlay import Overlay
 from kdx.core.errors import UserError
@@ -160,6 +161,12 @@ def _as_before(config: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str,
     teacher = saved.get("teacher")
     if isinstance(teacher, Mapping) and NODE not in teacher and config["teacher"].get(NODE) is None:
         found["teacher"] = {key: value for key, value in config["teacher"].items() if key != NODE}
+    if (
+        isinstance(teacher, Mapping)
+        and "update" not in teacher
+        and config["teacher"].get("update") == "frozen"
+    ):
+        found["teacher"] = without_moving(found["teacher"])
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kdx.config.described import component
 from kdx.config.given import by_content
+from kdx.config.moving import without_moving
 from kdx.config.nodes import checkpoint_of, read_training
 from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
@@ -56,7 +57,7 @@ def _teacher(
     read: Callable[..., Any],
 ) -> TeacherSetup:
     """keys: of the network, with its checkpoint."""
-    own, fitted = dict(keys), is_fitted(keys)
+    own, fitted = without_moving(keys), is_fitted(keys)
     trained = not fitted and not taken_as_it_is(keys, config["teacher_pretrain"])
     given, unmapped = own.pop("classes_map", None), own.pop("classes_unmapped", "drop")
     checkpoint = read(checkpoint_of, node, own)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from kdx.config.kinds import TRIED_ROWS, task_of
+from kdx.config.kinds import TRIED_ROWS, adapter_of, task_of
 from kdx.config.trying import trying
 from kdx.core import checks
 from kdx.core.errors import Caution, UserError, WrongPart, nearest
@@ -22,6 +22,7 @@ from kdx.core.types import Batch, Features, Frozen, Objective, Outcome, Parts, S
 from kdx.data.pictures.rows import describe
 from kdx.data.raw import Description
 from kdx.data.views.augment import Mixup
+from kdx.models import build_for
 from kdx.pipeline.stages.streams import missing_stream
 from kdx.store.component import Component, terms_of
 from kdx.store.resolve import from_own_package, own_error
@@ -97,6 +98,9 @@ def parts_for(student: torch.nn.Module, made: MadeUp, live: list[Frozen], valida
         extras,
         blank(example),
         rows=dict.fromkeys(("labelled", "unlabelled", "validation"), TRIED_ROWS),
+        build=lambda model: build_for(
+            model, task=task, example=made.data.example, reads=made.data.reads, adapter=adapter_of(made.data)
+        ),
     )
 
 
@@ -151,6 +155,22 @@ def try_loss(
                 "loss of kdx.core.math.cross_entropy, which takes both"
             ) from error
     return objective
+
+
+def try_moving(
+    moving: Component,
+    loss: Component,
+    student: torch.nn.Module,
+    streams: Mapping[str, Batch] | None,
+    made: MadeUp,
+    teacher: torch.nn.Module,
+) -> None:
+    """The same of a loss whose teacher moves."""
+    live = [Frozen(copy.deepcopy(teacher))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Caution)
+        parts = parts_for(student, made, live, streams is None or "validation" in streams)
+        push(moving.build(parts, loss=loss), streams, student)
 
 
 def check_method(name: str, method: Any, kind: type) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from kdx.config import controls_and_metrics, named_options, nodes
 from kdx.config.described import component
 from kdx.config.given import given_file, names_given, wrong_given
+from kdx.config.moving import read_moving, wrong_moving
 from kdx.config.teachers import read_teachers
 from kdx.core import checks, snapshot
 from kdx.core.errors import UserErrors
@@ -76,6 +77,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     errors += _wrong_mixing(experiment, asks)
     if experiment.given:
         errors += wrong_given(experiment, config, asks)
+    errors += wrong_moving(experiment, config, asks)
     errors += _wrong_compiled(experiment, config["device"])
     errors += wrong_text(experiment, bool(asks and asks.takes_text))
     order = Order(
@@ -118,7 +120,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         student=learner,
         student_checkpoint=begins,
         teacher_loss=part(component, "teacher_loss", config["teacher_loss"]),
-        loss=part(component, "loss", config["loss"]),
+        loss=part(named_options.read_loss, "loss", config["loss"]),
         assistants=part(named_options.read_assistants, config["assistants"]) or [],
         controls=part(controls_and_metrics.read_controls, config, learner, trainings["student_train"]) or {},
         pseudo_label=part(nodes.read_pseudo_label, config["pseudo_label"]),
@@ -132,6 +134,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         made_up=part(nodes.read_made_up, config),
         given=given,
         aggregate=part(nodes.read_aggregate, config),
+        moving=part(read_moving, config),
         headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )
 

@@ -96,7 +96,8 @@ class Parts:
     validation_views: batches of the validation rows, in order, as training shows rows to student and teacher
     (one augmented view each, the clean row beside it), for what is estimated there and applied to the pool;
     None: training shows clean rows, as `validation.clean()`.
-    rows: stream -> rows of its split, which `Batch.index` numbers, for what is remembered row by row.
+    rows: stream -> rows of its split, which `Batch.index` numbers, for what is remembered row by row. build:
+    makes a network of a description, as those that `Objective.networks` names.
     """
 
     student: nn.Module
@@ -111,6 +112,7 @@ class Parts:
     class_weights: Tensor | None = None
     validation_views: Callable[[], Iterator[Batch]] | None = None
     rows: Mapping[str, int] = field(default_factory=dict)
+    build: Callable[[Any], nn.Module] | None = None
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,8 @@ class Objective(nn.Module, ABC):
     whole_batch: bool = False
     """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
     the network in parts (`accumulate`)."""
+    networks: ClassVar[tuple[str, ...]] = ()
+    """Keys that name networks of conf/model in a list: they come as components, which `Parts.build` makes."""
     extra_views: ClassVar[tuple[str, ...]] = ()
     """Further inputs of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
     (that too, and then `student_train.strong_augment`), "clean" (view 0)."""
@@ -262,6 +266,10 @@ class Objective(nn.Module, ABC):
     def export(self) -> nn.Module:
         """The network that is evaluated and saved."""
         return self.student
+
+    def describe_export(self, model: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The description of what `export` gives. model: that of the student, `_target_` and arguments."""
+        return model
 
 
 class Weighting(nn.Module, ABC):

@@ -8,6 +8,7 @@ YAML in `conf/model/`; one that reads other rows says so by `reads`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from torch import nn
@@ -16,6 +17,7 @@ from kdx.core.errors import UserError, WrongPart, rows_called, type_name
 from kdx.core.task import Categorical, Task
 from kdx.models import pretrained, size
 from kdx.models.adapt import Adapted, Adapter, Fitted, PictureAdapter, in_units
+from kdx.models.ensemble import ensemble
 from kdx.models.renamed import OfOtherClasses, Renamed
 
 HELD = size.Held()
@@ -77,10 +79,16 @@ def build_for(
 
     `shape` is that of one row, or {name: shape}. held, read_weights: see `build`. called: what a refusal
     calls it, None: the name of its function. model: one that learned other classes than those of the task
-    is a `kdx.models.renamed.OfOtherClasses`. Raises UserError where the network does not go with the rows or with
-    the task.
+    is a `kdx.models.renamed.OfOtherClasses`. Raises UserError where the network does not go with
+    the rows or with the task.
     """
     function, places = model.resolve(), model.places if isinstance(model, OfOtherClasses) else None
+    if function is ensemble:
+        alike = partial(
+            build_for, task=task, example=example, reads=reads, adapter=adapter, read_weights=read_weights
+        )
+        several: nn.Module = model.build(build=alike, task=task)
+        return several
     named = called or model.target.rpartition(".")[2]
     if wrong := misread(model, named, reads):
         raise UserError(f"{wrong}: choose a network that reads those")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from kdx.core.aggregate import Combine
+from kdx.core.task import Task
 from kdx.core.trees import from_leaves, leaves
 from kdx.core.types import Answers, Inputs
 
@@ -24,6 +26,17 @@ class NetworkEnsemble(nn.Module):
 
     def forward(self, inputs: Inputs) -> Answers:
         return self.combine([member(inputs) for member in self.members])
+
+
+def ensemble(*, members: Sequence[Any], build: Callable[[Any], nn.Module], task: Task) -> NetworkEnsemble:
+    """The ensemble of models that are described, not built. build: makes one of them; `build_for` gives
+    it."""
+    return NetworkEnsemble([build(member) for member in members], task.mean)
+
+
+def ensemble_of(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The spec of the ensemble of networks, of the specs of each."""
+    return {"_target_": f"{__name__}.{ensemble.__name__}", "members": [dict(model) for model in models]}
 
 
 class Apart(nn.Module):

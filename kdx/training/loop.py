@@ -69,9 +69,9 @@ def term_gradients(
 @dataclass(frozen=True)
 class Loop:
     """What is the same from a training's first step to its last. steps: of all. clip: the largest norm of the
-    gradient, None: any. refresh_every, log_every: steps from one refresh of the objective to the next, and
-    from one logged step to the next. accumulate: in how many parts a batch is passed through the network, one
-    after the other, before the one step that it makes.
+    gradient of each group of parameters, None: any. refresh_every, log_every: steps from one refresh of the
+    objective to the next, and from one logged step to the next. accumulate: in how many parts a batch is
+    passed through the network, one after the other, before the one step that it makes.
     """
 
     steps: int
@@ -105,7 +105,6 @@ def fit(
     student = list(objective.student.parameters())
     steps, optimiser = loop.steps, loop.optimiser
     norms_every = NORMS_EVERY * loop.log_every
-    trained = [p for p in objective.parameters() if p.requires_grad]
     look_always = loop.runtime.device == "cpu"
     objective.train()
     done = start
@@ -133,7 +132,8 @@ def fit(
             norms = {name: norm(p.grad for p in student) for name in outcome.terms}
         wait_for_turns(optimiser, step)
         if loop.clip is not None:
-            nn.utils.clip_grad_norm_(trained, loop.clip)
+            for group in optimiser.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], loop.clip)
         rates = learning_rates(optimiser)
         optimiser.step()
         loop.schedule.step()

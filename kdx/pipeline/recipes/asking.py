@@ -52,6 +52,7 @@ class Asking:
             "view": "clean" if given else self.experiment.pseudo_label["view"],
             "networks": [] if self.live or given else teachers,
             "loss": self.experiment.loss,
+            **({"moving": self.experiment.moving} if self.experiment.moving else {}),
         }
 
 
@@ -165,7 +166,7 @@ def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
     spec, asked = experiment.student_train.spec, experiment.pseudo_label
     steps = total_steps(spec, sum(used(rows, spec["rows"]).values()), "student_train")
     seen_rows = {name: count for name, count in used(rows, spec["rows"]).items() if name in counts}
-    if not counts:
+    if not counts or experiment.moving:
         return {}
     if asked["view"] == "clean" or not spec["augment"]:
         views = dict.fromkeys(counts, 1)

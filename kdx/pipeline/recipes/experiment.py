@@ -60,7 +60,7 @@ class Experiment:
     for the pool (kdx.data.making), None: nothing. headline: the weights that the run is known by, last |
     best. given: answers that come in a file in place of a teacher's (kdx.data.given); then there are no
     teachers. aggregate: what makes one answer of those of several teachers (kdx.core.aggregate), None: their
-    mean.
+    mean. moving: how the teacher moves while the student learns (kdx.methods.moving), None: it stands.
     """
 
     dataset: Component
@@ -86,6 +86,7 @@ class Experiment:
     headline: str = "last"
     given: Component | None = None
     aggregate: Component | None = None
+    moving: Component | None = None
 
     @property
     def rows_made_up(self) -> int:

@@ -138,7 +138,7 @@ def open_combined(
     """(the network of one training artifact, or of several the ensemble, placed; what is kept of what makes
     one answer of theirs, see `settle_aggregate`)"""
     network = runtime.place(open_together(artifacts, which))
-    if not isinstance(network, NetworkEnsemble):
+    if len(artifacts) == 1 or not isinstance(network, NetworkEnsemble):
         return network, {}
     members = [Frozen(member) for member in network.members]
     network.combine, kept = settle_aggregate(note, runtime, data, members, aggregate, "fp32")

@@ -46,7 +46,8 @@ class TrainInputs:
     None: they are taken as they are. class_weights: none, or balanced: see
     `kdx.core.task.Task.balanced`, over the labelled rows that are used. stop: the step before which this part
     of a training ends, and leaves all that the next part needs; None: it goes to the end. onward: the part
-    before, with which it goes on: weights, optimiser, schedule, step, random numbers.
+    before, with which it goes on: weights, optimiser, schedule, step, random numbers. moving: how the live
+    teacher moves meanwhile, None: it stands.
     """
 
     data: Artifact
@@ -69,6 +70,7 @@ class TrainInputs:
     class_weights: str = "none"
     stop: int | None = None
     onward: Artifact | None = None
+    moving: Component | None = None
 
 
 def first_weights(
@@ -145,6 +147,7 @@ def parts_of(
         else None,
         validation_views=shown_in_training(validation, settings, runtime, inputs.views_seed),
         rows=about["counts"],
+        build=lambda model: runtime.place(new_network(model, about)),
     )
 
 
