@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -328,6 +329,24 @@ def test_a_rerun_takes_it_from_the_store(ran, monkeypatch):
     cached = {stage["name"]: stage["cached"] for stage in other["stages"]}
     assert cached["teacher-pretrain-1"] and not cached["pseudo-label"]
     assert "aggregate" not in other["results"]["teacher"]
+
+
+def test_a_folder_of_somebody_else_names_no_other_code(ran, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ran)
+    document = json.loads(Path("run/run.json").read_text())
+    shutil.copytree("run", tmp_path / "theirs", symlinks=True)
+    document["results"]["teacher"]["aggregate"]["last"]["component"]["_target_"] = "os.system"
+    (tmp_path / "theirs/run.json").write_text(json.dumps(document))
+    words = ["predict", str(tmp_path / "theirs"), "role=teacher", "data=test", f"to={tmp_path}/x.csv"]
+    assert main(words) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "names 'os.system' as its aggregate, which is none of kdx" in said
+    del document["results"]["teacher"]["aggregate"]
+    (tmp_path / "theirs/run.json").write_text(json.dumps(document))
+    assert main(words) == 2
+    assert "has not measured yet how its teachers answer together" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from kdx.core.errors import UserError, UserErrors
 from kdx.models.renamed import Renamed
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import open_network
+from kdx.runs.model_files import read_model
 from kdx.runs.reading import read_run
 from kdx.training.runtime import Runtime
 
@@ -109,6 +110,16 @@ def test_its_answers_are_those_by_hand(ran, monkeypatch, capsys):
     assert all(stage["cached"] for stage in again["stages"])
     assert main(["evaluate", "run", "role=teacher", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["results"]["teacher"]["accuracy"] == right
+
+
+@pytest.mark.parametrize("places", [[0, 10], [-2, 1], ["a"], [], 3, [True, 1]])
+def test_places_in_a_file_of_somebody_else_are_checked(ran, tmp_path, places, monkeypatch):
+    monkeypatch.chdir(ran)
+    about = read_run("run").stage("teacher-pretrain").json("model.json")
+    assert about["class_places"] == [0, 1, 1, 3, -1]
+    (tmp_path / "model.json").write_text(json.dumps({**about, "class_places": places}))
+    with pytest.raises(UserError, match="class_places must be places of classes"):
+        read_model(tmp_path / "model.json")
 
 
 def test_a_member_may_have_other_classes(ran, monkeypatch):
