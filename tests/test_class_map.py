@@ -139,6 +139,8 @@ def test_a_member_may_have_other_classes(ran, monkeypatch):
         ("zero: ten\n", [], "says that 'zero' is 'ten', and the data have no such class"),
         ("- zero\n", [], "map.yaml"),
         (MAP, ["teacher_pretrain.epochs=1"], "for a teacher that is taken as it is"),
+        (MAP, ["init=select"], "teacher.classes_map says that it has other classes: leave init= out"),
+        (MAP, ["teacher.update=slow"], "moves a network of the data's classes, and teacher.classes_map"),
         (MAP, ["teacher.classes_unmapped=keep"], "teacher.classes_unmapped has no option 'keep'"),
     ],
 )
