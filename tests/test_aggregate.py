@@ -48,7 +48,7 @@ SHORT = [
     "student=mlp_small",
     "teacher_pretrain.steps=30",
     "student_train.steps=4",
-    "dataset.unlabelled=40",
+    "dataset.unlabelled=0",
     "dataset.validation=60",
     "dataset.test=50",
 ]

@@ -27,7 +27,7 @@ BASE = [
     "device.threads=1",
     "student=mlp_small",
     "student_train.steps=4",
-    "dataset.unlabelled=40",
+    "dataset.unlabelled=0",
     "dataset.validation=60",
     "dataset.test=50",
 ]
