@@ -200,7 +200,7 @@ def test_steps_of_augmentation_follow_the_words_in_a_whole_file(capsys):
         ),
         ("student_train.optimiser.lr: 1\n", "write `student_train: {optimiser: {lr: 1}}`", "no key"),
         ("hydra.run.dir: x\nzzz: 1\n", "note: 'my.yaml' sets hydra.run.dir: ignored, ", "one of: allow"),
-        ("zzz: 1\n", "'zzz' is no key; one of: assistants, ", "hydra"),
+        ("zzz: 1\n", "'zzz' is no key; one of: aggregate, ", "hydra"),
         ("loss: sof\n", "did you mean 'soft'? If it is your own, name", "?;"),
     ],
 )

@@ -82,6 +82,7 @@ def test_a_run_json_is_read_with_the_new_addresses(run):
 
 
 YOUNGER = {
+    "teacher": {"classes_map": None, "classes_unmapped": "drop"},
     "pseudo_label": {
         **{"format": "dense", "k": 8, "draws": 50, "prompt": 0.25, "drawn_at": 1},
         "temperature": "auto",
@@ -134,10 +135,16 @@ def test_rerun_gives_the_same_numbers(run, capsys):
     )
     # the group is younger than that run
     assert theirs.pop("student_init") == "fresh"  # as init=fresh says now
-    chosen = {"made_up": "none", "init": "fresh"}
+    chosen = {"made_up": "none", "init": "fresh", "aggregate": "mean"}
     for node, younger in YOUNGER.items():
         theirs[node] = {**theirs[node], **younger}
-    assert ours == {**theirs, "made_up": {}, "init": {}, "choices": {**theirs["choices"], **chosen}}
+    assert ours == {
+        **theirs,
+        "made_up": {},
+        "init": {},
+        "aggregate": {},
+        "choices": {**theirs["choices"], **chosen},
+    }
 
 
 def test_a_store_of_before_is_reported_of_once(run, capsys):

@@ -39,6 +39,10 @@ def check_init(experiment: Experiment, option: str, built: Mapping[str, Any], er
                 f"{reads}, and there are {len(experiment.teachers)} of them: choose one teacher, or leave "
                 "init= out"
             )
+        if any(teacher.class_map for teacher in experiment.teachers):
+            raise UserError(
+                f"{reads}, and teacher.classes_map says that it has other classes: leave init= out"
+            )
         if experiment.student_checkpoint:
             raise UserError(
                 f"student.checkpoint and init={option} both say what the student's weights begin with: leave "

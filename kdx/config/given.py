@@ -45,7 +45,8 @@ def given_file(config: Mapping[str, Any]) -> Component | None:
     node = {key: value for key, value in without_moving(config["teacher"]).items() if key != "members"}
     if members or not is_given(node):
         return None
-    for key in ("checkpoint", "key"):
+    node = {k: v for k, v in node.items() if k != "classes_unmapped" or v != "drop"}
+    for key in ("checkpoint", "key", "classes_map", "classes_unmapped"):
         if node.pop(key, None) is not None:
             raise UserError(
                 f"teacher.{key} is for the weights of a network, and teacher=answers has none: leave it out"

@@ -17,7 +17,7 @@ PRESETS = ("experiment", "launcher", "sweeper")
 """Groups whose options set keys of the whole run: nothing reads what lies under their own names."""
 SHAPED = ("teacher", "student", "dataset", "device", "shift", *STAGES)
 """Nodes that hold keys of their own."""
-HOLDING = ("loss", "dataset", "student", "teacher", "select", "made_up", "init")
+HOLDING = ("loss", "dataset", "student", "teacher", "select", "made_up", "init", "aggregate")
 """Groups whose options have keys that others lack."""
 
 

@@ -44,6 +44,8 @@ def wrong_moving(experiment: Experiment, config: Mapping[str, Any], recipe: Reci
         yield f"{asked} moves one network, and {len(experiment.teachers)} teach here: {remedy}"
     elif any(teacher.fitted for teacher in experiment.teachers):
         yield f"{asked} moves a network by steps, and this teacher makes none: {remedy}"
+    elif any(teacher.class_map for teacher in experiment.teachers):
+        yield f"{asked} moves a network of the data's classes, and teacher.classes_map is of others: {remedy}"
     if not declared(experiment.loss.target, "reads", ("answers",)):
         yield f"{asked}, and loss={config['choices'].get('loss')} learns from no teacher: {remedy}"
     elif recipe and (recipe.buys or recipe.rolling):

@@ -133,6 +133,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         budget=part(nodes.read_budget, config["budget"]),
         made_up=part(nodes.read_made_up, config),
         given=given,
+        aggregate=part(nodes.read_aggregate, config),
         moving=part(read_moving, config),
         headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )

@@ -49,6 +49,8 @@ def perform(
         models = {"teacher": members, **models}
     models |= recipe.together(store.done)
     given = {"given": store.done[GIVEN.name]} if order.experiment.given else {}
+    several, aggregate = "teacher" in models and len(members) > 1, order.experiment.aggregate
+    aggregated = {"aggregate": aggregate} if several and aggregate else {}
     rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.experiment) else []
     if lessons:
@@ -65,6 +67,7 @@ def perform(
         seed=subseed(order.experiment.seed, "shift"),
         learned={role: [c.also] for role, c in order.experiment.controls.items() if c.also == "validation"},
         **given,
+        **aggregated,
     )
     return found, store.done
 

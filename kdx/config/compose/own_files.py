@@ -12,7 +12,7 @@ import yaml
 from kdx.config.options import SEVERAL, SLOTS, example_address, no_address, own, read_option
 from kdx.config.yaml_files import unreadable
 
-_TARGETED = ("loss", "dataset", "select", "made_up", "init", "recipe")
+_TARGETED = ("loss", "dataset", "select", "made_up", "init", "aggregate", "recipe")
 """Groups whose options name code under their own key."""
 _NETWORKS = ("teacher", "student")
 _PACKAGE = re.compile(r"^#\s*@package\s+_global_\s*$", re.M)

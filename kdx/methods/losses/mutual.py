@@ -131,7 +131,7 @@ class Mutual(Objective):
 
     def export(self) -> nn.Module:
         if self.exported == "ensemble":
-            return NetworkEnsemble(self.everyone, self.task)
+            return NetworkEnsemble(self.everyone, self.task.mean)
         if self.exported == "best":
             return self.everyone[best_on_validation(self._parts[0], self.everyone)]
         return self.student

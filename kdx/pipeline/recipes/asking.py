@@ -100,7 +100,7 @@ def ask_teacher(
     name: str,
     which: ToAnswer,
 ) -> Artifact:
-    """The teacher's answers, of several the mean, to the rows of the pool that are asked about; to none where
+    """The teacher's answers, of several made one, to the rows of the pool that are asked about; to none where
     the loss reads no pool.
     """
     found = {
@@ -124,6 +124,7 @@ def ask_teacher(
         passes=experiment.pseudo_label["passes"],
         looked_at=which.looked_at,
         **({"only": which.only} if which.only else {}),
+        **({"aggregate": experiment.aggregate} if experiment.aggregate and len(teachers) > 1 else {}),
         **_temperature(experiment, data, teachers),
         **({"form": form} if (form := answer_form(experiment)) and views else {}),
     )

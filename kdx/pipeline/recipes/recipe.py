@@ -83,6 +83,9 @@ class Recipe(ABC):
         if experiment.rounds > 1:
             which = "the last counts" if experiment.budget else "the best on validation counts"
             found.append(f"rounds: {experiment.rounds}, of which {which}")
+        if experiment.aggregate:
+            how = experiment.aggregate.target.split(".")[-2]
+            found.append(f"teachers: the answers of {len(experiment.teachers)} become one by aggregate={how}")
         if experiment.assistants:
             found.append(
                 f"assistants: {len(experiment.assistants)} between teacher and student, each taught by the "

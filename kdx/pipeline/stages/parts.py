@@ -20,6 +20,7 @@ from kdx.methods.teachers import live_teacher
 from kdx.methods.temperature import Tempered
 from kdx.models.fitting import WeightsNote
 from kdx.models.weights import load_weights
+from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import new_network, open_network
@@ -118,8 +119,10 @@ def parts_of(
     live = [Frozen(runtime.place(open_network(t))) for t in others]
     teacher: Teacher | None = None
     if inputs.teachers:
-        teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main", task)
-        temperature = answers.json("answers.json").get("temperature", 1) if answers else 1
+        kept = answers.json("answers.json") if answers else {}
+        combine = aggregate_in(kept, task)
+        teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main", combine)
+        temperature = kept.get("temperature", 1)
         teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     elif answers:
         heat = inputs.loss.spec.get("temperature", 1)
