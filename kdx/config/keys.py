@@ -21,6 +21,11 @@ HOLDING = ("loss", "dataset", "student", "teacher", "select", "made_up", "init",
 """Groups whose options have keys that others lack."""
 
 
+def left_out(name: str, node: Any) -> bool:
+    """Whether a part of the configuration is not there; of the loss the layers of its terms always are."""
+    return node is None or (name == "loss" and isinstance(node, Mapping) and set(node) <= {"layers"})
+
+
 def misshapen(config: Mapping[str, Any]) -> list[str]:
     """Errors in the shape of what option files of the user's own compose: a key that is not there, one that
     lacks, one value in place of keys, or keys that lie where nothing reads them."""
@@ -47,6 +52,7 @@ def misshapen(config: Mapping[str, Any]) -> list[str]:
         )
         for name in [*template, *groups()]
         if name not in ("defaults", "hydra", *PRESETS, *SHAPED, *config)
+        or (name == "loss" and left_out(name, config.get(name)))
     ]
     template["device"] = read_option(conf_dir() / "device" / "auto.yaml")
     for name in SHAPED:
