@@ -21,7 +21,7 @@ HOLDING = ("loss", "dataset", "student", "teacher", "select", "made_up", "init",
 """Groups whose options have keys that others lack."""
 
 
-def left_out(name: str, node: Any) -> bool:
+def is_left_out(name: str, node: Any) -> bool:
     """Whether a part of the configuration is not there; of the loss the layers of its terms always are."""
     return node is None or (name == "loss" and isinstance(node, Mapping) and set(node) <= {"layers"})
 
@@ -52,7 +52,7 @@ def misshapen(config: Mapping[str, Any]) -> list[str]:
         )
         for name in [*template, *groups()]
         if name not in ("defaults", "hydra", *PRESETS, *SHAPED, *config)
-        or (name == "loss" and left_out(name, config.get(name)))
+        or (name == "loss" and is_left_out(name, config.get(name)))
     ]
     template["device"] = read_option(conf_dir() / "device" / "auto.yaml")
     for name in SHAPED:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from kdx.config.keys import left_out
+from kdx.config.keys import is_left_out
 from kdx.config.options import SEVERAL, SLOTS, example_address, no_address, own, read_option
 from kdx.config.yaml_files import unreadable
 
@@ -63,7 +63,7 @@ def incomplete(known: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> l
             slot = known["loss"].get(group)
             if not (isinstance(slot, Mapping) and isinstance(slot.get("_target_"), str)):
                 errors.append(no_address(file))
-        elif group in _TARGETED and not named and not left_out(group, node):  # else said of the whole
+        elif group in _TARGETED and not named and not is_left_out(group, node):  # else said of the whole
             errors.append(no_address(file))
         elif group in _NETWORKS and not named:
             errors += _of_network(group, file)
