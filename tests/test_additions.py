@@ -341,7 +341,7 @@ from kdx.core.types import Objective, Outcome
 
 class Halved(Objective):
     uses = ("labelled",)
-    needs_teacher = False
+    reads = ()
 
     def __init__(self, parts, *, factor):
         super().__init__(parts)

@@ -25,8 +25,22 @@ READ_OF_MODELS = {
     "kdx.models.ema",
     "kdx.models.modes",
     "kdx.models.parts",
+    "kdx.models.branches",
+    "kdx.models.ensemble",
+    "kdx.models.row_features",
 }
-MATHEMATICS = {"kdx.methods.forward", "kdx.methods.estimators", "kdx.methods.neighbours"}
+MATHEMATICS = {
+    f"kdx.methods.{name}"
+    for name in (
+        "forward",
+        "hidden_terms",
+        "logits",
+        "estimators",
+        "neighbours",
+        "peers",
+        "row_memory",
+    )
+}
 CONTRACTS = {"kdx.methods.select", "kdx.methods.select._rows"}
 BEGINNINGS = {f"kdx.methods.init._{name}" for name in ("basis", "selection", "carry")}
 METHODS = {"kdx.core", *READ_OF_MODELS, *MATHEMATICS}
@@ -36,7 +50,7 @@ ONLY = {
     "kdx.methods.features": METHODS,
     "kdx.methods.select": {"kdx.core", *CONTRACTS},
     "kdx.methods.init": {"kdx.core", "kdx.models.parts", "kdx.models.vectors", *BEGINNINGS},
-    "kdx.methods": METHODS | {"kdx.methods.teachers"},
+    "kdx.methods": METHODS | {"kdx.methods.teachers", "kdx.methods.temperature"},
     "kdx.report": {"kdx.core", "kdx.tasks", "kdx.store", "kdx.report"},
 }
 """Packages with a list of their own, instead of all that lies below: no method imports another. The first
@@ -108,6 +122,8 @@ MANY_ARGUMENTS = {
     "kdx.training.settings.Training.__init__",
     "kdx.methods.losses.noisy_student.NoisyStudent.__init__",
     "kdx.methods.losses.slam.SLaM.__init__",
+    "kdx.methods.moving.Moving.__init__",
+    "kdx.methods.losses.divergence.DivergenceLoss.__init__",
     "kdx.models.encoder.encoder_small",
     "kdx.models.span_encoder.span_encoder",
     "kdx.data.datasets.folder.Folder.__init__",

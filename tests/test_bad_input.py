@@ -107,8 +107,8 @@ def ask(reported, line: str, *says: str) -> None:
         ("loss=kb", ["loss has no option 'kb'; one of: "]),
         ("student=mobilnet", ["student has no option 'mobilnet'; did you mean 'mobilenet'?"]),
         ("los=kd", ["'los' is no key; did you mean 'loss'?"]),
-        ("+foo=1", ["'foo' is no key; one of: allow, assistants, augment, baseline"]),
-        ("++foo=1", ["'foo' is no key; one of: allow, assistants, augment, baseline"]),
+        ("+foo=1", ["'foo' is no key; one of: aggregate, allow, assistants, augment"]),
+        ("++foo=1", ["'foo' is no key; one of: aggregate, allow, assistants, augment"]),
         ("foo.bar=1", ["'foo' is no key"]),
         ("loss.temprature=2", ["'loss.temprature' is no key of loss=kd; did you mean 'loss.temperature'?"]),
         ("+loss.temprature=2", ["'loss.temprature' is no key of loss=kd; did you mean 'loss.temperature'?"]),
@@ -384,7 +384,7 @@ def test_several_errors_are_reported_together(reported, line, says):
             "loss._target_=null",
             (
                 "loss._target_ must be the address of its code, such as "
-                "kdx.methods.losses.divergence.DivergenceLoss; given: null"
+                "kdx.methods.losses.adversarial.Adversarial; given: null"
             ),
         ),
         (

@@ -211,8 +211,16 @@ def test_a_command_gets_the_other_words_and_gives_the_exit_code(command):
         (["help", "sweep"], "unknown command 'sweep': write kdx train -m loss=kd,slam"),
         (["loss=kd"], "kdx needs a command, and 'loss=kd' is a setting: kdx train loss=kd"),
         (["--nonsense"], "kdx needs a command before or after --nonsense"),
-        (["list", "--nonsense"], "kdx list takes one config group at most, not '--nonsense'"),
-        (["list", "a", "b"], "kdx list takes one config group at most, not 'a b'"),
+        (
+            ["list", "--nonsense"],
+            "kdx list takes a config group and one of its",
+        ),
+        (["list", "a", "b"], "no config group 'a'"),
+        (["list", "loss", "slm"], "loss has no option 'slm'; did you mean 'slam'?"),
+        (
+            ["list", "a", "b", "c"],
+            "kdx list takes a config group and one of its",
+        ),
         (["completion", "bsh"], "kdx completion knows bash, zsh, fish, not 'bsh'; did you mean 'bash'?"),
         (["completion"], "kdx completion needs a shell"),
     ],

@@ -15,8 +15,8 @@ from fabricate import R2, RMSE, document, folder, regression
 from kdx.cli import main
 from kdx.commands import _sweep, _sweep_end
 from kdx.commands._arms import value
+from kdx.commands._claim_tables import _named, _unit, compared_pairs
 from kdx.commands._watch import result_line
-from kdx.commands.reproduce import _compared, _named, _unit
 from kdx.config import grid
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric, checked_metric
@@ -389,16 +389,16 @@ def test_a_claim_holds_where_the_better_has_less():
     rmse = Metric.read(RMSE)
     values = {"distilled": [0.7, 0.72, 0.68], "alone": [1.0, 1.0, 1.0]}
     metrics = dict.fromkeys(values, rmse)
-    (found,) = _compared(made, values, metrics)
+    (found,) = compared_pairs(made, values, metrics)
     assert found["mean"] == pytest.approx(0.3) and (found["wins"], found["verdict"]) == (3, "holds")
     assert found["unit"] == "RMSE" and _named(metrics, _unit) == "RMSE, or share"
     t = 0.3 / (0.02 / math.sqrt(3))
     assert found["p"] == pytest.approx(1 - t / math.sqrt(2 + t * t))
-    (shares,) = _compared(made, values, dict.fromkeys(values, ACCURACY))
+    (shares,) = compared_pairs(made, values, dict.fromkeys(values, ACCURACY))
     assert (shares["verdict"], shares["unit"]) == ("contradicted", "points")
     assert shares["p"] == pytest.approx(found["p"]) and _named({"a": ACCURACY}, _unit) == "points, or share"
     with pytest.raises(UserError, match="only alike figures can be compared"):
-        _compared(made, values, {"distilled": rmse, "alone": ACCURACY})
+        compared_pairs(made, values, {"distilled": rmse, "alone": ACCURACY})
 
 
 def test_figures_of_two_metrics_are_no_pair():

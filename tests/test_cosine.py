@@ -11,7 +11,7 @@ from torch import nn
 
 from kdx.cli import main
 from kdx.core.errors import UserError
-from kdx.core.types import Frozen, Parts
+from kdx.core.types import Frozen, Parts, Shown
 from kdx.methods.features.cosine import Cosine, as_states, cosine_distance
 from kdx.models.encoder import encoder_small
 from kdx.models.pairs import last_states
@@ -37,9 +37,11 @@ def between(student, teacher):
 
 
 def term(net, other, **keys):
-    made = Cosine(between(net, other), **{"weight": 1.0, "student": "auto", "teacher": "auto", **keys})
+    made = Cosine(
+        between(net, other), **{"weight": 1.0, "of": "states", "student": "auto", "teacher": "auto", **keys}
+    )
     net(ROWS)
-    return made, made(ROWS)["cosine"]
+    return made, made(Shown(ROWS, (), None, 0.0))["cosine"]
 
 
 def test_the_distance_by_hand():
@@ -110,7 +112,7 @@ def test_what_cannot_be_compared_is_refused():
         ({"student": "sentences.encodr"}, "the student has no layer 'sentences.encodr'"),
         ({"student": ["a"]}, "must be auto or the name of a layer"),
         ({"student": "sentences"}, "the student's layer has 1 of them, the teacher's 8"),
-        ({"weight": -1}, "loss.features.weight must be"),
+        ({"weight": -1}, "loss.features.cosine.weight must be"),
     ):
         with pytest.raises(UserError, match=says):
             term(net, small(), **keys)

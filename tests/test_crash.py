@@ -290,6 +290,32 @@ def test_a_killed_run_goes_on_bit_for_bit(server, undisturbed, tmp_path, crash, 
     same(contents(tmp_path, again.run), undisturbed[2])
 
 
+ONLINE = {
+    "mutual": ["loss=mutual", "loss.export=ensemble", "loss.rate=[1,0.5]"],
+    "codistill": ["loss=codistill"],
+    "collaborative": ["loss=collaborative"],
+    "adversarial": ["loss=adversarial"],
+    "ema": ["teacher.update=ema", "teacher.begin=student"],
+    "alternate": ["teacher.update=alternate", "teacher.rate=1", "teacher.beta=-0.5", "teacher.delay=0.2"],
+}
+"""What trains more than the student."""
+
+
+@pytest.mark.parametrize(
+    "method", ["mutual", *(pytest.param(name, marks=pytest.mark.slow) for name in [*ONLINE][1:])]
+)
+def test_networks_that_train_beside_the_student_go_on_bit_for_bit(server, place, method):
+    other = place.with_name("other")
+    shutil.copytree(place, other, symlinks=True)
+    whole = train(server, other, *ONLINE[method])
+    assert whole.code == 0, whole.err
+    killed = train(server, place, *ONLINE[method], crash=Crash("student-train", 7))
+    assert killed.code == -signal.SIGKILL
+    again = train(server, place, *ONLINE[method])
+    assert again.code == 0 and "student-train goes on from step 6 of 16" in again.err, again.err
+    same(contents(place, again.run), contents(other, whole.run))
+
+
 @pytest.mark.slow
 def test_labels_go_on_at_the_view_they_had_reached(server, tmp_path):
     train(server, tmp_path, crash=Crash("pseudo-label", 4))

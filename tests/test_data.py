@@ -525,6 +525,7 @@ def test_every_config_builds_its_loader(path):
 
     node = dataset_node(path)
     sizes = {key: node.pop(key) for key in ("labelled", "unlabelled", "validation", "test")}
+    node.pop("kd_temperature", None)  # of losses
     module, _, name = node.pop("_target_").rpartition(".")
     loader = getattr(importlib.import_module(module), name)(**node)
     comment = next(
@@ -802,7 +803,7 @@ def test_sizes_are_checked_together_and_against_a_test_part():
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(UserError, match="is damaged: it cannot be read"):
+    with pytest.raises(UserError, match="cannot be read: Is a directory; mend that, or move it away"):
         read_file(tmp_path)
 
 

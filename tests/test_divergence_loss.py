@@ -91,7 +91,10 @@ def test_all_likeliest_are_the_whole(kind):
 
 def test_kd_reads_what_was_kept():
     form = kept_by(TopK(TASK, 2.0, 0, 2))
-    same(terms(KD(parts(form), temperature=2.0, alpha=0.7)), terms(DivergenceLoss(parts(form), **PLAIN)))
+    same(
+        terms(KD(parts(form), temperature=2.0, alpha=0.7)),
+        terms(DivergenceLoss(parts(form), **PLAIN)),
+    )
 
 
 def test_draws_teach_in_the_mean():
@@ -135,4 +138,4 @@ def test_keys_that_lie_idle():
 
     assert idle() == ["beta", "scale"]
     assert idle(kind="jsd") == [] and idle(kind="jsd", beta=0.0) == ["scale"]
-    assert idle(alpha=0) == ["beta", "kind", "rest", "scale", "temperature"]
+    assert idle(alpha=0) == ["beta", "kind", "rest", "scale", "standardise", "temperature"]

@@ -26,9 +26,9 @@ from kdx.models.ensemble import NetworkEnsemble
 from kdx.models.size import bytes as bytes_of
 from kdx.models.size import flops, parameters
 from kdx.pipeline.recipes.experiment import name_of_several
+from kdx.pipeline.stages.aggregating import equal_networks
 from kdx.pipeline.stages.arrays import build_task, open_split
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.label import equal_networks
 from kdx.pipeline.stages.measuring import Measure
 from kdx.pipeline.stages.watch import Watch
 from kdx.planning.dry_run import forecast
@@ -112,7 +112,7 @@ class Says(torch.nn.Module):
 
 
 def test_members_answer_with_the_mean_of_their_probabilities():
-    both = NetworkEnsemble([Says(0.9, 0.1), Says(0.5, 0.5)], classification(2))
+    both = NetworkEnsemble([Says(0.9, 0.1), Says(0.5, 0.5)], classification(2).mean)
     answers = both(torch.zeros(3, 3))
     torch.testing.assert_close(answers.softmax(1), torch.tensor([[0.7, 0.3]]).expand(3, -1))
     assert not torch.allclose(
@@ -128,7 +128,7 @@ def test_members_answer_once_for_themselves_and_together():
             asked.append(len(inputs))
             return super().forward(inputs)
 
-    both = NetworkEnsemble([Counts(0.9, 0.1), Counts(0.5, 0.5)], classification(2))
+    both = NetworkEnsemble([Counts(0.9, 0.1), Counts(0.5, 0.5)], classification(2).mean)
     measure = Measure(classification(2), {}, Runtime("cpu", 1, 0, False, False, 60))
     split = Split("test", torch.zeros(300, 3), torch.zeros(300, dtype=torch.int64))
     together, apart = measure.several_answers(both, {"test": split})
@@ -143,12 +143,14 @@ def test_members_answer_once_for_themselves_and_together():
 def test_members_that_answer_with_numbers_answer_with_their_mean():
     one, other = torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)
     rows = torch.randn(4, 3)
-    torch.testing.assert_close(NetworkEnsemble([one, other], Number())(rows), (one(rows) + other(rows)) / 2)
+    torch.testing.assert_close(
+        NetworkEnsemble([one, other], Number().mean)(rows), (one(rows) + other(rows)) / 2
+    )
 
 
 def test_its_size_and_its_cost_are_the_sums():
     one, row = Says(0.9, 0.1), torch.zeros(1, 3)
-    both = NetworkEnsemble([one, Says(0.5, 0.5)], classification(2))
+    both = NetworkEnsemble([one, Says(0.5, 0.5)], classification(2).mean)
     assert (parameters(both), bytes_of(both), flops(both, row)) == (16, 64, 24)
     assert (parameters(one), bytes_of(one), flops(one, row)) == (8, 32, 12)
 

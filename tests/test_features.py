@@ -11,21 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from tasks import classification
 from test_losses import network, streams
 from test_losses import parts as parts_of
-from test_models import CONF, make
+from test_models import make
 from torch import nn
 
 from kdx.cli import main
+from kdx.config import options
 from kdx.config.compose import check_words
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
 from kdx.core.errors import UserError, UserErrors
-from kdx.core.types import Frozen, Parts
+from kdx.core.types import Features, Frozen, Parts, Shown
 from kdx.methods.features.fitnet import FitNet, convolution
 from kdx.methods.features.vid import VID, nll, regressor
+from kdx.methods.hidden_terms import HiddenTerms
 from kdx.models.pairs import Pairs, as_map, deepest_layers, survey
 from kdx.pipeline.stages.parts import reads_networks
 from kdx.store.component import Component
@@ -34,7 +35,7 @@ from kdx.store.component import Component
 pytestmark = pytest.mark.filterwarnings("ignore::kdx.core.errors.Caution")
 
 T = torch.tensor
-SLOT = ("soft", "slam", "taylor_ce", "ups", "noisy_student")
+SLOT = ("kd", "divergence", "soft", "slam", "taylor_ce", "ups", "noisy_student")
 """The losses that have it."""
 SHAPE = (1, 16, 16)
 
@@ -45,7 +46,8 @@ def vid(parts, **more):
 
 def fitnet(parts, **more):
     return FitNet(
-        parts, **{"weight": 100.0, "student": "auto", "teacher": "auto", "regressor": "conv", **more}
+        parts,
+        **{"weight": 100.0, "student": "auto", "teacher": "auto", "stage": 0.0, "regressor": "conv", **more},
     )
 
 
@@ -61,6 +63,11 @@ def between(student, teacher, shape=SHAPE):
     return Parts(student, lambda: student, None, [Frozen(teacher)], None, classification(10), {}, row(shape))
 
 
+def seen(x, progress=0.0, **more):
+    """What a term is given of these rows."""
+    return Shown(x, more.get("batches", ()), more.get("answers"), progress)
+
+
 @functools.cache
 def composed(*words):
     """The loss as these words of a command line compose it."""
@@ -69,10 +76,9 @@ def composed(*words):
 
 def built(loss, features, more=(), **values):
     """A loss with another option in its slot; more: values of the loss, values: of that option."""
-    option = yaml.safe_load((CONF / "features" / f"{features}.yaml").read_text())
-    return Component({**composed(f"loss={loss}").spec, **dict(more), "features": option | values}).build(
-        parts_of(network())
-    )
+    spec = composed(f"loss={loss}", f"loss.features={features}").spec
+    several = {name: term | values for name, term in spec["features"].items()}
+    return Component({**spec, **dict(more), "features": several}).build(parts_of(network()))
 
 
 # By hand
@@ -157,7 +163,7 @@ def test_the_hint_by_hand():
     student(x)
     quarters = nn.functional.avg_pool2d(x, 2)
     expected = 10 * (0.5 * 2 * quarters + 1 - 3 * quarters).square().mean()
-    assert made(x)["hint"].item() == pytest.approx(expected.item())
+    assert made(seen(x))["hint"].item() == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize(
@@ -195,7 +201,7 @@ def test_the_hint_through_convolution_batch_norm_and_relu_by_hand():
     sums = 4 * nn.functional.avg_pool2d(x, 2, stride=1)
     guess = ((sums - sums.mean()) / (sums.var(correction=0) + 1e-5).sqrt()).clamp_min(0)
     expected = 10 * (guess - 3 * nn.functional.adaptive_avg_pool2d(x, 3)).square().mean()
-    assert made(x)["hint"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert made(seen(x))["hint"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_hint_has_the_non_linearity_of_the_teacher_and_pools_it_where_it_is_larger():
@@ -209,7 +215,7 @@ def test_the_hint_has_the_non_linearity_of_the_teacher_and_pools_it_where_it_is_
     doubled = fitnet(between(student, Plain(3, 4), (1, 4, 4)), student="inside", teacher="inside")
     assert isinstance(doubled.regressor[0], nn.ConvTranspose2d)
     student(x := torch.rand(3, 1, 4, 4))
-    assert doubled(x)["hint"].isfinite()
+    assert doubled(seen(x))["hint"].isfinite()
 
 
 def test_vid_sums_over_its_pairs_and_is_weighted():
@@ -218,13 +224,13 @@ def test_vid_sums_over_its_pairs_and_is_weighted():
     names = [layer.name for layer in deepest_layers(survey(student, row()))]
     assert len(names) == len(both.raw) == 2
     student(x)
-    together = both(x)["vid"].item()
+    together = both(seen(x))["vid"].item()
     single = 0.0
     for i, name in enumerate(names):
         one = vid(between(student, teacher), weight=0.5, student=name, teacher=name)
         one.regressors[0].load_state_dict(both.regressors[i].state_dict())
         student(x)
-        single += one(x)["vid"].item()
+        single += one(seen(x))["vid"].item()
     assert together == pytest.approx(2 * single)
 
 
@@ -318,7 +324,7 @@ def test_any_pair_of_models(models, student, teacher):
         made = features(between(one, two))
         one.zero_grad(set_to_none=True)
         one(x)
-        ((_, term),) = made(x).items()
+        ((_, term),) = made(seen(x)).items()
         term.backward()
         assert term.shape == () and term.isfinite()
         assert any(p.grad is not None and p.grad.any() for p in one.parameters())
@@ -395,13 +401,13 @@ def test_two_forward_passes_have_the_mean_of_their_terms_over_all_rows():
         (
             {"student": "stagg1"},
             (
-                r"loss\.features\.student: the student has no layer 'stagg1'.*did you mean 'stage1'\?.*auto "
+                r"loss\.layers\.student: the student has no layer 'stagg1'.*did you mean 'stage1'\?.*auto "
                 r"takes of: stage1\.2"
             ),
         ),
-        ({"teacher": "layer9"}, r"loss\.features\.teacher: the teacher has no layer 'layer9'"),
-        ({"student": 3}, r"loss\.features\.student must be auto, .*given: 3"),
-        ({"weight": -1}, r"loss\.features\.weight must be at least 0"),
+        ({"teacher": "layer9"}, r"loss\.layers\.teacher: the teacher has no layer 'layer9'"),
+        ({"student": 3}, r"loss\.layers\.student must be auto, .*given: 3"),
+        ({"weight": -1}, r"loss\.features\.(vid|fitnet)\.weight must be at least 0"),
     ],
 )
 def test_errors(features, more, says):
@@ -412,17 +418,17 @@ def test_errors(features, more, says):
 def test_more_errors():
     pair = between(network(), network(1))
     with pytest.raises(
-        UserError, match=r"loss\.features\.student names 2 layers, and there is 1 to pair them with"
+        UserError, match=r"loss\.layers\.student names 2 layers, and there is 1 to pair them with"
     ):
         vid(pair, student=["stage1", "head"], teacher=["stage1"])
-    with pytest.raises(UserError, match=r"loss\.features\.variance must be greater than 1e-05"):
+    with pytest.raises(UserError, match=r"loss\.features\.vid\.variance must be greater than 1e-05"):
         vid(pair, variance=0.0)
     with pytest.raises(UserError, match=r"this run has no teacher: set loss\.features=none"):
         vid(replace(pair, live_teachers=[]))
 
 
 def test_preflight_tells_of_a_layer_that_is_not_there():
-    order, errors = examine_config(check_words(["loss=vid", "loss.features.teacher=[stage7]"]))
+    order, errors = examine_config(check_words(["loss=vid", "loss.layers.teacher=[stage7]"]))
     assert not errors and any("the teacher has no layer 'stage7'" in error for error in inspect(order))
 
 
@@ -482,3 +488,101 @@ def test_a_run_with_stored_answers(tmp_path, monkeypatch):
         and min(reported["curves"]["margin/alpha"]["y"]) >= 0.5
     )
     assert Path("outputs/runs/one/figures/audit-margins.png").exists()
+
+
+# Several at once, in any loss
+
+
+def test_several_terms_stand_under_their_names():
+    words = ["loss=kd", "loss.features=[fitnet,vid]", "loss.features.fitnet.weight=3"]
+    loss = composed(*words, "loss.layers.student=[stage1]", "loss.features.vid.student=stage2")
+    assert "layers" not in loss.spec and next(iter(loss.spec)) == "features"  # the layers are the terms'
+    fitted, told = loss.spec["features"]["fitnet"], loss.spec["features"]["vid"]
+    assert (fitted["weight"], fitted["student"], told["student"]) == (3, ["stage1"], "stage2")
+    objective = composed(*words).build(parts_of(network()))
+    assert set(objective(streams(), 0.0).terms) == {"distillation", "labels", "hint", "vid"}
+    names = {name.split(".")[1] for name in objective.state_dict() if name.startswith("features.")}
+    assert names == {"fitnet", "vid"}
+    assert objective.export().state_dict().keys() == network().state_dict().keys()
+
+
+def test_terms_of_one_name_are_told_apart_and_no_loss_loses_one():
+    class Two(Features):
+        def __init__(self, value):
+            super().__init__()
+            self.value = value
+
+        def forward(self, shown):
+            return {"same": T(self.value)}
+
+    class Made:
+        def __init__(self, value):
+            self.build = lambda parts: Two(value)
+
+    both = HiddenTerms({"a": Made(1.0), "b": Made(2.0)}, None)
+    assert both(seen(None)).terms == {"a/same": 1.0, "b/same": 2.0}
+    alone = HiddenTerms({"a": Made(1.0)}, None)(seen(None))
+    assert alone.beside({"labels": T(3.0)}) == {"labels": 3.0, "same": 1.0}
+    with pytest.raises(ValueError, match="both have a term 'same'"):
+        alone.beside({"same": T(3.0)})
+    assert not list(HiddenTerms(None, None).parameters()) and HiddenTerms({}, None)(seen(None)).terms == {}
+
+
+@pytest.mark.parametrize("loss", ["kd", "divergence", "dkd", "nkd", "mse_logits", "dist"])
+def test_no_terms_add_nothing_and_draw_nothing(loss):
+    made = parts_of(network())
+    state = torch.get_rng_state()
+    objective = composed(f"loss={loss}").build(made)
+    assert torch.equal(state, torch.get_rng_state()) and composed(f"loss={loss}").spec["features"] == {}
+    assert list(objective.state_dict()) == [f"student.{name}" for name in network().state_dict()]
+
+
+@pytest.mark.parametrize("loss", ["dkd", "nkd", "mse_logits", "dist"])
+def test_a_term_stands_beside_those_of_a_loss_on_logits(loss):
+    plain, more = (built(loss, name)(streams(), 0.5).terms for name in ("none", "fitnet"))
+    assert set(more) - set(plain) == {"hint"} and all(more[name] == value for name, value in plain.items())
+
+
+def test_the_two_stages_of_fitnet():
+    """First the hint alone, which leaves what lies above the layer as it is; then all but the hint."""
+    objective = built("kd", "fitnet", stage=0.25, student="stage1", teacher="stage1", regressor="linear")
+    plain = built("kd", "none")(streams(), 0.0).terms
+    first, later = objective(streams(), 0.0), objective(streams(), 0.25)
+    assert first.terms["hint"] > 0 and first.terms["labels"] == first.terms["distillation"] == 0
+    first.loss.backward()
+    moved = {name for name, p in objective.student.named_parameters() if p.grad is not None}
+    assert moved and all(name.startswith("stage1") for name in moved)
+    assert later.terms == {**plain, "hint": 0}
+
+
+def test_a_term_of_ones_own_stands_under_a_name_or_alone(tmp_path):
+    folder = tmp_path / "conf" / "features"
+    folder.mkdir(parents=True)
+    keys = (
+        "_target_: kdx.methods.features.vid.VID\nweight: 2.0\nvariance: 1.0\nstudent: auto\nteacher: auto\n"
+    )
+    (folder / "alone.yaml").write_text(f"# Mine\n{keys}")
+    (folder / "named.yaml").write_text("# Mine\nnamed:\n" + "".join(f"  {k}\n" for k in keys.splitlines()))
+    options.use_own([f"--config-dir={tmp_path / 'conf'}"])
+    try:
+        for words, names in (
+            (["alone"], {"vid"}),
+            (["named"], {"vid"}),
+            (["named", "fitnet"], {"vid", "hint"}),
+        ):
+            config = check_words(["loss=kd", f"loss.features=[{','.join(words)}]"])
+            order, errors = examine_config(config)
+            assert errors == [] and reads_networks(order.experiment.loss)
+            terms = order.experiment.loss.build(parts_of(network()))(streams(), 0.0).terms
+            assert set(terms) == {"distillation", "labels"} | names
+    finally:
+        options.use_own([])
+
+
+def test_layers_without_terms_are_refused_as_is_a_term_of_rows_in_parts():
+    with pytest.raises(UserErrors, match=r"loss\.layers\.student can never act: it is what loss\.features="):
+        check_words(["loss.layers.student=stage1"])
+    order, errors = examine_config(
+        check_words(["loss.features=fitnet", "student_train.accumulate=2", "student=mlp", "teacher=mlp"])
+    )
+    assert not errors and any("no means over its rows" in error for error in inspect(order))

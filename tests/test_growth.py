@@ -402,6 +402,8 @@ def test_the_help_has_every_key_with_its_value_and_comment(capsys, monkeypatch):
                 yield key, value
 
     found = dict(leaves(whole))
+    assert found["loss.temperature"] == "${dataset.kd_temperature}"  # which is shown as what stands there
+    found["loss.temperature"] = found["dataset.kd_temperature"]
     assert set(found) == {key for key in typed if typed[key] != "{}"} and len(found) > 80
     assert {key: yaml.safe_load(typed[key].replace(",", ", ")) for key in found} == found
     said = "student_train.clip=null                         largest norm of the gradient"
@@ -419,7 +421,9 @@ def test_the_help_of_words_has_what_they_bring(capsys, monkeypatch, tmp_path):
     (tmp_path / "mine/loss/own.yaml").write_text("defaults: [/loss/kd@_here_]\n")
     assert main(["train", "--help", "loss=own", "dataset=folder", "--config-dir=mine"]) == 0
     out = capsys.readouterr().out
-    assert "\nloss.temperature=4\n" in out and ", own, " in out.split("\nloss: ")[1].split("\n")[0]
+    assert (
+        "\nloss.temperature=4\n" in out and "own," in out.split("\nloss: ")[1].split("\nmade_up: ")[0].split()
+    )
     assert "dataset.fit=crop                                crop: the short side" in out
     assert "\nstudent_train.length=100 epochs" in out
     assert main(["train", "--help", "loss=nun"]) == 2
@@ -438,7 +442,10 @@ def test_what_help_and_a_cached_plan_import(trained_here):
         assert ("hydra" in imported[name]) == (name == "plan")
     rooms = {".".join(module.split(".")[:2]) for module in imported["help"] if module.startswith("kdx.")}
     assert not rooms & {"kdx.pipeline", "kdx.planning", "kdx.report", "kdx.runs", "kdx.methods", "kdx.models"}
-    assert "loss: " in printed["help"] and "kd" in printed["help"].split("loss: ")[1].split("\n")[0]
+    assert (
+        "loss: " in printed["help"]
+        and "kd*," in printed["help"].split("loss: ")[1].split("\nmade_up: ")[0].split()
+    )
     assert "\nseed=0 " in printed["help"] and "Everything is in the store" in printed["plan"]
     needless = {"numpy", "rich", "torch", "filelock", "kdx.config.wire", "kdx.commands.train"}
     assert imported["help"] & needless == set()

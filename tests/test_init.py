@@ -14,7 +14,7 @@ from kdx.store.resolve import allow
 
 OWN = '''
 from kdx.core.errors import UserError
-from kdx.core.types import Initialiser
+from kdx.core.beginning import Initialiser
 
 
 class Halved(Initialiser):

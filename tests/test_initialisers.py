@@ -16,8 +16,8 @@ from torch import nn
 from torchvision.models import VisionTransformer
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
+from kdx.core.beginning import Beginning, Initialiser
 from kdx.core.errors import UserError
-from kdx.core.types import Beginning, Initialiser
 from kdx.methods.init._basis import table_basis
 from kdx.methods.init._selection import head_indices, in_head_indices, uniform_indices
 from kdx.models.cnn import cnn

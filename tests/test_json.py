@@ -25,6 +25,7 @@ LINES = [
     ["board", "outputs"],
     ["list"],
     ["list", "loss"],
+    ["list", "loss", "slam"],
     ["evaluate", RUN, "device.threads=1"],
     ["predict", RUN, "data=test", "to=answers.csv", "overwrite=true", "device.threads=1"],
     ["export", RUN, "format=state_dict"],

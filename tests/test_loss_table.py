@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from kdx.config.compose import check_words
 from kdx.core.types import Batch, Parts, Split
-from kdx.methods.losses.kd import alpha_at
+from kdx.methods.logits import value_at
 from kdx.methods.losses.mean_teacher import ramp_up
 from kdx.methods.losses.pseudo_label import weight_at
 from kdx.methods.losses.slam import slam_loss
@@ -51,15 +51,25 @@ def logits(seed: int) -> torch.Tensor:
     return 1.5 * torch.randn(20, C, generator=torch.Generator().manual_seed(seed))
 
 
+class FirstPixel(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, 0].round().long()
+
+
 class Student(nn.Module):
     """Answers a picture by the number in its first pixel."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 3) -> None:
         super().__init__()
-        self.logits = nn.Parameter(logits(3))
+        self.number = FirstPixel()
+        self.table = nn.Embedding.from_pretrained(logits(seed), freeze=False)
+
+    @property
+    def logits(self) -> nn.Parameter:
+        return self.table.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.logits[x.flatten(1)[:, 0].round().long()]
+        return self.table(self.number(x))
 
 
 def pictures(first: int, rows: int) -> torch.Tensor:
@@ -78,6 +88,8 @@ STREAMS = {
     "unlabelled": batch("unlabelled", POOL, 5),
 }
 ANSWERS = logits(4)
+PEER = 6
+"""The seed of what a peer, or a further head, answers."""
 NUMBERS = ("teacher_bounded", "heteroscedastic")
 """The losses that read numbers: of four of them a row, here."""
 OF_NUMBERS = STREAMS | {
@@ -99,24 +111,34 @@ def build(loss: str) -> nn.Module:
     if "weights" in config:
         config["weights"] = {"_target_": "kdx.methods.weights.constant.Constant", "value": 0.25}
     if "features" in config:
-        config["features"] = {"_target_": "kdx.methods.features.none.NoFeatures"}
+        config["features"] = {}
     if loss == "fixmatch":
         config |= {"threshold": 0.6, "weight": 3.0}
-    if loss in ("noisy_student", "kd", "token_kd"):
+    if loss in ("noisy_student", "kd", "token_kd", "mse_logits"):
         config |= {"unlabel_ratio": 3.0} if loss == "noisy_student" else {"alpha": [0.9, 0.5]}
+    if loss in ("mutual", "codistill"):
+        config |= {"weight": 0.5}
+    if loss == "collaborative":
+        config |= {"heads": 2, "beta": 0.3}
+    if loss == "dkd":
+        config |= {"warmup": 0.5, "alpha": 2.0}
+    if loss in ("nkd", "dist"):
+        config |= {"temperature": 2.0, "gamma": 3.0}
     if loss == "divergence":
         config |= {"kind": "jsd", "beta": 0.3, "temperature": 2.0}
     validation = Split("validation", torch.zeros(30, 1, 1, 1, dtype=torch.uint8), torch.arange(30) % C)
     extras = {name: (lambda b, table=table: table) for name, table in SPREAD.items()}
     parts = Parts(
         Student(),
-        Student,
+        lambda: Student(PEER),
         lambda b: ANSWERS[b.views["main"].flatten(1)[:, 0].long()],
         [],
         validation,
         TASK,
         extras,
         class_weights=CLASS_WEIGHTS,
+        example=torch.zeros(1, 1, 1, 1),
+        rows={"labelled": LABELLED, "unlabelled": POOL},
     )
     if loss in NUMBERS:
         answer = parts.teacher
@@ -152,8 +174,13 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
     def smoothed(goal: torch.Tensor, smoothing: float) -> torch.Tensor:
         return (1 - smoothing) * F.one_hot(goal, C) + smoothing / C
 
-    def of_labels(goal: torch.Tensor) -> torch.Tensor:
-        return -(CLASS_WEIGHTS * goal * known.log_softmax(1)).sum(1)
+    def of_labels(goal: torch.Tensor, said: torch.Tensor = known) -> torch.Tensor:
+        return -(CLASS_WEIGHTS * goal * said.log_softmax(1)).sum(1)
+
+    def divergence(of: torch.Tensor, to: torch.Tensor, temperature: float) -> torch.Tensor:
+        """T^2 KL(of || to), by hand."""
+        cold, warm = ((x / temperature).log_softmax(1) for x in (of, to))
+        return temperature**2 * (cold.exp() * (cold - warm)).sum(1)
 
     smoothing = getattr(o, "smoothing", getattr(o, "kind", {}).get("smoothing", 0.0))
     ones = torch.ones(POOL)
@@ -178,14 +205,28 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
     if loss == "heteroscedastic":
         sure = o.noise / (o.noise + (asked / scale).square() / 10)
         values["v d²(answer)"] = sure.mean(1) * ((both - asked) / scale).square().mean(1)
-    if loss in ("kd", "token_kd"):
-        cold, warm = ((x / o.temperature).log_softmax(1) for x in (asked, both))
-        values["T² D(teacher ‖ student)"] = o.temperature**2 * (cold.exp() * (cold - warm)).sum(1)
+    if loss in ("kd", "token_kd", "adversarial"):
+        values["T² D(teacher ‖ student)"] = divergence(asked, both, o.temperature)
+    if loss in ("mutual", "codistill", "collaborative"):
+        heat, peer = getattr(o, "temperature", 1.0), torch.cat([logits(PEER)[0:2], logits(PEER)[5:8]])
+        values |= {
+            "T² D(others ‖ student)": divergence(peer, both, heat),
+            "CE(label) of the other": of_labels(F.one_hot(y, C).float(), peer[:LABELLED]),
+            "T² D(others ‖ it)": divergence(both, peer, heat),
+        }
+    if loss == "adversarial":
+        on_own, on_teacher = (o.critic(x.log_softmax(1)).sigmoid() for x in (both, asked))
+        values["-log c(student)"] = -on_own.log()
+        values["-log c(teacher) - log(1 - c(student))"] = -on_teacher.log() - (1 - on_own).log()
     if loss == "divergence":
         q, p = ((x / 2).softmax(1) for x in (both, asked))
         mixed = 0.3 * p + 0.7 * q
         each = 0.3 * p * (p / mixed).log() + 0.7 * q * (q / mixed).log()
         values["T² D(teacher ‖ student)"] = 4 * each.sum(1) / (0.3 * 0.7)
+    if loss in ("dkd", "nkd", "mse_logits", "dist", "virtual_teacher"):
+        target = torch.cat([y, first])
+        values |= of_logits(loss, o, both, asked, target)
+        which["classes"] = torch.ones(C)
     if loss == "taylor_ce":
         values["w Taylor CE(answer)"] = weight * taylor(probs.gather(1, first[:, None])[:, 0], o.order)
     if loss == "slam":
@@ -203,14 +244,62 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
     return values, which
 
 
+def of_logits(
+    loss: str, o: nn.Module, student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What the losses on logits have in the column "of a row", of all five rows; by hand."""
+    if loss == "mse_logits":
+        return {
+            "squared difference of logits, mean over classes": (student - teacher).square().sum(1) / C,
+        }
+    p, q = ((x / o.temperature).softmax(1) for x in (student, teacher))
+    if loss == "dist":
+        rows = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(p, q, strict=True)]
+        classes = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(p.T, q.T, strict=True)]
+        return {"1 - r of a row": 1 - torch.stack(rows), "1 - r of a class": 1 - torch.stack(classes)}
+    if loss == "virtual_teacher":
+        virtual = torch.full((LABELLED, C), 0.01 / 3).scatter(1, target[:LABELLED, None], 0.99)
+        soft = virtual ** (1 / o.temperature)
+        soft = soft / soft.sum(1, keepdim=True)
+        apart = (soft * (soft / p[:LABELLED]).log()).sum(1)
+        return {"T² D(virtual ‖ student)": o.temperature**2 * apart}
+    at = target[:, None]
+    ours, theirs = p.gather(1, at)[:, 0], q.gather(1, at)[:, 0]
+    rest = torch.ones_like(p).scatter(1, at, 0) > 0
+    others, taught = (x[rest].reshape(-1, C - 1) for x in (p, q))
+    others, taught = others / others.sum(1, keepdim=True), taught / taught.sum(1, keepdim=True)
+    square = o.temperature**2
+    if loss == "nkd":
+        first, second = (x.softmax(1).gather(1, at)[:, 0] for x in (teacher, student))
+        return {
+            "-q log p of the target": -first * second.log(),
+            "T² CE(answer) of the others": -square * (taught * others.log()).sum(1),
+        }
+    tckd = theirs * (theirs / ours).log() + (1 - theirs) * ((1 - theirs) / (1 - ours)).log()
+    return {
+        "T² TCKD(teacher ‖ student)": square * tckd,
+        "T² NCKD(teacher ‖ student)": square * (taught * (taught / others).log()).sum(1),
+    }
+
+
 def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str, object]:
     """What the names in the columns "divided by" and "times" are."""
     known = {"L": LABELLED, "P": POOL, "max": max, "weight": getattr(o, "weight", None)}
+    if loss in ("mutual", "codistill"):
+        known["weight"] = o.weight[0]
+    if loss in ("collaborative", "adversarial"):
+        known |= {"alpha": getattr(o, "alpha", None), "beta": getattr(o, "beta", None)}
     known |= {"S": which.get("sure", torch.zeros(1)).sum(), "D": which.get("denied", torch.zeros(1)).sum()}
-    if loss in NUMBERS or loss == "divergence":
+    known |= {name: getattr(o, name, None) for name in ("beta", "gamma")} | {"C": C}
+    if loss in NUMBERS or loss in ("divergence", "dkd", "virtual_teacher"):
         known |= {"alpha": getattr(o, "alpha", None), "pool": getattr(o, "pool", None)}
-    if loss in ("kd", "token_kd"):
-        known["alpha"] = alpha_at(o.alpha, PROGRESS)
+    if loss == "dist":
+        known["T2"] = o.temperature**2
+    if loss == "dkd":
+        known["ramp"] = o.ramp(PROGRESS)
+        assert 0 < known["ramp"] < 1
+    if loss in ("kd", "token_kd", "mse_logits"):
+        known["alpha"] = value_at(o.alpha, PROGRESS)
     if loss == "mean_teacher":
         known["ramp"] = ramp_up(PROGRESS / o.ramp)
     if loss == "pseudo_label":
@@ -231,9 +320,9 @@ def test_each_term_is_summed_divided_and_multiplied_as_the_page_says(loss):
     for name, value, over, divided, times in said:
         total = (values[value] * which[over]).sum()
         known = numbers(loss, objective, which)
-        expected = total * eval(times, {}, known) / eval(divided, {}, known)
+        expected = total * eval(times.replace("T²", "T2"), {}, known) / eval(divided, {}, known)
         assert expected > 0, f"{name}: a term that is nothing shows nothing"
-        assert terms[name].item() == pytest.approx(float(expected), rel=1e-5), name
+        assert terms[name].item() == pytest.approx(float(expected.detach()), rel=1e-5), name
 
 
 def test_every_loss_is_on_the_page():

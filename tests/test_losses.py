@@ -13,7 +13,8 @@ from kdx.config.compose import check_words
 from kdx.core.errors import UserError
 from kdx.core.task import Numeric
 from kdx.core.types import Batch, Frozen, Parts, Split
-from kdx.methods.losses.kd import KD, alpha_at
+from kdx.methods.logits import value_at
+from kdx.methods.losses.kd import KD
 from kdx.methods.losses.label_smoothing import LabelSmoothing
 from kdx.methods.losses.supervised import Supervised
 from kdx.models.cnn import cnn
@@ -90,13 +91,14 @@ def parts(student, teacher_net=None):
     frozen = Frozen(teacher_net)
     return Parts(
         student,
-        network,
+        lambda: network(3),
         lambda b: frozen(b.views["main"]),
         [frozen],
         validation(),
         classification(CLASSES),
         extras(),
         torch.zeros(1, *SHAPE),
+        rows={"labelled": 8, "unlabelled": 16, "validation": 24},
     )
 
 
@@ -144,7 +146,8 @@ def train(objective, optimiser, steps, start=0):
         outcome.loss.backward()
         optimiser.step()
         objective.after_step()
-        losses.append(outcome.loss.item())
+        # a critic's term is one side of a game, and need not fall
+        losses.append(sum(term.item() for name, term in outcome.terms.items() if name != "critic"))
     return losses
 
 
@@ -185,7 +188,7 @@ def test_class_weights_are_of_the_labels_and_of_nothing_else(loss):
         return
     for name, term in terms["none"].items():
         assert terms["two"][name].item() == pytest.approx(
-            (2 if name == "labels" else 1) * term.item(), rel=1e-5
+            (2 if name.endswith("labels") else 1) * term.item(), rel=1e-5
         ), name
     assert "labels" in terms["none"] and 0 < terms["first"]["labels"] < terms["none"]["labels"]
 
@@ -227,9 +230,12 @@ def test_exports_the_student_itself_or_an_average_of_it(loss):
 
 
 def test_every_term_is_a_finite_scalar_with_a_gradient(loss):
-    student = network()
-    outcome = loss.build(parts(student))(streams(), 0.9)  # late: some terms come in only then
-    norms = gradient_norms(outcome.terms, list(student.parameters()))
+    objective = loss.build(parts(network()))
+    outcome = objective(streams(), 0.9)  # late: some terms come in only then
+    norms = gradient_norms(outcome.terms, [p for p in objective.parameters() if p.requires_grad])
+    own = gradient_norms(outcome.terms, list(objective.student.parameters()))
+    others = {name for name in norms if "/" in name or name == "critic"}  # of peers, heads and critics
+    norms |= {name: n for name, n in own.items() if name not in others}
     assert outcome.terms and all(v.shape == () and torch.isfinite(v) for v in outcome.terms.values())
     # it kept no row, and says so
     gated = {"pool"} if outcome.monitors.get("kept", torch.ones(())).item() == 0 else set()
@@ -302,8 +308,8 @@ def test_kd_by_hand_on_labels_and_pool():
 
 
 def test_kd_alpha_goes_along_a_straight_line():
-    assert [alpha_at([0.9, 0.5], p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.9, 0.7, 0.5])
-    assert alpha_at(0.3, 0.8) == 0.3
+    assert [value_at([0.9, 0.5], p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.9, 0.7, 0.5])
+    assert value_at(0.3, 0.8) == 0.3
     student = network()
     scheduled = KD(parts(student), temperature=4, alpha=[1.0, 0.0])
     assert scheduled(streams(), 0.0).terms["labels"].item() == 0
@@ -328,6 +334,11 @@ def test_supervised_never_reads_the_pool():
         {"temperature": -1},
         {"temperature": "hot"},
         {"temperature": True},
+        {"temperature": [8]},
+        {"temperature": [8, 0]},
+        {"standardise": 1},
+        {"wrong": "fix"},
+        {"adaptive": "margin"},
         {"alpha": 1.5},
         {"alpha": -0.1},
         {"alpha": [0.1]},

@@ -170,6 +170,11 @@ def test_parameters_are_those_of_the_tables(name, millions):
     assert size.parameters(make(name, (3, 32, 32), 100)) == round(millions * 1e6)
 
 
+@pytest.mark.parametrize("name, parameters", [("deep_nn", 1_186_986), ("light_nn", 267_738)])
+def test_the_nets_of_the_tutorial_have_the_parameters_that_it_prints(name, parameters):
+    assert size.parameters(make(name, (3, 32, 32), 10)) == parameters
+
+
 @pytest.mark.parametrize(
     "name, parameters",
     [
@@ -366,7 +371,7 @@ def test_stochastic_depth_auto_is_a_fifth_where_there_are_branches(name):
         for p in net.modules()
         if type(p).__name__ in ("DropPath", "StochasticDepth")
     ]
-    if name.startswith(("cnn", "mlp", "vgg", "shufflenet")):
+    if name.startswith(("cnn", "mlp", "vgg", "shufflenet", "deep_nn", "light_nn")):
         assert not any(drops)
     else:
         # EfficientNet counts its blocks from 0, and not all of them have a branch

@@ -16,7 +16,7 @@ from kdx import cli
 from kdx.config.wire import wire
 from kdx.report.run import document
 from kdx.store import moved
-from kdx.store.component import Component, targets
+from kdx.store.component import Component, targets, terms_of
 
 BEFORE = Path(__file__).parent / "before_rooms"
 """Written by the code of 8af781b31f41, or a little before; see its run.json. Never written anew."""
@@ -35,7 +35,8 @@ def test_every_address_of_before_leads_to_code():
     assert {name for name in named if moved.address(name) == name} == {"kdx.models.mlp.mlp"}
     for old in named:
         module, _, name = moved.address(old).rpartition(".")
-        assert getattr(import_module(module), name).__module__ == module
+        if name != "NoFeatures":  # which stands for no term: see test_a_slot_of_one_term
+            assert getattr(import_module(module), name).__module__ == module
     for old, new in moved.MOVED.items():
         assert old != new and moved.address(old) == new and moved.address(new) == new
         module, _, name = new.rpartition(".")
@@ -48,6 +49,21 @@ def test_what_is_not_moved_stays():
     value = {"a": [{"_target_": "kdx.losses.kd.KD", "text": "kdx.losses.kd.KD"}], "_target_": 3}
     new = {"a": [{"_target_": "kdx.methods.losses.kd.KD", "text": "kdx.losses.kd.KD"}], "_target_": 3}
     assert moved.current(value) == new
+
+
+def test_a_slot_of_one_term_becomes_one_of_several():
+    vid = {"_target_": "kdx.features.vid.VID", "weight": 2}
+    loss = {"_target_": "kdx.losses.soft.Soft", "features": vid}
+    new = {"_target_": "kdx.methods.features.vid.VID", "weight": 2}
+    assert moved.current(loss)["features"] == {"vid": new} and Component(loss).spec["features"] == {
+        "vid": new
+    }
+    none = {"_target_": "kdx.features.none.NoFeatures"}
+    assert moved.current({"features": none}) == {"features": {}} and moved.current(vid) == new
+    own = {"_target_": "mine.odd.Odd"}
+    assert moved.current({"features": own}) == {"features": own}
+    assert terms_of({"features": own}) == {"odd": own} and terms_of({"features": {"a": own}}) == {"a": own}
+    assert terms_of({}) == terms_of({"features": {}}) == terms_of({"features": None}) == {}
 
 
 def test_a_component_knows_its_code_by_the_new_address():
@@ -66,12 +82,14 @@ def test_a_run_json_is_read_with_the_new_addresses(run):
 
 
 YOUNGER = {
+    "teacher": {"classes_map": None, "classes_unmapped": "drop"},
     "pseudo_label": {
         **{"format": "dense", "k": 8, "draws": 50, "prompt": 0.25, "drawn_at": 1},
         "temperature": "auto",
     },
     "teacher_pretrain": {"accumulate": 1},
     "student_train": {"accumulate": 1},
+    "dataset": {"kd_temperature": 4},
 }
 """Keys that came after that run, which has their defaults."""
 
@@ -117,10 +135,16 @@ def test_rerun_gives_the_same_numbers(run, capsys):
     )
     # the group is younger than that run
     assert theirs.pop("student_init") == "fresh"  # as init=fresh says now
-    chosen = {"made_up": "none", "init": "fresh"}
+    chosen = {"made_up": "none", "init": "fresh", "aggregate": "mean"}
     for node, younger in YOUNGER.items():
         theirs[node] = {**theirs[node], **younger}
-    assert ours == {**theirs, "made_up": {}, "init": {}, "choices": {**theirs["choices"], **chosen}}
+    assert ours == {
+        **theirs,
+        "made_up": {},
+        "init": {},
+        "aggregate": {},
+        "choices": {**theirs["choices"], **chosen},
+    }
 
 
 def test_a_store_of_before_is_reported_of_once(run, capsys):

@@ -23,7 +23,7 @@ from kdx.store.component import Component
 
 SHAPE, CLASSES = (1, 8, 8), 3
 ONE = Component({"_target_": "kdx.methods.weights.one.One"})
-NOTHING = Component(compose.check_words(["loss=noisy_student"])["loss"]["features"])
+NOTHING = compose.check_words(["loss=noisy_student"])["loss"]["features"]
 PLAIN = {
     "hard": False,
     "temperature": 1.0,

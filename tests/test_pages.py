@@ -22,11 +22,16 @@ NOUNS = (
 """Pages of one form. Pictures, run-json, sweeps, choosing and commands are of an older one."""
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md")), DOCS / "examples/README.md")
+    for path in (
+        ROOT / "README.md",
+        *sorted(DOCS.glob("*.md")),
+        *sorted(DOCS.glob("methods/*.md")),
+        DOCS / "examples/README.md",
+    )
 }
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SLOTS = {"weights": "loss.weights", "features": "loss.features"}
-LONGEST = {"own-parts": 132, "dataset": 94, "loss": 91, "networks": 102, "task": 94, "init": 94}
+LONGEST = {"own-parts": 132, "dataset": 94, "loss": 153, "networks": 104, "task": 94, "init": 94}
 """Lines of a page of that form, where it may have more than 90."""
 
 

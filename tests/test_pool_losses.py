@@ -20,10 +20,7 @@ from kdx.methods.losses.ups import UPS, negative_loss
 from kdx.store.component import Component
 
 T = torch.tensor
-ONE, NONE = (
-    Component({"_target_": "kdx.methods.weights.one.One"}),
-    Component({"_target_": "kdx.methods.features.none.NoFeatures"}),
-)
+ONE, NONE = Component({"_target_": "kdx.methods.weights.one.One"}), None
 HALF = Component({"_target_": "kdx.methods.weights.constant.Constant", "value": 0.5})
 SLOTS = {"weights": ONE, "features": NONE}
 ROWS, C = 40, 4

@@ -15,6 +15,7 @@ from encoders import tiny_encoder
 from kdx.cli import main
 from kdx.commands import completion, halfspace, reproduce
 from kdx.commands._arms import value
+from kdx.commands._claim_tables import compared_pairs
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core.errors import UserError
@@ -22,9 +23,9 @@ from kdx.data.splits import stratified
 from kdx.pipeline.recipes.asking import views_to_answer
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.runs import claims
-from kdx.runs.claims import ClaimFigure
+from kdx.runs.claims import ClaimFigure, parse_claim
 from kdx.store.artifact import Artifact
-from kdx.tasks.shown import CLASSIFICATION
+from kdx.tasks.shown import ACCURACY, CLASSIFICATION
 
 CPU = ["device=cpu", "device.threads=1"]
 SMALL = [
@@ -347,3 +348,32 @@ def test_completion_knows_the_keys_and_the_claims(root):
         assert completion.KEYED[command] == [option.name for option in options]
     complete = completion.complete(root / "conf", ["reproduce", "halfspace"], "kdx reproduce s", "=:")
     assert complete == ["self_training ", "slam ", "slam_fashion ", "seeds=", "store="]
+
+
+def test_p_of_the_claimed_pairs_is_corrected_where_the_claim_says_so():
+    body = {
+        "by": "nobody",
+        "measured": "nothing",
+        "arms": {"a": ["loss=kd"]},
+        "figures": {name: {"arm": "a", "role": "student"} for name in ("one", "two", "base")},
+        "claimed": [{"more": "one", "less": "base"}, {"more": "two", "less": "base"}],
+        "beside": [{"more": "one", "less": "two"}],
+    }
+    values = {"one": [0.5, 0.7, 0.6], "two": [0.42, 0.51, 0.46], "base": [0.4, 0.5, 0.45]}
+    metrics = dict.fromkeys(values, ACCURACY)
+    plain = compared_pairs(parse_claim("made", "It is claimed", body), values, metrics)
+    found = compared_pairs(
+        parse_claim("made", "It is claimed", body | {"corrected": "holm"}), values, metrics
+    )
+    ps = [pair["p"] for pair in plain]
+    assert [pair["p"] for pair in found] == ps and not any("p_holm" in pair for pair in plain)
+    small, large = sorted(ps[:2])
+    # Holm: the smaller of two is doubled, the larger is at least that
+    wanted = {small: min(1, 2 * small), large: max(2 * small, large)}
+    assert [pair["p_holm"] for pair in found[:2]] == pytest.approx([wanted[p] for p in ps[:2]])
+    assert "p_holm" not in found[2] and found[2]["verdict"] is None
+    assert [pair["verdict"] for pair in found[:2]] == [
+        "holds" if wanted[p] < 0.05 else "n.s." for p in ps[:2]
+    ]
+    with pytest.raises(UserError, match="corrected has no option 'bonferoni'"):
+        parse_claim("made", "It is claimed", body | {"corrected": "bonferoni"})

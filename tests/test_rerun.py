@@ -385,7 +385,7 @@ def test_every_kind_of_value_is_put_together_again():
             "loss=soft",
             "loss.weights=fidelity",
             "loss.features=vid",
-            "loss.features.student=[a,b]",
+            "loss.features.vid.student=[a,b]",
             "loss.weights.beta=0.5",
             "shift=[noise,blur]",
             "shift.blur.sigma=2",

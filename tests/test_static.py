@@ -14,8 +14,9 @@ from kdx.cli import main
 from kdx.config import compose
 from kdx.config.validate import inspect
 from kdx.config.wire import wire
+from kdx.core.beginning import Beginning
 from kdx.core.errors import UserError
-from kdx.core.types import Beginning, Split
+from kdx.core.types import Split
 from kdx.methods.init import static
 from kdx.methods.init.static import Static, principal_components, token_counts
 from kdx.models.pretrained_encoder import FrozenEncoder
@@ -114,7 +115,7 @@ def test_what_does_not_go_together_is_refused(teacher):
         (Bag(14, 9, 2, 0.0), teacher, "8 wide, and the student's embeddings have 9: set student.width=8"),
         (Bag(15, 4, 2, 0.0), teacher, "each of the student's 15 tokens .* the teacher knows 14"),
         (Bag(14, 4, 2, 0.0), Bag(14, 4, 2, 0.0), r"the teacher \(Bag\) is none: choose teacher=minilm"),
-        (nn.Linear(2, 2), teacher, r"the student \(Linear\) has none: choose student=static"),
+        (nn.Linear(2, 2), teacher, r"the student \(Linear\) has none such: choose student=static"),
     ):
         with pytest.raises(UserError, match=says):
             made.check(student, other)

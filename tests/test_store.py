@@ -89,10 +89,10 @@ def test_what_a_class_says_of_itself_is_read_without_importing_it(tmp_path, monk
     finally:
         allow([])
     loss = "kdx.methods.losses.kd.KD"
-    assert [declared(loss, name) for name in ("uses", "may_use", "needs_teacher")] == [
+    assert [declared(loss, name) for name in ("uses", "may_use", "reads")] == [
         ("labelled",),
         ("unlabelled",),
-        True,
+        ("answers",),
     ]
 
 

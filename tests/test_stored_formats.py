@@ -148,6 +148,15 @@ def test_answers_of_another_teacher_are_found_out(place, capsys, monkeypatch, fo
     "words, says",
     [
         ("pseudo_label.format=topk loss=soft", "pseudo_label.format=topk keeps a part of each answer"),
+        (
+            "pseudo_label.format=topk loss.wrong=drop",
+            "loss.wrong=drop reads all of it: leave one of them out",
+        ),
+        ("pseudo_label.format=topk loss.standardise=true", "loss.standardise=true reads all of it"),
+        (
+            "pseudo_label.format=topk loss=divergence loss.temperature=[8,1]",
+            "pseudo_label.format=topk keeps answers at one temperature, and loss.temperature=[8, 1] moves",
+        ),
         ("pseudo_label.format=topk pseudo_label.k=11", "pseudo_label.k=11 are more than the 10"),
         ("pseudo_label.format=half", "pseudo_label.format has no option 'half'"),
         (

@@ -18,7 +18,7 @@ from kdx.methods.losses.supervised import Supervised
 from kdx.models.cnn import cnn
 from kdx.store.component import Component
 from kdx.training.length import length, passes, shares, stored_bytes, total_steps
-from kdx.training.loop import Loop, NonFinite, fit, gradient_norms
+from kdx.training.loop import Loop, NonFinite, check_groups, fit, gradient_norms
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -156,7 +156,7 @@ def small():
 
 def run(objective, training, steps=20, stream=None, start=0, after=lambda step: False, log_every=1):
     logged = []
-    optimiser = training.build_optimiser(objective.parameters())
+    optimiser = training.build_optimiser(check_groups(objective))
     schedule = training.build_schedule(optimiser, steps)
     loop = Loop(
         steps=steps,

@@ -14,7 +14,6 @@ from kdx.config.wire import examine_config
 from kdx.core.errors import Caution, UserError
 from kdx.core.types import Parts, Split
 from kdx.methods import neighbours
-from kdx.methods.features.none import NoFeatures
 from kdx.methods.weights.constant import Constant
 from kdx.methods.weights.debiased import Debiased
 from kdx.methods.weights.fidelity import Fidelity
@@ -78,7 +77,6 @@ def test_one_constant_and_none():
     made = parts()
     assert One(made)(POOL, OWN).tolist() == [1] * ROWS and One(made).refresh() == {}
     assert Constant(made, value=0.25)(POOL, OWN).tolist() == [0.25] * ROWS
-    assert NoFeatures(made)(torch.zeros(2, 1, 1, 1)) == {} and not NoFeatures.live
     for bad in (-0.1, 1.1, "half"):
         with pytest.raises(UserError, match=r"loss\.weights\.value"):
             Constant(made, value=bad)

@@ -19,6 +19,7 @@ ALONE = ("--help", "-h", "--multirun", "-m", "--config-dir", "-cd")
 """Flags beside which it is the help alone that is asked for."""
 _WIDEST = 46
 """Letters of `key=value` that comments stand beside; behind a longer one the comment follows."""
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_]\w*): *(?P<value>[^#]*?)(?: *# +(?P<comment>.*))?$")
 _HEAD = """kdx train: teacher-pretrain -> pseudo-label -> student-train
 
@@ -46,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
     comments["student_train"] = (
         comments["teacher_pretrain"] | comments["student_train"]
     )  # what each key is, once
-    print("\n".join([_HEAD, *_groups(), "", *_values(values, comments)]))
+    shown = {key: _followed(value, values) for key, value in values.items()}
+    print("\n".join([_HEAD, *_groups(), "", *_values(shown, comments)]))
     return 0
 
 
@@ -91,6 +93,20 @@ def _groups() -> Iterator[str]:
     for group in sorted(found):
         marked = [f"{name}*" if name in chosen.get(group, []) else name for name in sorted(found[group])]
         yield row(f"{group}: ", ", ".join(marked))
+
+
+def _followed(value: Any, values: Mapping[str, Any]) -> Any:
+    """A value that is taken from another key, `${dataset.kd_temperature}`, as what stands there; of a group
+    of keys the reference stays."""
+    if isinstance(value, Mapping):
+        return {key: _followed(one, values) for key, one in value.items()}
+    match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        return value
+    found: Any = values
+    for name in match[1].split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return value if found is None or isinstance(found, Mapping) else found
 
 
 def _values(values: Mapping[str, Any], comments: Mapping[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kdx.commands._watch import failure, result_line
+from kdx.config.options import unslotted
 from kdx.config.wire import Order
 from kdx.core import output
 from kdx.core.documents import plain
@@ -73,7 +74,7 @@ class Alone:
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
         print(
             f"interrupted; what is finished is in {order.store}. Go on with: "
-            f"{shlex.join(['kdx', self.command, *words])}",
+            f"{shlex.join(['kdx', self.command, *map(unslotted, words)])}",
             file=sys.stderr,
         )
 

@@ -24,7 +24,7 @@ OPTIONS = (
         "role",
         "all",
         "of a run: whose weights",
-        ("all", *ROLES),
+        ("all", *(role for role in ROLES if role != "generations")),
     ),
     Option(
         "which",

@@ -14,6 +14,7 @@ from kdx.core.paths import conf_dir
 
 HELP = """kdx list          the config groups: how many options each has, and which is the default
 kdx list GROUP    the options of one group; the default is marked with *
+kdx list GROUP OPTION   what its file says of it: when to take it, what it costs
 
 An option is chosen with `kdx train GROUP=OPTION`."""
 
@@ -47,6 +48,18 @@ def describe_option(path: Path) -> str:
             if text.startswith("#") and (text := text.lstrip("# ").strip()) and not text.startswith("@"):
                 return text
     return ""
+
+
+def first_comments(path: Path) -> list[str]:
+    """All comments that an option's file begins with, a `# WORD: ...` on a line of its own."""
+    found: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        text = line.lstrip("# ").strip()
+        if text and not text.startswith("@"):
+            found.append(text)
+    return found
 
 
 def load_option(path: Path) -> dict:
@@ -133,6 +146,25 @@ def list_options(conf: Path, group: str) -> list[str]:
     ]
 
 
+def show_option(conf: Path, group: str, name: str) -> list[str]:
+    known = options(conf, group) if group in option_groups(conf) else []
+    if name not in known:
+        list_options(conf, group)  # an error where there is no such group
+        raise UserError(f"{group} has no option '{name}'{nearest(name, known)}")
+    page = Path("docs/methods", f"{group}.md")
+    more = f", and {page}#{name}" if (conf.parent / page).is_file() else ""
+    return [
+        *(row("", text) for text in first_comments(conf / group / f"{name}.yaml")),
+        "",
+        row("", f"Its keys: kdx train {_word(group)}={name} --help{more}"),
+    ]
+
+
+def _word(group: str) -> str:
+    """What chooses an option of a group on the command line."""
+    return f"loss.{group}" if group in ("weights", "features") else group
+
+
 def _document(conf: Path, group: str | None) -> dict:
     """What is shown, for programs."""
     default = defaults(conf)
@@ -157,9 +189,20 @@ def main(argv: Sequence[str]) -> int:
         print(HELP)
         return 0
     flags = [word for word in argv if word.startswith("-")]
-    if flags or len(argv) > 1:
-        raise UserError(f"kdx list takes one config group at most, not '{' '.join(flags or argv)}'")
+    if flags or len(argv) > 2:
+        raise UserError(
+            f"kdx list takes a config group and one of its options at most, not '{' '.join(flags or argv)}'"
+        )
     conf = conf_dir()
+    if len(argv) == 2:
+        group, name = argv[0].rstrip("=/"), argv[1]
+        shown = show_option(conf, group, name)
+        if output.wants_document():
+            said = first_comments(conf / group / f"{name}.yaml")
+            output.answer({"group": group, "name": name, "comments": said})
+        else:
+            print("\n".join(shown))
+        return 0
     if output.wants_document():
         output.answer(_document(conf, argv[0].rstrip("=/") if argv else None))
         return 0

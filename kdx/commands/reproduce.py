@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kdx.commands import halfspace
 from kdx.commands._arms import try_halfspace, try_train
-from kdx.commands._show import show_table
+from kdx.commands._claim_tables import Metrics, Values, compared_pairs, show_claim
 from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, parse_words
 from kdx.commands.halfspace import numeral
 from kdx.commands.list import row
@@ -20,8 +20,6 @@ from kdx.config.wire import examine_config
 from kdx.core import checks, output
 from kdx.core.documents import dump
 from kdx.core.errors import UserError, UserErrors, within
-from kdx.core.metric import Metric
-from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.report.run.written import write_or_error
 from kdx.runs import claims
 from kdx.runs.claims import UNITS, Claim
@@ -48,8 +46,6 @@ HELP = help_text(
     "Keys of a group as in kdx train: device=cpu device.threads=1",
 )
 
-Values = dict[str, list[float]]
-Metrics = dict[str, Metric]
 """figure -> how it is shown and compared."""
 
 
@@ -77,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         make_folder(place, "the runs' folder", "store=PATH")
         try:
             values, metrics, runs = _measure(claim, seeds, further, place)
-            pairs = _compared(claim, values, metrics)
+            pairs = compared_pairs(claim, values, metrics)
         except UserError as error:
             print(f"claim {claim.name}: {error}", file=sys.stderr)
             measured.append({"claim": claim.name, "error": str(error)})
@@ -99,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
         write_or_error(place / "reproduce.json", dump(document))
         measured.append(document)
         if not output.wants_document():
-            _show(claim, values, metrics, pairs)
+            show_claim(claim, values, metrics, pairs)
         _tell_where(claim, place)
         output.instead(f"it is in {place}/reproduce.json")
     output.answer({"claims": measured})
@@ -211,85 +207,6 @@ def _measure(
     add_derived(claim.derived, values)
     metrics |= dict.fromkeys(claim.derived, UNITS["share"])
     return values, metrics, runs
-
-
-def _compared(claim: Claim, values: Values, metrics: Metrics) -> list[dict[str, Any]]:
-    """Each pair of the claim in its figures' unit; `verdict` is None for a control. p is uncorrected for the
-    number of pairs. Raises UserError for a pair that cannot be compared.
-    """
-    found = []
-    for pairs, counts in ((claim.claimed, True), (claim.beside, False)):
-        for pair in pairs:
-            of, other = metrics[pair.more], metrics[pair.less]
-            if (of.unit, of.scale, of.more) != (other.unit, other.scale, other.more):
-                raise UserError(
-                    f"{pair.more} is {of.meaning} and {pair.less} {other.meaning}: only alike figures can be "
-                    "compared"
-                )
-            more, less = ([of.scale * v for v in values[name]] for name in (pair.more, pair.less))
-            tested = paired(more, less) if of.more else paired(less, more)
-            about = {"unit": _unit(of), "verdict": verdict(tested) if counts else None}
-            found.append({**vars(pair), **vars(tested), **about})
-    return found
-
-
-def _unit(metric: Metric) -> str:
-    """What a difference is counted in: "points", "share", or the metric itself."""
-    return metric.gains or metric.unit.strip() or metric.title
-
-
-def _named(metrics: Metrics, name: Callable[[Metric], str]) -> str:
-    """At the head of a column: "points, or share" """
-    share = UNITS["share"].title
-    found = dict.fromkeys(name(m) for m in metrics.values() if m.title != share)
-    return f"{', '.join(found)}, or {share}" if found else share
-
-
-def _show(claim: Claim, values: Values, metrics: Metrics, pairs: Sequence[Mapping[str, Any]]) -> None:
-    rows = []
-    for name, found in values.items():
-        of = metrics[name]
-        own = spread([of.scale * v for v in found])
-        rows.append(
-            [
-                name,
-                str(own.n),
-                plus_minus(own.mean, own.deviation, of.digits),
-                f"{own.low:.{of.digits}f} to {own.high:.{of.digits}f}",
-            ]
-        )
-    print()
-    values_in = _named(metrics, lambda m: f"{m.title} in {m.unit.strip()}" if m.unit.strip() else m.title)
-    show_table(
-        f"{claim.title}\n{claim.by}. Measured before: {claim.measured}",
-        [values_in, "n", "mean ± deviation", "from, to"],
-        rows,
-    )
-    rows = []
-    for pair in pairs:
-        digits = metrics[pair["more"]].digits
-        rows.append(
-            [
-                f"{pair['more']} - {pair['less']}" + (f" ({pair['what']})" if pair["what"] else ""),
-                plus_minus(pair["mean"], pair["deviation"], digits, signed=True),
-                f"{pair['wins']}/{pair['n']}",
-                chance(pair["p"]),
-                "-" if pair["difference"] is None else f"{pair['difference']:+z.{digits}f}",
-                pair["verdict"] or "control",
-            ]
-        )
-    below = [
-        "Paired by seed; p: two-sided paired t-test, uncorrected."
-        + (" One seed has no p: give --seeds 5." if pairs[0]["n"] == 1 else "")
-    ]
-    if not all(metrics[pair["more"]].more for pair in pairs):
-        below.append("Where less is better, a difference above 0 says that the first has less.")
-    show_table(
-        "",
-        ["difference", _named(metrics, _unit), "wins", "p", "claimed", "verdict"],
-        rows,
-        [*below, *([claim.remarks] if claim.remarks else [])],
-    )
 
 
 def _tell_where(claim: Claim, place: Path) -> None:

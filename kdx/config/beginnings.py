@@ -10,9 +10,9 @@ from kdx.config.network_names import option_words
 from kdx.config.trials import MadeUp
 from kdx.config.trying import trying
 from kdx.config.wire import Order
+from kdx.core.beginning import Initialiser
 from kdx.core.errors import UserError
 from kdx.core.rollouts import RollsOut, cannot_roll_out
-from kdx.core.types import Initialiser
 from kdx.models.estimator import estimator_in
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import build_recipe
@@ -38,6 +38,10 @@ def check_init(experiment: Experiment, option: str, built: Mapping[str, Any], er
             raise UserError(
                 f"{reads}, and there are {len(experiment.teachers)} of them: choose one teacher, or leave "
                 "init= out"
+            )
+        if any(teacher.class_map for teacher in experiment.teachers):
+            raise UserError(
+                f"{reads}, and teacher.classes_map says that it has other classes: leave init= out"
             )
         if experiment.student_checkpoint:
             raise UserError(

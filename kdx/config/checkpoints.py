@@ -38,7 +38,8 @@ def check_checkpoints(
                         f"{node}.checkpoint is what a network begins with, and {name} {how}: leave it out"
                     )
                 elif about and node in built:
+                    if not (node in teachers and teachers[node].class_map):
+                        class_order_warnings(role, given, about.classes, trained)
                     load_weights(built[node], file, key=given.key, role=role, new_head=trained)
-                    class_order_warnings(role, given, about.classes, trained)
                 else:
                     checkpoint.read_weights_file(file, key=given.key, role=role)

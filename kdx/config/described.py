@@ -12,7 +12,7 @@ from kdx.core.errors import UserError
 from kdx.core.files import finite_or_null
 from kdx.core.model_folder import model_folder
 from kdx.core.paths import conf_dir
-from kdx.store.component import Component, targets
+from kdx.store.component import Component, targets, terms_of
 from kdx.store.declared import declared
 from kdx.store.resolve import from_own_package
 from kdx.store.source import Source
@@ -39,7 +39,10 @@ def component(node: str, spec: Any) -> Component:
     _check_target(node, group_of(node), spec.get("_target_"))
     made = _with_folders(node, Component(spec))
     for key, inner in made.spec.items():
-        if key in SLOTS_OF_A_LOSS and group_of(node) == "loss":
+        if key == "features" and group_of(node) == "loss":
+            for name, term in terms_of(made.spec).items():
+                component(f"{node}.{key}.{name}", term)
+        elif key in SLOTS_OF_A_LOSS and group_of(node) == "loss":
             component(f"{node}.{key}", inner)
         elif any(True for _ in targets(inner)):
             checks.refuse(
@@ -70,8 +73,9 @@ def _with_folders(node: str, made: Component) -> Component:
 
 def group_of(node: str) -> str:
     """The folder of conf/ that has the options of a node."""
-    first, _, last = node.partition(".")
-    return last if last in SLOTS_OF_A_LOSS else GROUP_OF.get(first, first)
+    first, *inner = node.split(".")
+    slot = next((name for name in inner if name in SLOTS_OF_A_LOSS), None)
+    return slot or GROUP_OF.get(first, first)
 
 
 def _check_target(node: str, group: str, target: Any) -> None:

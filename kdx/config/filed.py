@@ -193,7 +193,7 @@ def _referring(chosen: Sequence[str], saved: Mapping[str, Any], typed: set[str])
         return node
 
     found = set()
-    for key, text in texts_of(compose.composed(chosen, resolve=False)):
+    for key, text in texts_of(compose.composed(compose.plus_less(chosen), resolve=False)):
         source = text[2:-1] if text.startswith("${") and text.endswith("}") else ""
         if source and any(source == t or t.startswith(f"{source}.") for t in typed) and at(key) == at(source):
             found.add(key)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.described import component
+from kdx.config.moving import without_moving
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
-from kdx.store.component import Component
+from kdx.store.component import Component, terms_of
 from kdx.store.declared import declared
 from kdx.store.source import Source
 
@@ -41,10 +42,11 @@ def given_file(config: Mapping[str, Any]) -> Component | None:
             "answers in a file stand alone, and are no member of an ensemble: average them yourself, and "
             "name teacher=answers teacher.file=PATH"
         )
-    node = {key: value for key, value in config["teacher"].items() if key != "members"}
+    node = {key: value for key, value in without_moving(config["teacher"]).items() if key != "members"}
     if members or not is_given(node):
         return None
-    for key in ("checkpoint", "key"):
+    node = {k: v for k, v in node.items() if k != "classes_unmapped" or v != "drop"}
+    for key in ("checkpoint", "key", "classes_map", "classes_unmapped"):
         if node.pop(key, None) is not None:
             raise UserError(
                 f"teacher.{key} is for the weights of a network, and teacher=answers has none: leave it out"
@@ -106,12 +108,12 @@ def wrong_given(experiment: Experiment, config: Mapping[str, Any], recipe: Recip
             f"recipe={config['choices'].get('recipe')} asks a teacher more than once, and teacher=answers "
             "holds answers to one question: leave recipe=, assistants= and budget= out"
         )
-    features = (experiment.loss.spec.get("features") if experiment.loss else None) or {}
-    if features and _declares(features, "live"):
-        yield (
-            f"loss.features={features['_target_'].split('.')[-2]} reads hidden layers of the teacher, and "
-            "answers in a file have none: set loss.features=none, or choose another loss"
-        )
+    for name, term in (terms_of(experiment.loss.spec) if experiment.loss else {}).items():
+        if _declares(term, "reads"):
+            yield (
+                f"loss.features={name} reads hidden layers of the teacher, and answers in a file have none: "
+                "set loss.features=none, or choose another loss"
+            )
 
 
 def _declares(keys: Mapping[str, Any], name: str) -> bool:

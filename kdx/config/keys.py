@@ -17,8 +17,13 @@ PRESETS = ("experiment", "launcher", "sweeper")
 """Groups whose options set keys of the whole run: nothing reads what lies under their own names."""
 SHAPED = ("teacher", "student", "dataset", "device", "shift", *STAGES)
 """Nodes that hold keys of their own."""
-HOLDING = ("loss", "dataset", "student", "teacher", "select", "made_up", "init")
+HOLDING = ("loss", "dataset", "student", "teacher", "select", "made_up", "init", "aggregate")
 """Groups whose options have keys that others lack."""
+
+
+def is_left_out(name: str, node: Any) -> bool:
+    """Whether a part of the configuration is not there; of the loss the layers of its terms always are."""
+    return node is None or (name == "loss" and isinstance(node, Mapping) and set(node) <= {"layers"})
 
 
 def misshapen(config: Mapping[str, Any]) -> list[str]:
@@ -47,6 +52,7 @@ def misshapen(config: Mapping[str, Any]) -> list[str]:
         )
         for name in [*template, *groups()]
         if name not in ("defaults", "hydra", *PRESETS, *SHAPED, *config)
+        or (name == "loss" and is_left_out(name, config.get(name)))
     ]
     template["device"] = read_option(conf_dir() / "device" / "auto.yaml")
     for name in SHAPED:
@@ -160,7 +166,8 @@ def _no_key(
     where, asked = ".".join(path[:depth]), ".".join(path[: depth + 1])
     if not isinstance(node, Mapping):
         return f"'{asked}' is no key: '{where}' holds one value"
-    siblings = {".".join([*path[:depth], k]) for k in node if not k.startswith("_")}
+    names = set(node) if where != "loss" or "features" in node else set(node) - {"layers"}  # of its terms
+    siblings = {".".join([*path[:depth], k]) for k in names if not k.startswith("_")}
     siblings = (siblings | set(groups())) - set(without) if depth == 0 else siblings
     inside = (
         f" of {where}={shown(choices[where], bare=True)}"

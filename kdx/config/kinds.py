@@ -11,10 +11,9 @@ from kdx.config.options import options_of, target_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.core.errors import UserError, WrongPart, rows_called
+from kdx.core.errors import UserError, WrongPart, lacks_answer, rows_called
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import leaves
-from kdx.core.types import lacks_answer
 from kdx.data.copies import not_compared
 from kdx.data.given import whose_order
 from kdx.data.raw import Description
@@ -124,7 +123,7 @@ def check_format(experiment: Experiment, task: Task) -> None:
         not asked
         or loss is None
         or asked["format"] in ("dense", "text")
-        or not declared(loss.target, "needs_teacher", True)
+        or not declared(loss.target, "reads", ("answers",))
     ):
         return
     width, name = task.categories(task.made_up(1), None)[0].shape[-1], asked["format"]
@@ -133,6 +132,17 @@ def check_format(experiment: Experiment, task: Task) -> None:
             f"pseudo_label.format={name} keeps a part of each answer, and "
             f"loss={loss.target.split('.')[-2]} reads all of it: use loss=kd or "
             "loss=divergence, or leave it out"
+        )
+    for key, value in declared(loss.target, "kept_with", {}).items():
+        if (given := loss.spec.get(key, value)) != value:
+            raise UserError(
+                f"pseudo_label.format={name} keeps a part of each answer, and "
+                f"loss.{key}={checks.shown(given, bare=True)} reads all of it: leave one of them out"
+            )
+    if isinstance(heat := loss.spec.get("temperature"), list):
+        raise UserError(
+            f"pseudo_label.format={name} keeps answers at one temperature, and "
+            f"loss.temperature={checks.shown(heat)} moves: give one number, or leave pseudo_label.format out"
         )
     if name != "sampled" and asked["k"] > width:
         raise UserError(

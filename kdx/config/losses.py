@@ -9,17 +9,18 @@ import torch
 
 from kdx.config.kinds import trainings_of
 from kdx.config.network_names import called_in_words, teachers_by_node
-from kdx.config.trials import MadeUp, fits_stand_in, mixes, try_loss
+from kdx.config.trials import MadeUp, check_method, fits_stand_in, mixes, try_loss, try_moving
 from kdx.config.trying import trying
 from kdx.core import checks
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, lacks_answer
 from kdx.core.task import Task
-from kdx.core.types import Batch, Frozen, Objective, lacks_answer
+from kdx.core.types import Batch, Frozen, Objective
 from kdx.data.raw import Description
 from kdx.models.estimator import estimator_in
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.parts import reads_networks
-from kdx.store.component import Component
+from kdx.store.component import Component, terms_of
+from kdx.store.declared import declared
 from kdx.training.length import shares
 from kdx.training.loop import check_accumulate
 
@@ -71,20 +72,23 @@ def check_losses(
             continue  # why the teacher cannot be built is said elsewhere
         if loss and (described or fits_stand_in(loss)):
             with trying(errors, own=loss.target):
+                check_method(f"loss={loss.target.split('.')[-2]}", loss.resolve(), Objective)
                 live = [Frozen(network) for network in taught] if reads_networks(loss) else []
                 fitted = [found for network in taught if (found := estimator_in(network))]
                 if live and not all(found.layered for found in fitted):
                     finished = any(teacher.finished for teacher in experiment.teachers)
                     how = "only answers" if finished else "is fitted at once"
+                    names = ",".join(terms_of(loss.spec))
                     raise UserError(
-                        f"loss.features={loss.spec['features']['_target_'].split('.')[-2]} reads hidden "
-                        f"layers of the teacher, and one that {how} has none: choose a network, "
-                        "or loss.features=none"
+                        f"loss.features={names} reads hidden layers of the teacher, and one that {how} has "
+                        "none: choose a network, or loss.features=none"
                     )
                 mixer = f"{node}.augment" if mixes(training) else None
                 tried = try_loss(loss, student, streams, made, live, mixer)
                 learners = [student] if node == "student_train" else taught
                 _check_accumulate(node, training, tried, learners, rows)
+                if experiment.moving and loss is experiment.loss and taught:
+                    try_moving(experiment.moving, loss, student, streams, made, taught[0])
                 if described and loss is experiment.loss:
                     idle |= {f"loss.{key}": why for key, why in tried.idle().items()}
     if (
@@ -93,11 +97,20 @@ def check_losses(
         and streams
         and experiment.student_train.spec["batch_size"] == 1
     ):
+        if names := [name for name, spec in terms_of(experiment.loss.spec).items() if _of_rows(spec)]:
+            errors.append(
+                f"loss.features={','.join(names)} compares the rows of a batch with each other, and "
+                "student_train.batch_size=1 has one: set it to 2 at least"
+            )
         with checks.gather(errors):
             objective = experiment.loss.resolve()
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
             shares(1, read, None)
     return idle
+
+
+def _of_rows(spec: Mapping[str, Any]) -> bool:
+    return bool(declared(str(spec.get("_target_")), "whole_batch", False))
 
 
 def _check_accumulate(

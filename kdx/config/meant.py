@@ -76,9 +76,11 @@ _SAID |= dict.fromkeys(
 )
 _SAID |= dict.fromkeys(("config_file", "cfg", "config_path"), "a file of settings is --config FILE")
 _LOSSES = {
-    "kd": "kl kldiv kl_div hinton logits logit vanilla soft_target soft_targets distillation distill dkd",
+    "kd": "kl kldiv kl_div hinton logits logit vanilla soft_target soft_targets distillation distill",
     "supervised": "ce crossentropy cross_entropy nll bce scratch none",
     "label_smoothing": "smoothing ls",
+    "virtual_teacher": "tf_kd tfkd teacher_free virtual",
+    "dkd": "decoupled",
     "noisy_student": "noisystudent",
     "mean_teacher": "meanteacher ema",
 }
@@ -92,12 +94,30 @@ _AUGMENTS = {
     "cutout": "random_erasing randomerasing erasing cut_out",
     "randaugment": "rand_augment autoaugment auto_augment trivialaugment",
 }
+_FEATURES = {
+    "attention_transfer": "at attention",
+    "regressor": "intermediate_regressor",
+    "rkd": "relational",
+    "similarity_preserving": "sp spkd similarity",
+    "crd": "contrastive",
+    "ofa": "one_for_all",
+    "cosine": "cosine_embedding",
+    "fitnet": "fitnets hint",
+}
 _OPTIONS = {
     "loss": {other: f"loss={name}" for name, others in _LOSSES.items() for other in others.split()}
     | dict.fromkeys(
-        ("mse", "l2", "rmse"), "loss=kd, whose terms are squared errors where numbers are predicted"
+        ("mse", "l2", "rmse"),
+        "loss=kd, whose terms are squared errors where numbers are predicted, or loss=mse_logits of classes",
     )
-    | dict.fromkeys(("fitnet", "fitnets", "hint"), "loss=soft loss.features=fitnet"),
+    | {
+        other: f"loss.features={name}"
+        for name, others in _FEATURES.items()
+        for other in (name, *others.split())
+    },
+    "features": {
+        other: f"loss.features={name}" for name, others in _FEATURES.items() for other in others.split()
+    },
     "device": {"gpu": "device=cuda", "nvidia": "device=cuda", "metal": "device=mps", "apple": "device=mps"},
     "select": {"random": "select=uniform", "least_confidence": "select=margin", "coreset": "select=k_center"},
     "augment": {other: f"augment=[{name}]" for name, others in _AUGMENTS.items() for other in others.split()},

@@ -12,6 +12,7 @@ from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
 from kdx.store.component import Component
+from kdx.store.declared import declared
 
 MOST_ASSISTANTS = 16
 """More of them are a slip of the pen."""
@@ -56,24 +57,36 @@ def read_augmentation(asked: Any, node: str) -> dict[str, Any]:
     return found
 
 
+def read_loss(node: str, spec: Any) -> Component:
+    """A loss; networks that it names by the options of conf/model are described in it."""
+    made = component(node, spec)
+    found = dict(made.spec)
+    for key in declared(made.target, "networks", ()):
+        if found.get(key) is not None:
+            found[key] = [model.spec for model in read_models(f"{node}.{key}", found[key])]
+    return Component(found, made.sources)
+
+
 def read_assistants(names: Any) -> list[Component]:
+    """Networks between teacher and student, by name."""
+    return read_models("assistants", names)
+
+
+def read_models(node: str, names: Any) -> list[Component]:
     """Networks by name, as conf/model has them, or `model/` in the user's own folder."""
     known = {file.stem: file for place in (*own, conf_dir()) for file in (place / "model").glob("*.yaml")}
     if not isinstance(names, list):
-        raise UserError(
-            f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}"
-        )
+        raise UserError(f"{node} must name models, such as {node}=[cnn_small]; given: {checks.shown(names)}")
     if len(names) > MOST_ASSISTANTS:
         raise UserError(
-            f"assistants names {len(names)} models, each to be trained, and at most "
-            f"{MOST_ASSISTANTS} are taken"
+            f"{node} names {len(names)} models, each to be trained, and at most {MOST_ASSISTANTS} are taken"
         )
     wrong = [
-        f"assistants has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
+        f"{node} has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
         for name in names
         if name not in known
     ]
-    checks.refuse_all(in_short(wrong, "assistants"))
+    checks.refuse_all(in_short(wrong, node))
     return [component(f"assistants.{name}", _part(known[name])) for name in names if name in known]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kdx import models
+from kdx.config.aggregates import check_aggregate
 from kdx.config.beginnings import check_init, check_rolling
 from kdx.config.checkpoints import beginnings, check_checkpoints
 from kdx.config.kinds import adapter_of, task_of
@@ -25,6 +26,7 @@ from kdx.core.errors import UserError, WrongPart
 from kdx.core.trees import leaves
 from kdx.data.raw import Description
 from kdx.models.estimator import ONLY_TEACHERS, estimator_in, is_estimator
+from kdx.models.renamed import OfOtherClasses
 from kdx.models.size import Held, smaller
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.store.component import Component
@@ -50,6 +52,8 @@ def check_networks(
     experiment, named, data = order.experiment, option_words(order), about or STAND_IN
     with trying(unknown := []):
         task = task_of(data)
+    aggregate = order.config["choices"].get("aggregate", "mean")
+    check_aggregate(experiment, aggregate, task if about and not unknown else None, rows, errors)
     if unknown:
         return {}  # reported already
     if experiment.student and is_estimator(experiment.student):
@@ -89,6 +93,7 @@ def build_networks(
     """
     built: dict[str, Any] = {}
     begins = beginnings(experiment)
+    maps = {role: teacher.class_map for role, teacher in teachers_by_node(experiment).items()}
     assistants = [(f"assistant {number}", model) for number, model in enumerate(experiment.assistants, 1)]
     taught = [(role, teacher.model) for role, teacher in teachers_by_node(experiment).items()]
     for role, model in (*taught, *assistants, ("student", experiment.student)):
@@ -101,9 +106,12 @@ def build_networks(
                     key = {"members": "teachers"}.get(key, key)
                     checks.refuse(f"{wrong}: choose {such_as(key, made.data.reads)}")
                     continue
+                names = maps.get(role)
                 with _in_keys(role, named[role], model, experiment):
                     built[role] = models.build_for(
-                        model,
+                        OfOtherClasses(model, names.places(made.data.classes))
+                        if names and described
+                        else model,
                         task=made.task,
                         example=made.data.example,
                         reads=made.data.reads,

@@ -90,6 +90,11 @@ def read_init(config: Mapping[str, Any]) -> Component | None:
     return component("init", config["init"]) if config.get("init") else None
 
 
+def read_aggregate(config: Mapping[str, Any]) -> Component | None:
+    """What makes one answer of those of several teachers; None: the mean."""
+    return component("aggregate", config["aggregate"]) if config.get("aggregate") else None
+
+
 def read_made_up(config: Mapping[str, Any]) -> Component | None:
     """What makes rows for the pool; None: nothing does."""
     found = component("made_up", config["made_up"]) if config.get("made_up") else None

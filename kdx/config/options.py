@@ -23,8 +23,14 @@ SLOTS = {"loss.weights": "weights", "loss.features": "features"}
 """Parts of a loss that are chosen by name, and the groups that they are chosen from."""
 QUICK_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast as the other, where it was built."""
-SEVERAL = ("augment", "shift")
+SEVERAL = ("augment", "shift", "features")
 """The groups of which several options are combined."""
+
+
+def unslotted(word: str) -> str:
+    """As it is typed: `loss.weights=one` of Hydra's `weights@loss.weights=one`."""
+    group, at, rest = word.partition("@")
+    return rest if at and SLOTS.get(rest.partition("=")[0]) == group else word
 
 
 @functools.cache

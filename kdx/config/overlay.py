@@ -8,9 +8,12 @@ from typing import Any
 from kdx.config.compose.parsing import OWN_PARTS
 from kdx.config.described import group_of
 from kdx.config.keys import wrong_key
+from kdx.config.moving import MOVING_KEYS
 from kdx.config.options import contents_of
 from kdx.store.component import targets
 
+_STANDARD = ("members", "checkpoint", "key", "classes_map", "classes_unmapped", *MOVING_KEYS)
+"""Keys of `teacher` and `student` beside those of the network."""
 PIECES = {"augment": "augment", "strong_augment": "augment", "shift": "shift"}
 """Nodes that hold options by name, and the group that these are from."""
 
@@ -52,9 +55,7 @@ class Overlay:
             elif ".".join(here) in self.given:
                 laid[name] = known[name]
             elif self.own_code and self.is_own(value) and isinstance(known[name], Mapping):
-                standard = {
-                    key: known[name][key] for key in ("members", "checkpoint", "key") if key in known[name]
-                }
+                standard = {key: known[name][key] for key in _STANDARD if key in known[name]}
                 laid[name] = {**standard, **value}
             else:
                 laid[name] = self.value(known[name], value, here)

@@ -15,6 +15,7 @@ from typing import Any
 from kdx.config import compose
 from kdx.config.compose.members import NODE, TEACHERS, TRAINING
 from kdx.config.compose.parsing import OWN_PARTS
+from kdx.config.moving import without_moving
 from kdx.config.options import SEVERAL, SLOTS, contents_of, groups, wrong_option
 from kdx.config.overlay import Overlay
 from kdx.core.errors import UserError
@@ -125,19 +126,32 @@ def options_of_saved(saved: Mapping[str, Any], given: set[str]) -> tuple[list[st
         if {slot, "loss"} & given:
             continue
         node, name = saved.get("loss"), slot.partition(".")[2]
-        target = (
-            node[name].get("_target_")
-            if isinstance(node, Mapping) and isinstance(node.get(name), Mapping)
-            else None
-        )
-        fitting = sorted(option for option, held in contents_of(group) if held.get("_target_") == target)
-        if target is not None and not fitting:
-            errors.append(
-                f"'{slot}' names {str(target)[:80]!r}, which no option of the group '{group}' has; "
-                "if it is your own, name its folder with --config-dir PATH"
-            )
-        words += [f"{slot}={fitting[0]}"] if fitting else []
+        held = node.get(name) if isinstance(node, Mapping) else None
+        if not isinstance(held, Mapping):
+            continue
+        several = group in SEVERAL and "_target_" not in held
+        found = []
+        for target in [part.get("_target_") for part in _parts(held)] if several else [held.get("_target_")]:
+            fitting = sorted(option for option, content in contents_of(group) if target in _named(content))
+            if target is not None and not fitting:
+                errors.append(
+                    f"'{slot}' names {str(target)[:80]!r}, which no option of the group '{group}' has; "
+                    "if it is your own, name its folder with --config-dir PATH"
+                )
+            found += fitting[:1]
+        if several:
+            found = [f"[{','.join(found)}]" if found else "none"]
+        words += [f"{slot}={option}" for option in found]
     return words, errors
+
+
+def _parts(held: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [part for part in held.values() if isinstance(part, Mapping)]
+
+
+def _named(content: Mapping[str, Any]) -> list[Any]:
+    """The `_target_` of an option, or those of the parts that it holds by name."""
+    return [part.get("_target_") for part in (content, *_parts(content))]
 
 
 def _as_before(config: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,6 +161,12 @@ def _as_before(config: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str,
     teacher = saved.get("teacher")
     if isinstance(teacher, Mapping) and NODE not in teacher and config["teacher"].get(NODE) is None:
         found["teacher"] = {key: value for key, value in config["teacher"].items() if key != NODE}
+    if (
+        isinstance(teacher, Mapping)
+        and "update" not in teacher
+        and config["teacher"].get("update") == "frozen"
+    ):
+        found["teacher"] = without_moving(found["teacher"])
     return found
 
 

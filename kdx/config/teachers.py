@@ -8,10 +8,13 @@ from typing import Any
 
 from kdx.config.described import component
 from kdx.config.given import by_content
+from kdx.config.moving import without_moving
 from kdx.config.nodes import checkpoint_of, read_training
+from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
+from kdx.core.class_names import UNMAPPED_CLASSES, ClassMap, read_class_map
 from kdx.core.errors import UserError
-from kdx.pipeline.recipes.experiment import TeacherSetup
+from kdx.pipeline.recipes.experiment import Checkpoint, TeacherSetup
 from kdx.store.component import Component
 from kdx.store.declared import declared
 
@@ -54,15 +57,40 @@ def _teacher(
     read: Callable[..., Any],
 ) -> TeacherSetup:
     """keys: of the network, with its checkpoint."""
-    own, fitted = dict(keys), is_fitted(keys)
+    own, fitted = without_moving(keys), is_fitted(keys)
     trained = not fitted and not taken_as_it_is(keys, config["teacher_pretrain"])
+    given, unmapped = own.pop("classes_map", None), own.pop("classes_unmapped", "drop")
+    checkpoint = read(checkpoint_of, node, own)
     return TeacherSetup(
         name=option,
-        checkpoint=read(checkpoint_of, node, own),
+        checkpoint=checkpoint,
         model=read(_network, node, own),
         training=training if trained else None,
         fitted=fitted,
+        class_map=read(_class_map, node, given, unmapped, checkpoint, trained),
     )
+
+
+def _class_map(
+    node: str, given: Any, unmapped: Any, checkpoint: Checkpoint | None, trained: bool
+) -> ClassMap | None:
+    """given: a file of theirs: ours, None: the teacher learned the classes of the data."""
+    checks.choice(f"{node}.classes_unmapped", unmapped, UNMAPPED_CLASSES)
+    if given is None:
+        if unmapped != "drop":
+            raise UserError(
+                f"{node}.classes_unmapped is of {node}.classes_map=FILE: set that, or leave it out"
+            )
+        return None
+    if checkpoint is None or trained:
+        raise UserError(
+            f"{node}.classes_map is for a teacher that is taken as it is from {node}.checkpoint=PATH: one "
+            "that is trained here learns the classes of the data; leave it out"
+        )
+    file = checks.path(f"{node}.classes_map", given, "a file")
+    if not file.is_file():
+        raise UserError(f"{node}.classes_map '{given}' is no file: name one of lines theirs: ours")
+    return read_class_map(node, read_yaml(file)[0], unmapped, checkpoint.file.paths[0])
 
 
 def _network(node: str, keys: Mapping[str, Any]) -> Component:

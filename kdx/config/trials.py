@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Mapping
@@ -10,19 +11,20 @@ from typing import Any
 
 import torch
 
-from kdx.config.kinds import TRIED_ROWS, task_of
+from kdx.config.kinds import TRIED_ROWS, adapter_of, task_of
 from kdx.config.trying import trying
 from kdx.core import checks
 from kdx.core.errors import Caution, UserError, WrongPart, nearest
 from kdx.core.examples import blank, random_rows, stored_rows
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import tree
-from kdx.core.types import Batch, Frozen, Objective, Outcome, Parts, Split
+from kdx.core.types import Batch, Features, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.pictures.rows import describe
 from kdx.data.raw import Description
 from kdx.data.views.augment import Mixup
+from kdx.models import build_for
 from kdx.pipeline.stages.streams import missing_stream
-from kdx.store.component import Component
+from kdx.store.component import Component, terms_of
 from kdx.store.resolve import from_own_package, own_error
 
 MORE_ROWS = 64
@@ -88,13 +90,17 @@ def parts_for(student: torch.nn.Module, made: MadeUp, live: list[Frozen], valida
     extras = {name: lambda batch, values=values: values[: len(batch)] for name, values in several.items()}
     return Parts(
         student,
-        lambda: student,
+        lambda: copy.deepcopy(student),
         lambda batch: task.made_up_by_teacher(len(batch)),
         live,
         validation,
         task,
         extras,
         blank(example),
+        rows=dict.fromkeys(("labelled", "unlabelled", "validation"), TRIED_ROWS),
+        build=lambda model: build_for(
+            model, task=task, example=made.data.example, reads=made.data.reads, adapter=adapter_of(made.data)
+        ),
     )
 
 
@@ -118,6 +124,10 @@ def try_loss(
     if weights := loss.spec.get("weights"):
         weighting = Component(weights).resolve()
         Fitness(f"loss.weights={weighting.__name__}", weighting.needs_task, "leave it out").check(task)
+    for name, spec in terms_of(loss.spec).items():
+        term = Component(spec).resolve()
+        check_method(f"loss.features={name}", term, Features)
+        Fitness(f"loss.features={name}", term.needs_task, "leave it out").check(task)
     parts = parts_for(student, made, live, streams is None or "validation" in streams)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data
@@ -145,6 +155,22 @@ def try_loss(
                 "loss of kdx.core.math.cross_entropy, which takes both"
             ) from error
     return objective
+
+
+def try_moving(
+    moving: Component,
+    loss: Component,
+    student: torch.nn.Module,
+    streams: Mapping[str, Batch] | None,
+    made: MadeUp,
+    teacher: torch.nn.Module,
+) -> None:
+    """The same of a loss whose teacher moves."""
+    live = [Frozen(copy.deepcopy(teacher))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Caution)
+        parts = parts_for(student, made, live, streams is None or "validation" in streams)
+        push(moving.build(parts, loss=loss), streams, student)
 
 
 def check_method(name: str, method: Any, kind: type) -> None:
@@ -184,7 +210,9 @@ def _push_more(
 
 def fits_stand_in(loss: Component) -> bool:
     """Whether a loss goes with the task of STAND_IN, so that it can be built without the data."""
-    parts = [loss, *(Component(spec) for spec in [loss.spec.get("weights")] if spec)]
+    weights = loss.spec.get("weights")
+    slots = [*([weights] if weights else []), *terms_of(loss.spec).values()]
+    parts = [loss, *map(Component, slots)]
     task = task_of(STAND_IN)
     with trying([], own=loss.target):
         return all(isinstance(task, part.resolve().needs_task) for part in parts)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdx.config.given import is_finished, is_given
+from kdx.config.moving import idle_moving
 from kdx.config.teachers import is_fitted, taken_as_it_is
 from kdx.core.checks import shown
 from kdx.pipeline.recipes.checks import idle_gate
@@ -50,6 +51,7 @@ def idle(config: Mapping[str, Any], typed: Collection[str], learned: Learned | N
         *recipe.idle(config),
         *_pool(config, rows),
         *_format(config),
+        *idle_moving(config),
         *_training("student_train", config["student_train"], _unseen(config, rows)),
         *_teachers(config, _unseen(config, rows)),
         *learned.idle.items(),

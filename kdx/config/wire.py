@@ -14,6 +14,7 @@ from typing import Any
 from kdx.config import controls_and_metrics, named_options, nodes
 from kdx.config.described import component
 from kdx.config.given import given_file, names_given, wrong_given
+from kdx.config.moving import read_moving, wrong_moving
 from kdx.config.teachers import read_teachers
 from kdx.core import checks, snapshot
 from kdx.core.errors import UserErrors
@@ -21,7 +22,7 @@ from kdx.data.files import Files
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, build_recipe
 from kdx.pipeline.recipes.written import wrong_text
-from kdx.store.component import Component
+from kdx.store.component import Component, terms_of
 from kdx.store.moved import current
 from kdx.store.places import path_keys
 from kdx.store.resolve import allow
@@ -76,6 +77,8 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     errors += _wrong_mixing(experiment, asks)
     if experiment.given:
         errors += wrong_given(experiment, config, asks)
+    errors += wrong_moving(experiment, config, asks)
+    errors += _wrong_compiled(experiment, config["device"])
     errors += wrong_text(experiment, bool(asks and asks.takes_text))
     order = Order(
         recipe=recipe if asks else None,
@@ -117,7 +120,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         student=learner,
         student_checkpoint=begins,
         teacher_loss=part(component, "teacher_loss", config["teacher_loss"]),
-        loss=part(component, "loss", config["loss"]),
+        loss=part(named_options.read_loss, "loss", config["loss"]),
         assistants=part(named_options.read_assistants, config["assistants"]) or [],
         controls=part(controls_and_metrics.read_controls, config, learner, trainings["student_train"]) or {},
         pseudo_label=part(nodes.read_pseudo_label, config["pseudo_label"]),
@@ -130,6 +133,8 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         budget=part(nodes.read_budget, config["budget"]),
         made_up=part(nodes.read_made_up, config),
         given=given,
+        aggregate=part(nodes.read_aggregate, config),
+        moving=part(read_moving, config),
         headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )
 
@@ -148,6 +153,13 @@ def _wrong_mixing(experiment: Experiment, recipe: Recipe | None) -> list[str]:
             "pseudo_label.view=same, or leave mixup out"
         ]
     return []
+
+
+def _wrong_compiled(experiment: Experiment, device: Mapping[str, Any]) -> list[str]:
+    """Where hidden layers are read, and compiling hides them."""
+    if not experiment.loss or device.get("compile") is not True or not terms_of(experiment.loss.spec):
+        return []
+    return ["loss.features reads hidden layers, which device.compile=true hides: set device.compile=false"]
 
 
 def with_sources(order: Order, tell: Callable[[str, str], None], *, ahead: bool = False) -> Order:

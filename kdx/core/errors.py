@@ -136,3 +136,13 @@ def nearest(word: str, options: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; one of: {', '.join(options)}" if options and len(options) <= 40 else ""
+
+
+def lacks_answer(loss: str, what: str, who: str = "this teacher") -> UserError:
+    """The error of a loss, by the name of its option, that reads `what` of answers (see
+    `Objective.needs_answers`), where a teacher does not tell it.
+    """
+    return UserError(
+        f"loss={loss} weighs the teacher's answers by their {what}, and {who} tells none: choose one that "
+        "does, such as teacher=sklearn teacher.estimator=RandomForestRegressor, or loss=kd"
+    )

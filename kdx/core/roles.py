@@ -9,8 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Role:
-    """stage: what trains it. words, short: what it is called in sentences and wide tables, and in narrow
-    tables and figures. colour: of its lines and bars, "#rrggbb".
+    """stage: what trains it; of "generations", which are others' networks together, no stage is called so.
+    words, short: what it is called in sentences and wide tables, and in narrow tables and figures. colour: of
+    its lines and bars, "#rrggbb".
     """
 
     stage: str
@@ -27,6 +28,7 @@ ROLES: Mapping[str, Role] = {
         "validation-labels-train", "student alone, validation labels too", "alone, val too", "#c0a36e"
     ),
     "student": Role("student-train", "distilled student", "distilled", "#2a7f62"),
+    "generations": Role("generations", "generations together", "generations", "#6d9f9e"),
     "ceiling": Role("ceiling-train", "student, all labels", "all labels", "#5e81ac"),
 }
 """Those of kdx itself."""

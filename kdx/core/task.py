@@ -491,6 +491,10 @@ class Categorical(Task):
     def probs(self, answers: Answers) -> Tensor:
         """(B, K), each row adds up to 1"""
 
+    def of_probs(self, probs: Tensor) -> Answers:
+        """(B, K) >= 0, each row adds up to 1 -> answers that have these probabilities, to 1e-30."""
+        return probs.clamp_min(1e-30).log()
+
 
 class Numeric(Task):
     """A task whose answers are numbers: what does arithmetic on these says `needs_task = Numeric`."""

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.task import Answers as Answers
 from kdx.core.task import Task
@@ -97,6 +96,8 @@ class Parts:
     validation_views: batches of the validation rows, in order, as training shows rows to student and teacher
     (one augmented view each, the clean row beside it), for what is estimated there and applied to the pool;
     None: training shows clean rows, as `validation.clean()`.
+    rows: stream -> rows of its split, which `Batch.index` numbers, for what is remembered row by row. build:
+    makes a network of a description, as those that `Objective.networks` names.
     """
 
     student: nn.Module
@@ -110,6 +111,23 @@ class Parts:
     teacher_size: int | None = None
     class_weights: Tensor | None = None
     validation_views: Callable[[], Iterator[Batch]] | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    build: Callable[[Any], nn.Module] | None = None
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters with a rate and turns of their own, as those of a peer, a critic or a teacher that moves.
+
+    rate: >= 0, what the learning rate of the stage is multiplied by. every, at: they move at the steps s with
+    s % every == at, 0 <= at < every, and at others their gradient is forgotten.
+    """
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    rate: float = 1.0
+    every: int = 1
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,8 +191,10 @@ class Objective(nn.Module, ABC):
     """Streams without which the method has no meaning; checked before any work."""
     may_use: ClassVar[tuple[str, ...]] = ()
     """Streams that it reads where the dataset has them."""
-    needs_teacher: ClassVar[bool] = True
-    """Whether `parts.teacher` must answer. Without it no pseudo-labels are made."""
+    reads: ClassVar[tuple[str, ...]] = ("answers",)
+    """What it reads of the teacher: "answers", which `parts.teacher` gives, stored or live; "network", the
+    live networks `parts.live_teachers`, beside stored answers. (): no teacher, and no pseudo-labels are
+    made."""
     needs_task: ClassVar[Any] = Task
     """The kind of task without which the method has no meaning; checked before any work. `Categorical` for
     what reads the probabilities of classes."""
@@ -185,9 +205,14 @@ class Objective(nn.Module, ABC):
     reads_kept: ClassVar[bool] = False
     """Whether it hands answers to `Task.match`, `divergence` and `agreement` alone, so that a part of each
     may be stored (`pseudo_label.format`)."""
+    kept_with: ClassVar[Mapping[str, Any]] = {}
+    """Where it `reads_kept`: keys, each with the one value at which it does; at others it reads all of each
+    answer."""
     whole_batch: bool = False
     """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
     the network in parts (`accumulate`)."""
+    networks: ClassVar[tuple[str, ...]] = ()
+    """Keys that name networks of conf/model in a list: they come as components, which `Parts.build` makes."""
     extra_views: ClassVar[tuple[str, ...]] = ()
     """Further inputs of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
     (that too, and then `student_train.strong_augment`), "clean" (view 0)."""
@@ -211,6 +236,10 @@ class Objective(nn.Module, ABC):
             if isinstance(part, Weighting)
             for name, value in part.refresh().items()
         }
+
+    def groups(self) -> Sequence[ParameterGroup]:
+        """All that it trains, each parameter in one group."""
+        return [ParameterGroup("all", [p for p in self.parameters() if p.requires_grad])]
 
     def idle(self) -> Mapping[str, str]:
         """Its settings that another one, or the task, leaves without effect: key -> why, a clause. Where such
@@ -238,6 +267,10 @@ class Objective(nn.Module, ABC):
         """The network that is evaluated and saved."""
         return self.student
 
+    def describe_export(self, model: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The description of what `export` gives. model: that of the student, `_target_` and arguments."""
+        return model
+
 
 class Weighting(nn.Module, ABC):
     """The weight of each pool row's pseudo-label: the slot `loss.weights` of the losses that read a
@@ -263,67 +296,39 @@ class Weighting(nn.Module, ABC):
         return {}
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the student has just been shown, in one forward pass. inputs: of B rows. batches: where they come
+    from, in that order, each with its rows' numbers, and their truth where it is known. answers: the
+    student's, with their gradient. progress: share of the training done, in [0, 1).
+    """
+
+    inputs: Inputs
+    batches: Sequence[Batch]
+    answers: Answers
+    progress: float
+
+
 class Features(nn.Module, ABC):
     """A term on hidden features, added to a loss on logits: the slot `loss.features`. Subclasses are final.
 
     They take `parts` and keyword-only hyperparameters without defaults; what they train (regressors,
-    variances) are their own children.
+    variances) are their own children, and no part of the student that is evaluated and saved.
     """
 
-    live: ClassVar[bool] = True
-    """Whether it asks the live teacher's network (`parts.live_teachers`), which stored answers would not
-    need.
-    """
+    reads: ClassVar[tuple[str, ...]] = ("network",)
+    """As an Objective's: what it reads of the teacher beside what the loss does."""
+    needs_task: ClassVar[Any] = Task
+    """As an Objective's."""
+    whole_batch: bool = False
+    """As an Objective's: of terms that compare the rows of a batch with each other."""
 
     @abstractmethod
-    def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
+    def forward(self, shown: Shown) -> Mapping[str, Tensor]:
         """Terms (), by name, for the B rows that the student has just been shown: called once after each
         forward pass.
         """
 
-
-@dataclass(frozen=True)
-class Beginning:
-    """What an Initialiser may read. teacher: the network that it reads (`Initialiser.of`), in eval mode and
-    without gradient; splits: rows that training may see ("labelled", and "unlabelled" where there is a pool);
-    generator: whence all that it draws.
-    """
-
-    teacher: nn.Module
-    splits: Mapping[str, Split]
-    generator: torch.Generator
-
-
-class Initialiser(ABC):
-    """What a student's weights begin with, made of its teacher's: the slot `init`. Subclasses are final. They
-    take keyword-only hyperparameters without defaults, and check each of them.
-
-    Only the distilled student begins so: the matched baseline and the other controls begin with fresh
-    weights, as nobody without the teacher could begin otherwise.
-    """
-
-    of: ClassVar[str] = "teacher"
-    """Whose network it reads: "teacher", the first of all rounds; or "round", the student of the round
-    before, and in the first round nothing is done."""
-
-    @abstractmethod
-    def check(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Raises UserError where these two do not go together; asked before any work, of networks with any
-        weights. It must be quick.
-        """
-
-    @abstractmethod
-    def __call__(self, student: nn.Module, beginning: Beginning) -> Sequence[str]:
-        """Changes the student's weights in place; what it gives is what there is to say of it, a sentence
-        each.
-        """
-
-
-def lacks_answer(loss: str, what: str, who: str = "this teacher") -> UserError:
-    """The error of a loss, by the name of its option, that reads `what` of answers (see
-    `Objective.needs_answers`), where a teacher does not tell it.
-    """
-    return UserError(
-        f"loss={loss} weighs the teacher's answers by their {what}, and {who} tells none: choose one that "
-        "does, such as teacher=sklearn teacher.estimator=RandomForestRegressor, or loss=kd"
-    )
+    def alone(self, progress: float) -> bool:
+        """Whether now nothing else counts, neither the loss nor another term."""
+        return False

@@ -4,20 +4,21 @@ monitors that are made of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from kdx.core.math import cross_entropy, margin
 from kdx.core.trees import divided, joined, rows_of
-from kdx.core.types import Answers, Batch, Features, Outcome, Streams, Teacher, Weighting
+from kdx.core.types import Answers, Batch, Inputs, Outcome, Shown, Streams, Teacher, Weighting
+from kdx.methods.hidden_terms import Added, HiddenTerms
 
 
 @dataclass(frozen=True)
 class Joint:
     """y: classes of the L labelled rows. known (L, C), own (P, C): the student's logits of these and of the P
-    pool rows. features: terms. class_weights: (C,) of the labels' cross-entropy, or None.
+    pool rows. features: their terms. class_weights: (C,) of the labels' cross-entropy, or None.
 
     answers (P, C), weight (P,) in [0, 1]: the teacher's logits of the pool rows and how far they are
     weighted; None until they are asked for.
@@ -26,7 +27,7 @@ class Joint:
     y: Tensor
     known: Tensor
     own: Tensor
-    features: Mapping[str, Tensor]
+    features: Added
     class_weights: Tensor | None
     answers: Tensor | None = None
     weight: Tensor | None = None
@@ -39,11 +40,12 @@ class Joint:
         """
         total = len(self.known) + len(self.own)
         return Outcome(
-            terms={
-                "labels": self.labels().sum() / total,
-                "pool": (self.weight * losses).sum() / total,
-                **self.features,
-            },
+            terms=self.features.beside(
+                {
+                    "labels": self.labels().sum() / total,
+                    "pool": (self.weight * losses).sum() / total,
+                }
+            ),
             monitors=self.monitors() | {f"unlabelled/{name}": values for name, values in rows.items()},
         )
 
@@ -66,14 +68,19 @@ def student_margin(own: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class OnePass:
-    """batches: the labelled rows, and those of a pool where there is one. said: the student's answers to all
-    of them; known, own: those to the labelled rows, and to the others.
+    """batches: the labelled rows, and those of a pool where there is one. shown: the inputs of all of them.
+    said: the student's answers; known, own: those to the labelled rows, and to the others.
     """
 
     batches: Sequence[Batch]
+    shown: Inputs
     said: Answers
     known: Answers
     own: Answers
+
+    def seen(self, progress: float) -> Shown:
+        """For terms on hidden features."""
+        return Shown(self.shown, self.batches, self.said, progress)
 
 
 def one_pass(streams: Streams, student: nn.Module, pools: Sequence[str]) -> OnePass:
@@ -82,30 +89,37 @@ def one_pass(streams: Streams, student: nn.Module, pools: Sequence[str]) -> OneP
     """
     labelled = streams["labelled"]
     batches = [labelled, *(streams[name] for name in pools if name in streams)]
-    said = student(joined([batch.views["main"] for batch in batches]))
-    return OnePass(batches, said, *divided(said, [len(labelled), rows_of(said) - len(labelled)]))
+    shown = joined([batch.views["main"] for batch in batches])
+    said = student(shown)
+    return OnePass(batches, shown, said, *divided(said, [len(labelled), rows_of(said) - len(labelled)]))
 
 
-def forward(streams: Streams, student: nn.Module, features: Features, class_weights: Tensor | None) -> Joint:
+def forward(
+    streams: Streams,
+    student: nn.Module,
+    features: HiddenTerms,
+    class_weights: Tensor | None,
+    progress: float,
+) -> Joint:
     """One forward pass over the labelled and the pool rows together,
     so that batch normalisation sees both.
     """
-    labelled, pool = streams["labelled"], streams["unlabelled"]
-    shown = joined([labelled.views["main"], pool.views["main"]])
-    known, own = student(shown).split([len(labelled), len(pool)])
-    return Joint(labelled.y, known, own, features(shown), class_weights)
+    made = one_pass(streams, student, ("unlabelled",))
+    added = features(made.seen(progress))
+    return Joint(streams["labelled"].y, made.known, made.own, added, class_weights)
 
 
 def forward_with_teacher(
     streams: Streams,
     student: nn.Module,
-    features: Features,
+    features: HiddenTerms,
     teacher: Teacher,
     weights: Weighting,
     class_weights: Tensor | None,
+    progress: float,
 ) -> Joint:
     """`forward`, with the teacher's answers and their weights."""
-    joint = forward(streams, student, features, class_weights)
+    joint = forward(streams, student, features, class_weights, progress)
     return weigh_answers(joint, teacher(streams["unlabelled"]), weights)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdx.core.aggregate import Combine
 from kdx.core.task import Task
 from kdx.core.trees import tree
 from kdx.core.types import Answers, Batch, Frozen, Teacher
@@ -103,18 +104,16 @@ class Live:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The mean of the teachers' answers, as the task takes it: of classification the logarithm of that of
-    their probabilities.
-    """
+    """The teachers' answers made one."""
 
     teachers: Sequence[Teacher]
-    task: Task
+    combine: Combine
 
     def __call__(self, batch: Batch) -> Answers:
-        return self.task.mean([teacher(batch) for teacher in self.teachers])
+        return self.combine([teacher(batch) for teacher in self.teachers])
 
 
-def live_teacher(networks: Sequence[Frozen], view: str, task: Task) -> Teacher:
-    """One live teacher, or the ensemble of several."""
+def live_teacher(networks: Sequence[Frozen], view: str, combine: Combine) -> Teacher:
+    """One live teacher, or the ensemble of several. combine: what makes one answer of theirs."""
     live = [Live(n, view) for n in networks]
-    return live[0] if len(live) == 1 else Ensemble(live, task)
+    return live[0] if len(live) == 1 else Ensemble(live, combine)

@@ -8,6 +8,7 @@ YAML in `conf/model/`; one that reads other rows says so by `reads`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from torch import nn
@@ -16,6 +17,8 @@ from kdx.core.errors import UserError, WrongPart, rows_called, type_name
 from kdx.core.task import Categorical, Task
 from kdx.models import pretrained, size
 from kdx.models.adapt import Adapted, Adapter, Fitted, PictureAdapter, in_units
+from kdx.models.ensemble import ensemble
+from kdx.models.renamed import OfOtherClasses, Renamed
 
 HELD = size.Held()
 _PICTURES = ("pictures",)
@@ -75,10 +78,17 @@ def build_for(
     """The network that `model` describes, for rows of any kind. example, reads: as a data set describes them.
 
     `shape` is that of one row, or {name: shape}. held, read_weights: see `build`. called: what a refusal
-    calls it, None: the name of its function. Raises UserError where the network does not go with the rows or
-    with the task.
+    calls it, None: the name of its function. model: one that learned other classes than those of the task
+    is a `kdx.models.renamed.OfOtherClasses`. Raises UserError where the network does not go with
+    the rows or with the task.
     """
-    function = model.resolve()
+    function, places = model.resolve(), model.places if isinstance(model, OfOtherClasses) else None
+    if function is ensemble:
+        alike = partial(
+            build_for, task=task, example=example, reads=reads, adapter=adapter, read_weights=read_weights
+        )
+        several: nn.Module = model.build(build=alike, task=task)
+        return several
     named = called or model.target.rpartition(".")[2]
     if wrong := misread(model, named, reads):
         raise UserError(f"{wrong}: choose a network that reads those")
@@ -87,22 +97,25 @@ def build_for(
     inner = shape if adapter is None else adapter.shape(shape)
     more = adapter.arguments() if adapter is not None and function in _reads else {}
     with pretrained.reading(read_weights), size.within_memory(held):
-        made = model.build(shape=inner, **more, **_ending(function, named, task))
+        made = model.build(shape=inner, **more, **_ending(function, named, task, places))
     if not isinstance(made, nn.Module | Fitted):
         raise WrongPart(f"{named} gives {type_name(made)}, and must give a torch.nn.Module")
-    return in_units(made if adapter is None else adapter.wrap(made, shape), task.units())
+    units = task.units()
+    if places is not None and isinstance(task, Categorical):
+        units = Renamed(places, len(task.classes))
+    return in_units(made if adapter is None else adapter.wrap(made, shape), units)
 
 
-def _ending(function: Any, named: str, task: Task) -> dict[str, Any]:
+def _ending(function: Any, named: str, task: Task, places: Sequence[int] | None = None) -> dict[str, Any]:
     """What a network knows of its last layer."""
     if function in _reads:
-        return {"outputs": task.width}
+        return {"outputs": task.width if places is None else len(places)}
     if not isinstance(task, Categorical):
         raise UserError(
             f"{named} ends in one number for each class, and an answer here is {task.words}: choose a "
             "network that takes `outputs`"
         )
-    return {"classes": len(task.classes)}
+    return {"classes": len(task.classes if places is None else places)}
 
 
 def build(

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
+from kdx.core.aggregate import Combine
 from kdx.core.task import Task
 from kdx.core.trees import from_leaves, leaves
 from kdx.core.types import Answers, Inputs
 
 
 class NetworkEnsemble(nn.Module):
-    """The mean of the answers of its members, as the task takes it. Its size and its cost are the sums of
-    theirs.
+    """The answers of its members made one. Its size and its cost are the sums of theirs.
+
+    combine: what makes one answer of theirs; it may be replaced.
     """
 
-    def __init__(self, members: Sequence[nn.Module], task: Task):
+    def __init__(self, members: Sequence[nn.Module], combine: Combine):
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.task = task
+        self.combine = combine
 
     def forward(self, inputs: Inputs) -> Answers:
-        return self.task.mean([member(inputs) for member in self.members])
+        return self.combine([member(inputs) for member in self.members])
+
+
+def ensemble(*, members: Sequence[Any], build: Callable[[Any], nn.Module], task: Task) -> NetworkEnsemble:
+    """The ensemble of models that are described, not built. build: makes one of them; `build_for` gives
+    it."""
+    return NetworkEnsemble([build(member) for member in members], task.mean)
+
+
+def ensemble_of(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The spec of the ensemble of networks, of the specs of each."""
+    return {"_target_": f"{__name__}.{ensemble.__name__}", "members": [dict(model) for model in models]}
 
 
 class Apart(nn.Module):
@@ -36,7 +50,7 @@ class Apart(nn.Module):
 
     def forward(self, inputs: Inputs) -> Answers:
         each = [member(inputs) for member in self.ensemble.members]
-        several = [self.ensemble.task.mean(each), *each]
+        several = [self.ensemble.combine(each), *each]
         return join_answers(several)
 
 

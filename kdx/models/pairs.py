@@ -17,7 +17,7 @@ from kdx.core.errors import UserError, nearest
 from kdx.core.trees import tree
 from kdx.core.types import Frozen, Inputs, Parts
 from kdx.models.modes import evaluating
-from kdx.models.tap import Tap, penultimate
+from kdx.models.tap import Tap, check_tappable, penultimate
 
 WRAPPED = "net."
 """What the names of a network's own layers begin with inside kdx.models.adapt; users leave it out."""
@@ -132,6 +132,7 @@ class Side:
     """What the terms read of one of the two networks: the student or the teacher."""
 
     def __init__(self, network: nn.Module, example: Inputs, role: str):
+        check_tappable(network, role)
         self.network, self.role = network, role
         self.layers = survey(network, example)
         self.stages = deepest_layers(self.layers)
@@ -148,8 +149,8 @@ class Side:
                     or "the one before the last linear layer"
                 )
                 raise UserError(
-                    f"loss.features.{self.role}: the {self.role} has no layer '{name}' with a feature to read"
-                    f"{nearest(name, known)}; auto takes of: {shown}"
+                    f"loss.layers.{self.role}: the {self.role} has no layer '{name}' with a feature to read"
+                    f"{nearest(name, filter(None, known))}; auto takes of: {shown}"
                 )
         return [Tap(known[name].module, at="output") for name in names]
 
@@ -160,7 +161,7 @@ class Pairs:
     student, teacher: names of layers, or "auto". The two lists are as long, and stand in the order in which
     they are paired. Auto is `deepest_layers`, from the deepest up, as many as the other side has; of a
     network without maps, what its last linear layer sees. With `middle` there is one pair, and auto is the
-    middle one of these (of an even number the later).
+    middle one of these (of an even number the later); with `last` the last.
 
     The larger of two maps is averaged down to the smaller, side by side (`read`), or left as it is (`take`);
     a dense feature is a map of 1x1. shapes, channels: (student's, teacher's) of each pair, as they are: (C,
@@ -168,21 +169,27 @@ class Pairs:
     """
 
     def __init__(
-        self, parts: Parts, *, student: str | Sequence[str], teacher: str | Sequence[str], middle: bool
+        self,
+        parts: Parts,
+        *,
+        student: str | Sequence[str],
+        teacher: str | Sequence[str],
+        middle: bool,
+        last: bool = False,
     ):
         self.teacher, example = one_teacher(parts)
-        asked = {"student": _names("student", student), "teacher": _names("teacher", teacher)}
+        asked = {"student": asked_names("student", student), "teacher": asked_names("teacher", teacher)}
         networks = {"student": parts.student, "teacher": self.teacher.network}
         sides = {role: Side(network, example, role) for role, network in networks.items()}
         counts = {
-            role: 1 if middle else len(names) if names else len(sides[role].stages) or 1
+            role: 1 if middle or last else len(names) if names else len(sides[role].stages) or 1
             for role, names in asked.items()
         }
         count = min(counts.values())
         for role, names in asked.items():
             if names and len(names) != count:
                 raise UserError(
-                    f"loss.features.{role} names {len(names)} layers, and there is {count} to pair them "
+                    f"loss.layers.{role} names {len(names)} layers, and there is {count} to pair them "
                     "with: name as many on both sides"
                 )
         taps = {role: _choose(sides[role], names, count, middle) for role, names in asked.items()}
@@ -206,12 +213,12 @@ class Pairs:
         return [(as_map(s.take()), as_map(t.take())) for s, t in self.taps]
 
 
-def _names(role: str, asked: str | Sequence[str]) -> list[str] | None:
+def asked_names(role: str, asked: str | Sequence[str]) -> list[str] | None:
     """None: auto."""
     names = [asked] if isinstance(asked, str) else asked
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(
-            f"loss.features.{role} must be auto, the name of a layer or a list of names, such as [stage1, "
+            f"loss.layers.{role} must be auto, the name of a layer or a list of names, such as [stage1, "
             f"stage2]; given: {shown(asked)}"
         )
     return None if names == ["auto"] else names

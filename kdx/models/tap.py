@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from kdx.core.errors import UserError
@@ -63,6 +64,18 @@ class Tap:
         if not isinstance(value, Tensor):
             raise RuntimeError(f"{self._name} is no tensor but {type(value).__name__}: tap another module")
         return value
+
+
+def check_tappable(network: nn.Module, role: str) -> None:
+    """UserError where no hook sees what its layers do: a network that was scripted or compiled."""
+    for module in network.modules():
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        if scripted or type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
+            how = "scripted (torch.jit)" if scripted else "compiled (torch.compile)"
+            raise UserError(
+                f"loss.features reads hidden layers, and those of the {role}, {how}, cannot be read: give "
+                "the network as it was before, or set loss.features=none"
+            )
 
 
 def penultimate(network: nn.Module) -> Tap:

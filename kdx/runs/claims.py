@@ -18,7 +18,7 @@ from kdx.core.paths import conf_dir
 from kdx.runs.derived import DerivedFigure, is_derived, parse_derived
 from kdx.tasks.shown import ACCURACY
 
-_KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks")
+_KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks", "corrected")
 COMMANDS = ("train", "halfspace")
 UNITS = {"points": ACCURACY, "share": Metric("share", "share", gains="share")}
 """unit -> how a figure is shown and compared that is no metric of its run, more being better: shares in per
@@ -77,7 +77,8 @@ class Pair:
 class Claim:
     """title: the file's first comment. by: who claims it. measured: what was found before, and where.
     command: of kdx, which runs each arm with its words. claimed: pairs that get a verdict; beside: controls
-    without which the reading would be wrong."""
+    without which the reading would be wrong. corrected: whether p of the claimed pairs is corrected for their
+    number."""
 
     name: str
     title: str
@@ -90,6 +91,7 @@ class Claim:
     beside: tuple[Pair, ...]
     remarks: str
     derived: Mapping[str, DerivedFigure] = field(default_factory=dict)
+    corrected: bool = False
 
 
 def claims_folder() -> Path:
@@ -118,7 +120,7 @@ def read_claim(name: str) -> Claim:
 def parse_claim(name: str, heading: str, body: Any) -> Claim:
     """A claim from its file's content. Raises a UserError that names the claim and the key."""
     with within(f"claim {name}"):
-        body = {"command": "train", "words": [], "beside": [], "remarks": ""} | keyed(
+        body = {"command": "train", "words": [], "beside": [], "remarks": "", "corrected": "none"} | keyed(
             body, _KEYS, ("by", "measured", "arms", "figures", "claimed")
         )
         option("command", body["command"], COMMANDS)
@@ -159,6 +161,7 @@ def parse_claim(name: str, heading: str, body: Any) -> Claim:
             beside,
             str(body["remarks"]).strip(),
             derived,
+            option("corrected", body["corrected"], ("none", "holm")) == "holm",
         )
 
 

@@ -48,14 +48,34 @@ def read_model(
     for key in ("mean", "std"):
         if key in about or "task" not in about:
             _check_numbers(about.get(key), file, key)
+    if "class_places" in about:
+        _check_places(about["class_places"], about.get("classes"), file)
     expect_shape(about.get("dataset"), str, file, "dataset")
     return about
+
+
+def _check_places(places: Any, classes: Any, file: Path) -> None:
+    """See kdx.models.renamed.Renamed."""
+    high = len(classes) if isinstance(classes, list) else 0
+    whole = isinstance(places, list) and all(type(place) is int and -1 <= place < high for place in places)
+    if not whole or not places:
+        raise UserError(f"'{file}' is not as kdx writes it: class_places must be places of classes, or -1")
 
 
 def _letting(target: Any) -> str:
     """What to type for code of one's own."""
     top = str(target).partition(".")[0]
     return f"allow=[{top if top.isidentifier() and top != 'kdx' else 'package'}]"
+
+
+def check_targets(spec: Any, roots: Sequence[str], what: str, called: str) -> None:
+    """Raises UserError where code is named that lies in none of these packages."""
+    for target in targets(spec):
+        if not any(str(target).startswith(f"{name}.") for name in roots):
+            raise UserError(
+                f"{called} names {target!r} as its {what}, which is none of kdx; if it is your own "
+                f"package, name it with {_letting(target)}"
+            )
 
 
 def _check_kind(about: Mapping[str, Any], file: Path, allow: Sequence[str], called: str) -> None:
@@ -66,12 +86,7 @@ def _check_kind(about: Mapping[str, Any], file: Path, allow: Sequence[str], call
             continue
         expect_shape(spec, dict, file, key)
         expect_shape(spec.get("_target_"), str, file, f"{key}: _target_")
-        for target in targets(spec):
-            if not any(str(target).startswith(f"{name}.") for name in (root, *allow)):
-                raise UserError(
-                    f"{called} names {target!r} as its {key}, which is none of kdx; if it is your own "
-                    f"package, name it with {_letting(target)}"
-                )
+        check_targets(spec, (root, *allow), key, called)
         for name in ("mean", "std"):
             if name in spec:
                 _check_numbers(spec[name], file, f"{key}: {name}")

@@ -38,15 +38,19 @@ def perform(
         ahead=peek or asked is not None,
     )
     store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
+    recipe = build_recipe(order.recipe)
     try:
-        build_recipe(order.recipe).run(store, order.experiment)
+        recipe.run(store, order.experiment)
     except Halt:
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in trained_by(order).items() if stage in store.done}
     members = [store.done.get(stage) for stage in teacher_stages(len(order.experiment.teachers))]
     if len(members) > 1 and all(members):
         models = {"teacher": members, **models}
+    models |= recipe.together(store.done)
     given = {"given": store.done[GIVEN.name]} if order.experiment.given else {}
+    several, aggregate = "teacher" in models and len(members) > 1, order.experiment.aggregate
+    aggregated = {"aggregate": aggregate} if several and aggregate else {}
     rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.experiment) else []
     if lessons:
@@ -63,6 +67,7 @@ def perform(
         seed=subseed(order.experiment.seed, "shift"),
         learned={role: [c.also] for role, c in order.experiment.controls.items() if c.also == "validation"},
         **given,
+        **aggregated,
     )
     return found, store.done
 

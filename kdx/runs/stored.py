@@ -14,9 +14,10 @@ from kdx.core.shapes import expect_shape
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import name_of_several
+from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import about_model, new_network
-from kdx.runs.model_files import read_model
+from kdx.runs.model_files import check_targets, read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -30,7 +31,8 @@ class Weights:
     name for people.
 
     key: where in the file the weights lie. notes: what was said of the file when it was opened. called: what
-    a sentence calls them. members: of an ensemble; `file` is then that of the first.
+    a sentence calls them. members: of an ensemble; `file` is then that of the first. combined: what
+    makes one answer of theirs, see kdx.pipeline.stages.aggregating.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Weights:
     notes: list[str] = field(default_factory=list)
     called: str | None = None
     members: Sequence[Weights] = ()
+    combined: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def who(self) -> str:
@@ -49,9 +52,8 @@ class Weights:
     def network(self) -> nn.Module:
         """On the CPU, in eval mode. Raises UserError where the file does not fit."""
         if self.members:
-            return NetworkEnsemble(
-                [member.network() for member in self.members], build_task(self.about)
-            ).eval()
+            members = [member.network() for member in self.members]
+            return NetworkEnsemble(members, aggregate_in(self.combined, build_task(self.about))).eval()
         network = new_network(Component(self.about["component"]), self.about, read_weights=False)
         self.notes[:] = [text for text, _ in load_weights(network, self.file, key=self.key)]
         return network.eval()
@@ -77,8 +79,30 @@ def of_members(run: Run, which: str, allow: Sequence[str]) -> dict[str, tuple[We
     if not opened:
         return {}
     members, (first, artifact) = [weights for weights, _ in opened.values()], opened["member 1"]
-    whole = replace(first, name="teacher", model=name_of_several(named), members=members, notes=[])
+    combined = _combined(run, which, allow)
+    whole = replace(
+        first, name="teacher", model=name_of_several(named), members=members, notes=[], combined=combined
+    )
     return {"teacher": (whole, artifact), **opened}
+
+
+def _combined(run: Run, which: str, allow: Sequence[str]) -> dict[str, Any]:
+    """What makes one answer of those of the members, as `evaluate` found it; empty: the mean."""
+    asked = run.document["config"].get("aggregate")
+    if not asked:
+        return {}
+    found = run.document.get("results")
+    for key in ("teacher", "aggregate", which):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    if not isinstance(found, Mapping):
+        raise UserError(
+            f"the run '{run.path}' has not measured yet how its teachers answer together: run the same "
+            "`kdx train` again"
+        )
+    file = run.path / "run.json"
+    spec = expect_shape(found.get("component"), dict, file, "results.teacher.aggregate: component")
+    check_targets(spec, ("kdx.methods.aggregate", *allow), "aggregate", f"the run '{run.path}'")
+    return {"aggregate": found}
 
 
 def of_member(run: Run, number: int, which: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:

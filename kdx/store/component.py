@@ -98,6 +98,17 @@ def _slots(value: Any) -> Any:
     return [_slots(v) for v in value] if isinstance(value, list) else value
 
 
+def terms_of(loss: Mapping[str, Any]) -> dict[str, Any]:
+    """name -> spec of what stands in the slot `features` of a loss: several by name, or one alone, as the
+    user's own option may have it."""
+    slot = loss.get("features")
+    if not isinstance(slot, Mapping):
+        return {}
+    if isinstance(target := slot.get("_target_"), str):
+        return {target.rpartition(".")[0].rpartition(".")[2] or target: slot}
+    return dict(slot)
+
+
 def targets(value: Any) -> Iterator[str]:
     """Every `_target_` inside a JSON value."""
     if isinstance(value, dict):

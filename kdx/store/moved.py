@@ -93,10 +93,24 @@ def address(target: str) -> str:
     return target
 
 
+_FEATURES = "kdx.methods.features."
+
+
+def _several(key: str, value: Any) -> Any:
+    """The slot `features` of a loss, which held one term, or one that stood for none, before there could be
+    several."""
+    target = value.get("_target_") if key == "features" and isinstance(value, dict) else None
+    if not isinstance(target, str) or not target.startswith(_FEATURES):
+        return value
+    name = target.removeprefix(_FEATURES).partition(".")[0]
+    return {} if name == "none" else {name: value}
+
+
 def current(value: Any) -> Any:
     """A JSON value with every `_target_` inside it brought up to date."""
     if isinstance(value, dict):
         return {
-            k: address(v) if k == "_target_" and isinstance(v, str) else current(v) for k, v in value.items()
+            k: address(v) if k == "_target_" and isinstance(v, str) else _several(k, current(v))
+            for k, v in value.items()
         }
     return [current(v) for v in value] if isinstance(value, list) else value

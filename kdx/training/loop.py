@@ -5,7 +5,7 @@ is the caller's `after`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdx.core.errors import UserError
 from kdx.core.trees import picked
-from kdx.core.types import Batch, Objective, Outcome, Streams
+from kdx.core.types import Batch, Features, Objective, Outcome, ParameterGroup, Streams
 from kdx.training.runtime import Runtime
 
 NORMS_EVERY = 4
@@ -69,9 +69,9 @@ def term_gradients(
 @dataclass(frozen=True)
 class Loop:
     """What is the same from a training's first step to its last. steps: of all. clip: the largest norm of the
-    gradient, None: any. refresh_every, log_every: steps from one refresh of the objective to the next, and
-    from one logged step to the next. accumulate: in how many parts a batch is passed through the network, one
-    after the other, before the one step that it makes.
+    gradient of each group of parameters, None: any. refresh_every, log_every: steps from one refresh of the
+    objective to the next, and from one logged step to the next. accumulate: in how many parts a batch is
+    passed through the network, one after the other, before the one step that it makes.
     """
 
     steps: int
@@ -105,7 +105,6 @@ def fit(
     student = list(objective.student.parameters())
     steps, optimiser = loop.steps, loop.optimiser
     norms_every = NORMS_EVERY * loop.log_every
-    trained = [p for p in objective.parameters() if p.requires_grad]
     look_always = loop.runtime.device == "cpu"
     objective.train()
     done = start
@@ -131,20 +130,54 @@ def fit(
         outcome, norms = _together(outcomes), gradients.norms(loop.accumulate)
         if logging and len(outcome.terms) == 1:  # the step's own gradient is the term's
             norms = {name: norm(p.grad for p in student) for name in outcome.terms}
+        wait_for_turns(optimiser, step)
         if loop.clip is not None:
-            nn.utils.clip_grad_norm_(trained, loop.clip)
-        rate = optimiser.param_groups[0]["lr"]
+            for group in optimiser.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], loop.clip)
+        rates = learning_rates(optimiser)
         optimiser.step()
         loop.schedule.step()
         objective.after_step()
         if keep is not None:
             keep(streams, outcome)
         if logging:
-            log(step, _numbers(outcome, norms) | {"train/learning_rate": rate})
+            log(step, _numbers(outcome, norms) | rates)
         done = step + 1
         if after(step):
             break
     return done
+
+
+def check_groups(objective: Objective) -> Sequence[ParameterGroup]:
+    """The groups of what it trains. Raises ValueError where a parameter is in none or in two of them."""
+    groups = objective.groups()
+    found = [p for group in groups for p in group.parameters]
+    wanted = {p for p in objective.parameters() if p.requires_grad}
+    if len(found) != len(set(found)) or set(found) != wanted:
+        raise ValueError(
+            f"the groups of {type(objective).__name__} must hold each parameter that it trains, once: "
+            f"{len(found)} are in them, and it trains {len(wanted)}"
+        )
+    if any(group.rate < 0 or not 0 <= group.at < group.every for group in groups):
+        raise ValueError(f"a ParameterGroup has rate >= 0 and 0 <= at < every; given: {groups}")
+    return groups
+
+
+def learning_rates(optimiser: torch.optim.Optimizer) -> dict[str, float]:
+    """Of this step, by the names that metrics.jsonl has: of several groups each one's."""
+    first, *others = optimiser.param_groups
+    more = optimiser.param_groups if others else []
+    return {"train/learning_rate": first["lr"]} | {
+        f"train/learning_rate/{group['name']}": group["lr"] for group in more
+    }
+
+
+def wait_for_turns(optimiser: torch.optim.Optimizer, step: int) -> None:
+    """Forgets the gradient of the groups that do not move at this step."""
+    for group in optimiser.param_groups:
+        if step % group.get("every", 1) != group.get("at", 0):
+            for parameter in group["params"]:
+                parameter.grad = None
 
 
 class Gradients:
@@ -179,7 +212,8 @@ def check_accumulate(
     if parts == 1:
         return
     method = type(objective).__name__
-    if objective.whole_batch:
+    # its own, or that of its terms on hidden features
+    if any(part.whole_batch for part in objective.modules() if isinstance(part, Objective | Features)):
         raise UserError(
             f"{key}={parts} passes a batch through the network in parts, and the terms of {method} are no "
             f"means over its rows: set {key}=1"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from kdx.core.checks import choice, gather, integer, number, refuse, refuse_all, shown
 from kdx.core.errors import UserError, in_short
+from kdx.core.types import ParameterGroup
 from kdx.training.length import LENGTH
 
 
@@ -42,13 +42,13 @@ class Training:
     epochs, steps, length: see kdx/training/length.py. rows: at most so many of the labelled examples, None:
     all. labelled_share: share of labelled rows in a batch, null: in proportion to their number. warmup: steps
     (int) or share of the training (0..1). milestones: shares of the training at which `schedule: step`
-    multiplies by 0.1. clip: largest norm of the gradient, null: none. precision: fp32 | bf16 | auto.
-    patience: validations without improvement after which training stops; target: value on validation of the
-    metric that counts at which it stops, as the metric allows (of accuracy in (0, 1]). evaluate_every:
-    steps; null: 20 times in all.
-    augment: pairs (name, Component), applied in this order. strong_augment: what the "strong" view of the
-    methods that compare two views has after these. accumulate: in how many parts a batch is passed through
-    the network, for one step of the optimiser; 1, and then no key of an artifact holds it: all at once.
+    multiplies by 0.1. clip: largest norm of the gradient, of each group of parameters by itself, null: none.
+    precision: fp32 | bf16 | auto. patience: validations without improvement after which training stops;
+    target: value on validation of the metric that counts at which it stops, as the metric allows (of accuracy
+    in (0, 1]). evaluate_every: steps; null: 20 times in all. augment: pairs (name, Component), applied in
+    this order. strong_augment: what the "strong" view of the methods that compare two views has after these.
+    accumulate: in how many parts a batch is passed through the network, for one step of the optimiser; 1, and
+    then no key of an artifact holds it: all at once.
     """
 
     def __init__(
@@ -111,7 +111,18 @@ class Training:
         self.augment = [(name, component.build()) for name, component in augment]
         self.strong_augment = [(name, component.build()) for name, component in strong_augment]
 
-    def build_optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build_optimiser(self, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
+        """One for all groups; each of its groups holds the name and turns of one, by which the loop goes."""
+        parameters = [
+            {
+                "params": list(group.parameters),
+                "lr": self.lr * group.rate,
+                "name": group.name,
+                "every": group.every,
+                "at": group.at,
+            }
+            for group in groups
+        ]
         if self.optimiser == "sgd":
             nesterov = self.momentum > 0
             return torch.optim.SGD(

@@ -27,6 +27,7 @@ from kdx.core.errors import UserErrors
 from kdx.core.paths import conf_dir
 
 HOW = ("launcher", "sweeper")
+LAYERS = "layers"
 UNCOMPOSED = (
     HydraException,
     OmegaConfBaseException,
@@ -259,7 +260,17 @@ def _plain(config: Any) -> dict[str, Any]:
     kept = OmegaConf.to_container(
         OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True
     )
-    return kept | {"choices": _choices(config)}
+    return without_layers(kept) | {"choices": _choices(config)}
+
+
+def without_layers(config: dict[str, Any]) -> dict[str, Any]:
+    """Without `loss.layers`, from which terms on hidden features take their layers: they have them by now.
+    No loss of kdx has a key of that name."""
+    loss = config.get("loss")
+    layers = loss.get(LAYERS) if isinstance(loss, Mapping) else None
+    if not isinstance(layers, Mapping) or set(layers) != {"student", "teacher"}:
+        return config
+    return {**config, "loss": {key: value for key, value in loss.items() if key != LAYERS}}
 
 
 def _choices(config: Any) -> dict[str, Any]:

@@ -12,7 +12,16 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from kdx.config.compose.base import UNCOMPOSED, composed, composes, first_line, overlaid, whole_config
+from kdx.config.compose.base import (
+    LAYERS,
+    UNCOMPOSED,
+    composed,
+    composes,
+    first_line,
+    overlaid,
+    whole_config,
+    without_layers,
+)
 from kdx.config.compose.members import dropped, with_members
 from kdx.config.compose.own_files import broken, chosen_files, incomplete
 from kdx.config.compose.parsing import BY_NUMBER, OWN_PARTS, PARAMS, parse_overrides
@@ -23,6 +32,7 @@ from kdx.config.options import SLOTS, folders, groups, own, wrong_option
 from kdx.config.words import beyond, wrong_for_hydra
 from kdx.core import checks
 from kdx.core.errors import UserErrors
+from kdx.store.component import terms_of
 
 PLUGINS = {
     ("launcher", "joblib"): "joblib_launcher",
@@ -86,7 +96,20 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
     elif whole is not None:
         whole, wrong = with_members(whole, lambda name: _with_teacher(name, chosen, kept, typed))
         errors += wrong
+    if whole is not None:
+        whole, wrong = _layered(whole, typed)
+        errors += wrong
     return whole, errors, len(chosen) + len(kept) if whole is not None else 0
+
+
+def _layered(whole: dict[str, Any], typed: set[str]) -> tuple[dict[str, Any], list[str]]:
+    """(the configuration less `loss.layers`, errors where that was typed and nothing reads it)"""
+    found = without_layers(whole)
+    asked = min((key for key in typed if key.startswith(f"loss.{LAYERS}")), default=None)
+    if asked is None or found is whole or terms_of(found["loss"]):
+        return found, []
+    why = "it is what loss.features= reads, and this run has none: set loss.features=fitnet, say"
+    return found, [f"{asked} can never act: {why}, or leave it out"]
 
 
 def _wrong_files(known: Mapping[str, Any], chosen: Sequence[str], typed: set[str]) -> list[str]:
@@ -164,10 +187,8 @@ def _uncomposed(error: BaseException, chosen: Sequence[str]) -> str:
         return found
     for slot, group in SLOTS.items():
         if f"'{group}@{slot}'" in str(error):
-            return (
-                f"this loss has no slot '{slot}': those that read a pool have it, such "
-                "as loss=soft or loss=slam"
-            )
+            having = "kd and those that read a pool" if group == "features" else "those that read a pool"
+            return f"this loss has no slot '{slot}': {having} have it, such as loss=soft or loss=slam"
     return f"{checks.shown(' '.join(chosen), bare=True)} do not go together: {first_line(error)}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from kdx.config.keys import wrong_key
+from kdx.config.moving import without_moving
 from kdx.config.options import wrong_option
 from kdx.core.checks import shown
 
@@ -113,7 +114,7 @@ def _asked(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def _member(name: str, composed: Mapping[str, Any]) -> _Plain:
-    keys = {key: value for key, value in composed["teacher"].items() if key != "members"}
+    keys = {key: value for key, value in without_moving(composed["teacher"]).items() if key != "members"}
     return copy.deepcopy({OPTION: name, **keys, TRAINING: composed[TRAINING]})
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from kdx.config.keys import is_left_out
 from kdx.config.options import SEVERAL, SLOTS, example_address, no_address, own, read_option
 from kdx.config.yaml_files import unreadable
 
-_TARGETED = ("loss", "dataset", "select", "made_up", "init", "recipe")
+_TARGETED = ("loss", "dataset", "select", "made_up", "init", "aggregate", "recipe")
 """Groups whose options name code under their own key."""
 _NETWORKS = ("teacher", "student")
 _PACKAGE = re.compile(r"^#\s*@package\s+_global_\s*$", re.M)
@@ -54,13 +55,15 @@ def incomplete(known: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> l
     for group, file in files:
         node = known.get(group)
         named = isinstance(node, Mapping) and isinstance(node.get("_target_"), str)
-        if group in SEVERAL:
+        if group in SEVERAL and group in SLOTS.values():
+            errors += _of_terms(file)
+        elif group in SEVERAL:
             errors += _of_steps(file)
         elif group in SLOTS.values():
             slot = known["loss"].get(group)
             if not (isinstance(slot, Mapping) and isinstance(slot.get("_target_"), str)):
                 errors.append(no_address(file))
-        elif group in _TARGETED and node is not None and not named:  # left out: said of the whole
+        elif group in _TARGETED and not named and not is_left_out(group, node):  # else said of the whole
             errors.append(no_address(file))
         elif group in _NETWORKS and not named:
             errors += _of_network(group, file)
@@ -79,6 +82,15 @@ def _of_network(group: str, file: Path) -> Iterator[str]:
     model = file.parent.parent / "model" / f"{found[1]}.yaml" if found else file
     where = model if model.is_file() else file
     yield no_address(where)
+
+
+def _of_terms(file: Path) -> Iterator[str]:
+    """One term under its name, or, as before there could be several, alone."""
+    content = read_option(file)
+    parts = content.values() if isinstance(content, dict) and "_target_" not in content else [content]
+    named = [isinstance(part, dict) and isinstance(part.get("_target_"), str) for part in parts]
+    if not named or not all(named):
+        yield no_address(file)
 
 
 def _of_steps(file: Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kdx.core.checks import choice, number
 from kdx.core.trees import tree
-from kdx.core.types import Features, Inputs, Parts
+from kdx.core.types import Features, Parts, Shown
 from kdx.models.pairs import Pairs, fitted_to
 
 Shape = tuple[int, int, int]
@@ -42,20 +42,27 @@ class FitNet(Features):
     weight >= 0. student, teacher: see kdx.models.pairs.Pairs. regressor: conv, a `convolution`, batch
     normalisation, and ReLU where the teacher's feature has no negative entry (the paper: the non-linearity of
     the hint); or linear, one 1x1 convolution at the smaller size of the two. Both are learned.
-    Deviations: the hint is learned together with the loss on logits, as comparisons of methods do, not in a
-    stage before it; equation 3 of the paper takes half the sum over entries, here it is their mean; batch
-    normalisation is the comparisons', not the paper's; a teacher's map that is larger than the student's, but
-    not twice as large, is averaged down to its size first.
+    stage in [0, 1): the share of the training in which the hint alone counts, so that no layer above the
+    student's moves; afterwards it is off, as in the paper's two stages. 0: it is learned together with the
+    loss on logits all along, as comparisons of methods do.
+    Deviations: both stages are of one training, with one optimiser and schedule; equation 3 of the paper
+    takes half the sum over entries, here it is their mean; batch normalisation is the comparisons', not the
+    paper's; a teacher's map that is larger than the student's, but not twice as large, is averaged down to
+    its size first.
     """
 
-    def __init__(self, parts: Parts, *, weight: float, student: str, teacher: str, regressor: str):
+    def __init__(
+        self, parts: Parts, *, weight: float, student: str, teacher: str, regressor: str, stage: float
+    ):
         super().__init__()
-        self.weight = number("loss.features.weight", weight, low=0)
-        self.kind = choice("loss.features.regressor", regressor, ("conv", "linear"))
+        self.weight = number("loss.features.fitnet.weight", weight, low=0)
+        self.kind = choice("loss.features.fitnet.regressor", regressor, ("conv", "linear"))
+        self.stage = number("loss.features.fitnet.stage", stage, low=0, high=1, open_high=True)
         self.pairs = Pairs(parts, student=student, teacher=teacher, middle=True)
         ((own, wanted),) = self.pairs.shapes
         twice = wanted[1:] == tuple(2 * side for side in own[1:])
         self.target = wanted[1:] if twice else tuple(map(min, own[1:], wanted[1:]))
+        self.whole_batch = self.kind == "conv"  # batch normalisation sees all rows
         with torch.random.fork_rng(devices=[]):  # the student's own noise stays what it is without this term
             if self.kind == "linear":
                 self.regressor = nn.Conv2d(own[0], wanted[0], 1)
@@ -79,8 +86,14 @@ class FitNet(Features):
         self.pairs.teacher(fitted_to(rows, like))
         return bool((self.pairs.taps[0][1].take() >= 0).all())
 
-    def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
-        ((student, teacher),) = self.pairs.read(inputs) if self.kind == "linear" else self.pairs.take(inputs)
+    def alone(self, progress: float) -> bool:
+        return progress < self.stage
+
+    def forward(self, shown: Shown) -> Mapping[str, Tensor]:
+        if self.stage and not self.alone(shown.progress):
+            return {"hint": self.pairs.taps[0][0].take().new_zeros(())}
+        read = self.pairs.read if self.kind == "linear" else self.pairs.take
+        ((student, teacher),) = read(shown.inputs)
         if teacher.shape[2:] != self.target and self.kind == "conv":
             teacher = F.adaptive_avg_pool2d(teacher, self.target)
         return {"hint": self.weight * F.mse_loss(self.regressor(student).float(), teacher.float())}

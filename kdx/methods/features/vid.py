@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdx.core.checks import number
-from kdx.core.types import Features, Inputs, Parts
+from kdx.core.types import Features, Parts, Shown
 from kdx.models.pairs import Pairs
 
 _LEAST = 1e-5
@@ -56,8 +56,8 @@ class VID(Features):
         teacher: str | Sequence[str],
     ):
         super().__init__()
-        self.weight = number("loss.features.weight", weight, low=0)
-        variance = number("loss.features.variance", variance, low=_LEAST, open_low=True)
+        self.weight = number("loss.features.vid.weight", weight, low=0)
+        variance = number("loss.features.vid.variance", variance, low=_LEAST, open_low=True)
         self.pairs = Pairs(parts, student=student, teacher=teacher, middle=False)
         with torch.random.fork_rng(devices=[]):  # the student's own noise stays what it is without this term
             self.regressors = nn.ModuleList(regressor(*channels) for channels in self.pairs.channels)
@@ -66,8 +66,8 @@ class VID(Features):
             nn.Parameter(torch.full((channels,), raw)) for _, channels in self.pairs.channels
         )
 
-    def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
-        rows = zip(self.pairs.read(inputs), self.regressors, self.raw, strict=True)
+    def forward(self, shown: Shown) -> Mapping[str, Tensor]:
+        rows = zip(self.pairs.read(shown.inputs), self.regressors, self.raw, strict=True)
         return {
             "vid": self.weight * sum(nll(guess(s).float(), t.float(), raw) for (s, t), guess, raw in rows)
         }

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from kdx.core.beginning import Beginning, Initialiser
 from kdx.core.checks import choice, flag
-from kdx.core.types import Beginning, Initialiser
 from kdx.methods.init._carry import (
     Carried,
     both_parts,

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from kdx.core.beginning import Beginning, Initialiser
 from kdx.core.checks import choice
 from kdx.core.errors import UserError
-from kdx.core.types import Beginning, Initialiser
 from kdx.methods.init._carry import DIGEST, check_digests, network_kind
 from kdx.methods.init._selection import uniform_indices
 

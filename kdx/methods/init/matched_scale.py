@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from kdx.core.types import Beginning, Initialiser
+from kdx.core.beginning import Beginning, Initialiser
 from kdx.methods.init._carry import both_parts
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kdx.core.types import Beginning, Initialiser
+from kdx.core.beginning import Beginning, Initialiser
 
 
 class Previous(Initialiser):

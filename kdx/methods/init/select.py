@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from kdx.core.beginning import Beginning, Initialiser
 from kdx.core.checks import choice
 from kdx.core.errors import UserError
-from kdx.core.types import Beginning, Initialiser
 from kdx.methods.init._carry import (
     Carried,
     carry,

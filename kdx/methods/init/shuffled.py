@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from kdx.core.beginning import Beginning, Initialiser
 from kdx.core.checks import flag
-from kdx.core.types import Beginning, Initialiser
 from kdx.methods.init._carry import (
     Carried,
     both_parts,

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from kdx.core.beginning import Beginning, Initialiser
 from kdx.core.checks import number
 from kdx.core.errors import UserError, type_name
 from kdx.core.trees import leaves
-from kdx.core.types import Beginning, Initialiser, Split
+from kdx.core.types import Split
 from kdx.models.vectors import MakesVectors, token_table, vectors_in
 
 _DIGEST = "vocabulary_digest"

@@ -4,7 +4,9 @@ between them (Agarwal et al. 2023, arXiv 2306.13649), or the total variation dis
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from kdx.core.checks import number
 from kdx.core.divergence import Divergence
@@ -13,13 +15,17 @@ from kdx.core.sparse_divergence import check_rest
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
+from kdx.methods.hidden_terms import HiddenTerms
+from kdx.methods.logits import checked_setting, hottest, refinement, value_at
 
 
 class DivergenceLoss(Objective):
     """loss = alpha * mean over all rows of the divergence of the student from the teacher + (1 - alpha) *
     mean over labelled rows of the task's own loss.
 
-    kind, beta, scale, temperature: see `kdx.core.divergence.Divergence`; kind=forward is `kd`. Where the
+    kind, beta, scale, temperature: see `kdx.core.divergence.Divergence`; kind=forward is `kd`. temperature
+    may be [from, to], a straight line over the training. standardise, of classes: see
+    `kdx.methods.logits.standardised`. Where the
     teacher's k likeliest are stored (pseudo_label.format=topk), rest says what is done with all others, see
     `kdx.core.sparse_divergence.top_k_divergence`. alpha in [0, 1]; with 0 and no pool this is `supervised`.
     Where a pool exists its rows join the first term, in one forward pass. Its task is one of distributions:
@@ -29,6 +35,7 @@ class DivergenceLoss(Objective):
     uses = ("labelled",)
     may_use = ("unlabelled",)
     reads_kept = True
+    kept_with = {"standardise": False}
 
     def __init__(
         self,
@@ -37,13 +44,19 @@ class DivergenceLoss(Objective):
         kind: str,
         beta: float,
         scale: str,
-        temperature: float,
+        temperature: float | Sequence[float],
         alpha: float,
         rest: str,
+        # an option file of before has none of these
+        standardise: bool = False,
+        features: Any = None,
     ):
         super().__init__(parts)
         self.teacher = parts.teacher
-        self.how = Divergence(kind, beta, scale, temperature)
+        self.features = HiddenTerms(features, parts)
+        self.temperature = checked_setting("loss.temperature", temperature, low=0, open_low=True)
+        self.how = Divergence(kind, beta, scale, hottest(self.temperature))
+        self.refine = refinement(self.task, standardise)
         self.alpha = number("loss.alpha", alpha, low=0, high=1)
         if alpha != 0 and (words := self.task.too_soft(self.how.temperature)):
             warnings.warn(words, Caution, stacklevel=2)
@@ -52,7 +65,7 @@ class DivergenceLoss(Objective):
     def idle(self) -> Mapping[str, str]:
         if self.alpha == 0:
             why = "loss.alpha=0 gives the teacher's answers no weight: leave one of them out"
-            return dict.fromkeys(("kind", "beta", "scale", "temperature", "rest"), why)
+            return dict.fromkeys(("kind", "beta", "scale", "temperature", "standardise", "rest"), why)
         if self.how.kind != "jsd":
             why = f"it is of loss.kind=jsd, and this is loss.kind={self.how.kind}: leave one of them out"
             return {"beta": why, "scale": why}
@@ -72,10 +85,17 @@ class DivergenceLoss(Objective):
     def forward(self, streams: Streams, progress: float) -> Outcome:
         made = one_pass(streams, self.student, self.may_use)
         answers = joined([self.teacher(batch) for batch in made.batches])
-        apart = self.task.divergence(made.said, answers, self.how, self.rest).mean()
+        how = replace(self.how, temperature=value_at(self.temperature, progress))
+        said, taught = made.said, answers
+        if not self.refine.plain:
+            guidance = self.refine.guidance(said, answers, streams["labelled"].y)
+            said, taught = guidance.student, guidance.teacher
+        apart = self.task.divergence(said, taught, how, self.rest).mean()
         known = self.task.loss(made.known, streams["labelled"].y, self.class_weights).mean()
         return Outcome(
-            terms={"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known},
+            terms=self.features(made.seen(progress)).beside(
+                {"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known}
+            ),
             monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
         )
 

@@ -43,7 +43,7 @@ class FixMatch(Objective):
 
     uses = ("labelled", "unlabelled")
     needs_task = Categorical
-    needs_teacher = False
+    reads = ()
     extra_views = ("strong",)
 
     def __init__(self, parts: Parts, *, threshold: float, weight: float, ema: float | None):

@@ -8,9 +8,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from kdx.core.checks import number
+from kdx.core.errors import lacks_answer
 from kdx.core.task import Numeric
 from kdx.core.trees import joined
-from kdx.core.types import Objective, Outcome, Parts, Streams, lacks_answer
+from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
 
 

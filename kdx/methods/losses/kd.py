@@ -4,51 +4,60 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from kdx.core.checks import number
-from kdx.core.errors import Caution, UserError
+from torch import Tensor
+
+from kdx.core.errors import Caution
 from kdx.core.task import Numeric
 from kdx.core.trees import joined
-from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import one_pass
-
-
-def alpha_at(alpha: float | Sequence[float], progress: float) -> float:
-    """A constant, or the value on the straight line from alpha[0] at progress 0 to alpha[1] at progress 1."""
-    if isinstance(alpha, int | float):
-        return alpha
-    return alpha[0] + (alpha[1] - alpha[0]) * progress
+from kdx.core.types import Answers, Objective, Outcome, Parts, Streams
+from kdx.methods.forward import OnePass, one_pass
+from kdx.methods.hidden_terms import HiddenTerms
+from kdx.methods.logits import checked_setting, hottest, refinement, value_at
 
 
 class KD(Objective):
-    """loss = alpha * mean over all rows of match(student, teacher, T) + (1 - alpha) * mean over labelled
+    """loss = alpha * mean over all rows of w * match(student, teacher, T) + (1 - alpha) * mean over labelled
     rows of the task's own loss.
 
     Of classification match is T^2 KL(teacher^T || student^T) and the loss cross-entropy; of other tasks see
-    their `Task.match` and `Task.loss`. temperature > 0. alpha in [0, 1], or [from, to] for a straight line
-    over the training. Where a pool exists
+    their `Task.match` and `Task.loss`. temperature > 0, alpha in [0, 1]; each may be [from, to], a straight
+    line over the training. Where a pool exists
     its rows join the first term; labelled and pool rows share one forward pass, so batch normalisation sees
     both. With alpha = 0 and no pool this is `supervised`.
+
+    Of classes: standardise, wrong and adaptive, see `kdx.methods.logits.Refinement`. w is 1, of adaptive the
+    weight by which a row's answer counts beside the labels, whose weights are as they were: a teacher that is
+    equally sure of all rows is plain distillation. With wrong=drop and a teacher that is always right, too.
     """
 
     uses = ("labelled",)
     may_use = ("unlabelled",)
     reads_kept = True
+    kept_with = {"standardise": False, "wrong": "keep", "adaptive": "none"}
 
-    def __init__(self, parts: Parts, *, temperature: float, alpha: float | Sequence[float]):
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        temperature: float | Sequence[float],
+        alpha: float | Sequence[float],
+        # an option file of before has none of these
+        features: Any = None,
+        standardise: bool = False,
+        wrong: str = "keep",
+        adaptive: str = "none",
+    ):
         super().__init__(parts)
         self.teacher = parts.teacher
-        self.temperature = number("loss.temperature", temperature, low=0, open_low=True)
-        if alpha != 0 and (words := self.task.too_soft(self.temperature)):
+        self.features = HiddenTerms(features, parts)
+        self.temperature = checked_setting("loss.temperature", temperature, low=0, open_low=True)
+        if alpha != 0 and (words := self.task.too_soft(hottest(self.temperature))):
             warnings.warn(words, Caution, stacklevel=2)
-        if isinstance(alpha, Sequence) and not isinstance(alpha, str):
-            if len(alpha) != 2:
-                raise UserError(
-                    f"loss.alpha must be a number, or two of them [from, to]; given: {list(alpha)}"
-                )
-            self.alpha = tuple(number("loss.alpha", a, low=0, high=1) for a in alpha)
-        else:
-            self.alpha = number("loss.alpha", alpha, low=0, high=1)
+        self.alpha = checked_setting("loss.alpha", alpha, low=0, high=1)
+        self.refine = refinement(self.task, standardise, wrong, adaptive)
+        self.whole_batch = self.refine.adaptive != "none"  # the weights' mean is that of the batch
 
     def idle(self) -> Mapping[str, str]:
         if isinstance(self.task, Numeric):
@@ -57,26 +66,31 @@ class KD(Objective):
                 "out"
             }
         if self.alpha in (0, (0, 0)):
-            return {
-                "temperature": "loss.alpha=0 gives the teacher's answers no weight: leave one of them out"
-            }
+            why = "loss.alpha=0 gives the teacher's answers no weight: leave one of them out"
+            return dict.fromkeys(("temperature", *self.kept_with), why)
         return {}
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         made = one_pass(streams, self.student, self.may_use)
         answers = joined([self.teacher(batch) for batch in made.batches])
-        alpha, y = alpha_at(self.alpha, progress), streams["labelled"].y
-        if len(made.batches) == 1:
-            apart, known = self.task.match_and_loss(
-                made.said, answers, y, self.temperature, self.class_weights
-            )
-        else:
-            apart = self.task.match(made.said, answers, self.temperature)
-            known = self.task.loss(made.known, y, self.class_weights)
+        alpha, y = value_at(self.alpha, progress), streams["labelled"].y
+        apart, known = self._apart_and_known(made, answers, y, value_at(self.temperature, progress))
         return Outcome(
-            terms={
-                "distillation": alpha * apart.mean(),
-                "labels": (1 - alpha) * known.mean(),
-            },
+            terms=self.features(made.seen(progress)).beside(
+                {"distillation": alpha * apart, "labels": (1 - alpha) * known}
+            ),
             monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
         )
+
+    def _apart_and_known(
+        self, made: OnePass, answers: Answers, y: Answers, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """Two means: of all rows the distance from the teacher, of the labelled rows the task's own loss."""
+        if self.refine.plain and len(made.batches) == 1:
+            both = self.task.match_and_loss(made.said, answers, y, temperature, self.class_weights)
+            return both[0].mean(), both[1].mean()
+        known = self.task.loss(made.known, y, self.class_weights).mean()
+        if self.refine.plain:
+            return self.task.match(made.said, answers, temperature).mean(), known
+        given = self.refine.guidance(made.said, answers, y)
+        return given.mean(self.task.match(given.student, given.teacher, temperature)), known

@@ -17,7 +17,7 @@ class LabelSmoothing(Objective):
 
     uses = ("labelled",)
     needs_task = Categorical
-    needs_teacher = False
+    reads = ()
 
     def __init__(self, parts: Parts, *, smoothing: float):
         super().__init__(parts)

@@ -55,7 +55,7 @@ class MeanTeacher(Objective):
     uses = ("labelled",)
     needs_task = Categorical
     may_use = ("unlabelled",)
-    needs_teacher = False
+    reads = ()
     extra_views = ("second",)
 
     def __init__(self, parts: Parts, *, decay: float, weight: float, consistency: str, ramp: float):

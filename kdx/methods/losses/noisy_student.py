@@ -8,7 +8,7 @@ dropout and stochastic depth.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,8 +20,9 @@ from kdx.core.errors import Caution
 from kdx.core.math import cross_entropy, smooth_cross_entropy
 from kdx.core.task import Categorical
 from kdx.core.trees import joined, rows_of
-from kdx.core.types import Inputs, Objective, Outcome, Parts, Streams
+from kdx.core.types import Batch, Inputs, Objective, Outcome, Parts, Shown, Streams
 from kdx.methods.forward import Joint, weigh_answers
+from kdx.methods.hidden_terms import Added, HiddenTerms
 from kdx.models.ema import optional_average
 
 
@@ -104,7 +105,7 @@ class NoisyStudent(Objective):
         self.whole_batch = self.freeze > 0  # layers are drawn once a step
         self.layers = layers(parts.student)
         self.average = optional_average(parts.student, ema)
-        self.weights, self.features = weights.build(parts), features.build(parts)
+        self.weights, self.features = weights.build(parts), HiddenTerms(features, parts)
         if parts.teacher_size is not None:
             warn_if_smaller(parts.student, parts.teacher_size)
 
@@ -118,24 +119,28 @@ class NoisyStudent(Objective):
             batch.views["main" if self.noise in ("both", batch.split) else "clean"]
             for batch in (labelled, pool)
         ]
-        logits, features = self.look([joined(shown)] if self.joint else shown)
+        batches = (labelled, pool)
+        apart = [((batch,), rows) for batch, rows in zip(batches, shown, strict=True)]
+        passes = [(batches, joined(shown))] if self.joint else apart
+        logits, features = self.look(passes, progress)
         known, own = logits.split([len(labelled), len(pool)])
         joint = weigh_answers(
             Joint(labelled.y, known, own, features, self.class_weights), self.teacher(pool), self.weights
         )
         return Outcome(
-            terms={
-                "labels": smooth_cross_entropy(
-                    known, labelled.y, self.kind["smoothing"], self.class_weights
-                ).mean(),
-                "pool": self.unlabel_ratio
-                * (joint.weight * pseudo_label_loss(own, joint.answers, **self.kind)).mean(),
-                **features,
-            },
+            terms=features.beside(
+                {
+                    "labels": smooth_cross_entropy(
+                        known, labelled.y, self.kind["smoothing"], self.class_weights
+                    ).mean(),
+                    "pool": self.unlabel_ratio
+                    * (joint.weight * pseudo_label_loss(own, joint.answers, **self.kind)).mean(),
+                }
+            ),
             monitors=joint.monitors(),
         )
 
-    def look(self, passes: list[Inputs]) -> tuple[Tensor, dict[str, Tensor]]:
+    def look(self, passes: Sequence[tuple[Sequence[Batch], Inputs]], progress: float) -> tuple[Tensor, Added]:
         """Logits of all rows, and the features' terms as their mean over all rows; the same layers is frozen
         in each pass.
         """
@@ -143,13 +148,18 @@ class NoisyStudent(Objective):
         fixed = {
             name: self.student.get_parameter(name).detach() for place in still for name in self.layers[place]
         }
-        logits, features = [], {}
-        rows = sum(rows_of(shown) for shown in passes)
-        for shown in passes:
-            logits.append(functional_call(self.student, fixed, (shown,)) if fixed else self.student(shown))
-            for name, term in self.features(shown).items():
-                features[name] = features.get(name, 0.0) + term * (rows_of(shown) / rows)
-        return torch.cat(logits), features
+        logits: list[Tensor] = []
+        terms: dict[str, Tensor] = {}
+        alone: frozenset[str] = frozenset()
+        rows = sum(rows_of(shown) for _, shown in passes)
+        for batches, shown in passes:
+            said = functional_call(self.student, fixed, (shown,)) if fixed else self.student(shown)
+            logits.append(said)
+            added = self.features(Shown(shown, batches, said, progress))
+            alone = added.alone
+            for name, term in added.terms.items():
+                terms[name] = terms.get(name, 0.0) + term * (rows_of(shown) / rows)
+        return torch.cat(logits), Added(terms, alone)
 
     def after_step(self) -> None:
         if self.average:

@@ -33,7 +33,7 @@ class PseudoLabel(Objective):
 
     uses = ("labelled", "unlabelled")
     needs_task = Categorical
-    needs_teacher = False
+    reads = ()
 
     def __init__(self, parts: Parts, *, weight: float, start: float, full: float):
         super().__init__(parts)

@@ -21,6 +21,7 @@ from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods import estimators
 from kdx.methods.forward import forward_with_teacher
+from kdx.methods.hidden_terms import HiddenTerms
 
 _METHOD = "loss=slam"
 _LEAST = 1e-7
@@ -108,7 +109,7 @@ class SLaM(Objective):
         self.by = choice("loss.top_k_by", top_k_by, estimators.BY)
         rows = len(estimators.validation_split(parts.validation, _METHOD))
         self.parts = parts  # no module: its student is trained and saved as this loss's own
-        self.weights, self.features = weights.build(parts), features.build(parts)
+        self.weights, self.features = weights.build(parts), HiddenTerms(features, parts)
         knots = max(2, rows)
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("alpha_knots", torch.zeros(knots))
@@ -185,7 +186,13 @@ class SLaM(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         joint = forward_with_teacher(
-            streams, self.student, self.features, self.teacher, self.weights, self.class_weights
+            streams,
+            self.student,
+            self.features,
+            self.teacher,
+            self.weights,
+            self.class_weights,
+            progress,
         )
         teacher = joint.answers.softmax(1)
         alpha, k = self.mixing(teacher)

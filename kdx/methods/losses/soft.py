@@ -11,6 +11,7 @@ from kdx.core.math import cross_entropy
 from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import forward_with_teacher
+from kdx.methods.hidden_terms import HiddenTerms
 
 
 class Soft(Objective):
@@ -29,11 +30,17 @@ class Soft(Objective):
         super().__init__(parts)
         self.teacher = parts.teacher
         self.hard = flag("loss.hard", hard)
-        self.weights, self.features = weights.build(parts), features.build(parts)
+        self.weights, self.features = weights.build(parts), HiddenTerms(features, parts)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         joint = forward_with_teacher(
-            streams, self.student, self.features, self.teacher, self.weights, self.class_weights
+            streams,
+            self.student,
+            self.features,
+            self.teacher,
+            self.weights,
+            self.class_weights,
+            progress,
         )
         targets = joint.answers.argmax(1) if self.hard else joint.answers.softmax(1)
         return joint.outcome(cross_entropy(joint.own, targets))

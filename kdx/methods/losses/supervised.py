@@ -11,7 +11,7 @@ class Supervised(Objective):
     """loss = mean over labelled rows of the task's own loss; of classification cross-entropy."""
 
     uses = ("labelled",)
-    needs_teacher = False
+    reads = ()
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         batch = streams["labelled"]

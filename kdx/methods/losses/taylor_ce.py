@@ -12,6 +12,7 @@ from kdx.core.checks import flag, integer
 from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import forward_with_teacher
+from kdx.methods.hidden_terms import HiddenTerms
 
 
 def taylor(probs: Tensor, order: int) -> Tensor:
@@ -43,11 +44,17 @@ class TaylorCE(Objective):
         self.teacher = parts.teacher
         self.order = integer("loss.order", order, low=1)
         self.hard = flag("loss.hard", hard)
-        self.weights, self.features = weights.build(parts), features.build(parts)
+        self.weights, self.features = weights.build(parts), HiddenTerms(features, parts)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         joint = forward_with_teacher(
-            streams, self.student, self.features, self.teacher, self.weights, self.class_weights
+            streams,
+            self.student,
+            self.features,
+            self.teacher,
+            self.weights,
+            self.class_weights,
+            progress,
         )
         probs = joint.own.float().softmax(1)
         if self.hard:

@@ -18,6 +18,7 @@ from kdx.core.math import cross_entropy
 from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import forward, student_margin
+from kdx.methods.hidden_terms import HiddenTerms
 
 EXTRAS = ("mean", "std", "cool_mean", "cool_std")
 NOTHING = 1e-6
@@ -74,7 +75,7 @@ class UPS(Objective):
             number("loss.negative", negative, low=0, high=1),
             number("loss.negative_std", negative_std, low=0, high=1),
         )
-        self.features = features.build(parts)
+        self.features = HiddenTerms(features, parts)
 
     def select(
         self, mean: Tensor, std: Tensor, cool_mean: Tensor, cool_std: Tensor
@@ -87,7 +88,7 @@ class UPS(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         joint, extras = (
-            forward(streams, self.student, self.features, self.class_weights),
+            forward(streams, self.student, self.features, self.class_weights, progress),
             [extra(streams["unlabelled"]) for extra in self.extras],
         )
         if self.training and extras[1].max() < NOTHING:
@@ -99,13 +100,14 @@ class UPS(Objective):
         kept, denied = positive.float(), (negative.sum(1) > 0).float()
         trusted = len(joint.known) + kept.sum()
         return Outcome(
-            terms={
-                "labels": joint.labels().sum() / trusted,
-                "positive": (kept * cross_entropy(joint.own, label)).sum() / trusted,
-                "negative": negative_loss(joint.own.float().softmax(1), negative).sum()
-                / denied.sum().clamp_min(1),
-                **joint.features,
-            },
+            terms=joint.features.beside(
+                {
+                    "labels": joint.labels().sum() / trusted,
+                    "positive": (kept * cross_entropy(joint.own, label)).sum() / trusted,
+                    "negative": negative_loss(joint.own.float().softmax(1), negative).sum()
+                    / denied.sum().clamp_min(1),
+                }
+            ),
             monitors={
                 "negative": denied.mean(),
                 "unlabelled/weight": kept,

@@ -103,7 +103,11 @@ class Prepare(_Data):
             f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
             f"backward on {step.artifact.json('data.json')['reads']} of this shape"
         ]
-        begun = [("teacher", each.checkpoint, each.training is not None) for each in experiment.teachers]
+        begun = [
+            ("teacher", each.checkpoint, each.training is not None)
+            for each in experiment.teachers
+            if each.class_map is None
+        ]
         for role, given, trained in (*begun, ("student", experiment.student_checkpoint, True)):
             if given is None:
                 continue

@@ -52,6 +52,7 @@ class Asking:
             "view": "clean" if given else self.experiment.pseudo_label["view"],
             "networks": [] if self.live or given else teachers,
             "loss": self.experiment.loss,
+            **({"moving": self.experiment.moving} if self.experiment.moving else {}),
         }
 
 
@@ -99,7 +100,7 @@ def ask_teacher(
     name: str,
     which: ToAnswer,
 ) -> Artifact:
-    """The teacher's answers, of several the mean, to the rows of the pool that are asked about; to none where
+    """The teacher's answers, of several made one, to the rows of the pool that are asked about; to none where
     the loss reads no pool.
     """
     found = {
@@ -123,6 +124,7 @@ def ask_teacher(
         passes=experiment.pseudo_label["passes"],
         looked_at=which.looked_at,
         **({"only": which.only} if which.only else {}),
+        **({"aggregate": experiment.aggregate} if experiment.aggregate and len(teachers) > 1 else {}),
         **_temperature(experiment, data, teachers),
         **({"form": form} if (form := answer_form(experiment)) and views else {}),
     )
@@ -164,7 +166,7 @@ def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
     spec, asked = experiment.student_train.spec, experiment.pseudo_label
     steps = total_steps(spec, sum(used(rows, spec["rows"]).values()), "student_train")
     seen_rows = {name: count for name, count in used(rows, spec["rows"]).items() if name in counts}
-    if not counts:
+    if not counts or experiment.moving:
         return {}
     if asked["view"] == "clean" or not spec["augment"]:
         views = dict.fromkeys(counts, 1)

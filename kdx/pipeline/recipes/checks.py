@@ -45,7 +45,7 @@ def wrong_rule(
     if wrong := _wrong_budget(buys, rule, experiment, choices):
         yield wrong
         return
-    asks = experiment.loss is not None and (buys or declared(experiment.loss.target, "needs_teacher"))
+    asks = experiment.loss is not None and (buys or declared(experiment.loss.target, "reads"))
     if rule and asks and "unlabelled" not in taught_splits(experiment):
         yield (
             f"select={choices.get('select')} chooses rows of the pool for the teacher to answer, and "
@@ -71,7 +71,7 @@ def _wrong_budget(
             "which share of the pool, budget=0.1"
         )
     if rule and rule.buys and not buys:
-        asks = experiment.loss is None or declared(experiment.loss.target, "needs_teacher")
+        asks = experiment.loss is None or declared(experiment.loss.target, "reads")
         why = (
             "only the recipe active does that: leave recipe= out, select= brings it along"
             if asks
@@ -133,7 +133,7 @@ def wrong_assistants(
         or experiment.rounds != 1
         or experiment.init is not None
         or not experiment.loss
-        or not declared(experiment.loss.target, "needs_teacher")
+        or not declared(experiment.loss.target, "reads")
     ):
         yield (
             "recipe=chain has a loss with a teacher, the whole pool and a round for each network: leave "
@@ -182,6 +182,6 @@ def idle_gate(config: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
 def taught_splits(experiment: Experiment) -> tuple[str, ...]:
     """The splits about whose rows the student's loss asks the teacher, as far as the data has them."""
     loss = experiment.loss.target
-    if not declared(loss, "needs_teacher"):
+    if "answers" not in declared(loss, "reads", ()):
         return ()
     return (*declared(loss, "uses", ()), *declared(loss, "may_use", ()))

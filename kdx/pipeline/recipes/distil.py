@@ -61,6 +61,7 @@ class Distil(Recipe):
             )
             lesson = {
                 **inputs,
+                **self.of_round(experiment, number),
                 **asking.lesson(answers, teachers),
                 **({"rows": rows} if rows else {}),
                 **beginning(experiment, first, teachers[0] if number > 1 else None),
@@ -73,6 +74,10 @@ class Distil(Recipe):
         if experiment.rounds > 1:  # the best round under the student's own name: it is in the store by now
             store.run(TRAIN, name="student-train", **lessons[best_round(students, metric)])
         train_controls(store, experiment, inputs)
+
+    def of_round(self, experiment: Experiment, number: int) -> dict[str, Any]:
+        """The inputs of a round's training that differ from those of the first."""
+        return {}
 
 
 def _learn_text(

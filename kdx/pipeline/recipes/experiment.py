@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdx.core.class_names import ClassMap
 from kdx.pipeline.controls.control import ControlTraining
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -25,7 +26,8 @@ class Checkpoint:
 class TeacherSetup:
     """One teacher, or a member of an ensemble. name: its option. training None: it is taken as it is, or
     `fitted` at once. copy: how many members before it are of the same option; its seeds hang on that, so the
-    first one is the same network as in a run that has it alone.
+    first one is the same network as in a run that has it alone. class_map: of one that learned other classes,
+    which it is in ours; None: it learned these.
     """
 
     name: str
@@ -34,6 +36,7 @@ class TeacherSetup:
     training: Component | None
     copy: int = 0
     fitted: bool = False
+    class_map: ClassMap | None = None
 
     @property
     def finished(self) -> bool:
@@ -56,7 +59,8 @@ class Experiment:
     rounds without improvement on validation after which it ends, None: none. made_up: what makes further rows
     for the pool (kdx.data.making), None: nothing. headline: the weights that the run is known by, last |
     best. given: answers that come in a file in place of a teacher's (kdx.data.given); then there are no
-    teachers.
+    teachers. aggregate: what makes one answer of those of several teachers (kdx.core.aggregate), None: their
+    mean. moving: how the teacher moves while the student learns (kdx.methods.moving), None: it stands.
     """
 
     dataset: Component
@@ -81,6 +85,8 @@ class Experiment:
     made_up: Component | None = None
     headline: str = "last"
     given: Component | None = None
+    aggregate: Component | None = None
+    moving: Component | None = None
 
     @property
     def rows_made_up(self) -> int:

@@ -132,7 +132,7 @@ class OnPolicy(Recipe):
     def errors(self, asked: Request) -> Iterator[str]:
         yield from super().errors(asked)
         experiment = asked.experiment
-        if experiment.loss and not declared(experiment.loss.target, "needs_teacher"):
+        if experiment.loss and not declared(experiment.loss.target, "reads"):
             yield (
                 "recipe=on_policy lets the teacher answer what the student goes on with, and "
                 f"loss={asked.config['choices']['loss']} learns from no teacher: choose another loss, such "

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from kdx.core.rollouts import Rolling
 from kdx.pipeline.recipes import checks
 from kdx.pipeline.recipes.experiment import Experiment
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.stage import Stage
 from kdx.store.store import Store
@@ -60,6 +61,12 @@ class Recipe(ABC):
         over a store in which nothing runs.
         """
 
+    def together(self, done: Mapping[str, Artifact]) -> Mapping[str, Sequence[Artifact]]:
+        """Role -> networks of its stages that are measured as one, the mean of their answers. done: by the
+        name of the stage, as far as they were asked for.
+        """
+        return {}
+
     def errors(self, asked: Request) -> Iterator[str]:
         """Why this experiment cannot be run, one sentence each, before any work."""
         yield from checks.wrong_stages(self.stages)
@@ -76,6 +83,9 @@ class Recipe(ABC):
         if experiment.rounds > 1:
             which = "the last counts" if experiment.budget else "the best on validation counts"
             found.append(f"rounds: {experiment.rounds}, of which {which}")
+        if experiment.aggregate:
+            how = experiment.aggregate.target.split(".")[-2]
+            found.append(f"teachers: the answers of {len(experiment.teachers)} become one by aggregate={how}")
         if experiment.assistants:
             found.append(
                 f"assistants: {len(experiment.assistants)} between teacher and student, each taught by the "

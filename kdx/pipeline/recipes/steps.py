@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kdx.core.class_names import learned_classes
 from kdx.core.errors import UserError
-from kdx.core.files import kind_at, read_json
 from kdx.core.metric import Metric
 from kdx.core.roles import control_stage
 from kdx.data.files import note_places
@@ -21,6 +21,8 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
+
+_MAP_THEM = "say which of these each of its classes is (teacher.classes_map=FILE)"
 
 
 def student_alone(
@@ -116,7 +118,9 @@ def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[
         return data, [store.run(GIVEN, data=data, answers=experiment.given)]
     classes = data.json("data.json").get("classes")
     begun = [
-        (PRETRAIN, "teacher", each.checkpoint, each.training is not None) for each in experiment.teachers
+        (PRETRAIN, "teacher", each.checkpoint, each.training is not None)
+        for each in experiment.teachers
+        if each.class_map is None
     ]
     for stage, role, given, trained in (*begun, (TRAIN, "student", experiment.student_checkpoint, True)):
         if given and classes and (warnings := class_order_warnings(role, given, classes, trained)):
@@ -153,6 +157,7 @@ def _train_member(
         views_seed=subseed(experiment.seed, "views", "teacher", *further),
         class_weights=experiment.class_weights if teacher.training else "none",
         **_stopped_first(experiment, teacher),
+        **({"class_map": teacher.class_map.document()} if teacher.class_map else {}),
     )
 
 
@@ -196,19 +201,16 @@ def class_order_warnings(
     """What there is to tell, with its level, where the model.json beside a file of weights names other
     classes than the data have: weights know positions only. trained: whether the network is trained on.
     Raises UserError where a teacher that is taken as it is would answer with wrong names."""
-    beside = checkpoint.file.paths[0].with_name("model.json")
-    try:
-        about = read_json(beside) if kind_at(beside) == "a file" else None
-    except UserError:
-        return None  # not needed, and no business of this run
-    learned = about.get("classes") if isinstance(about, dict) else None
+    learned = learned_classes(checkpoint.file.paths[0])
     names = [unicodedata.normalize("NFC", str(name)) for name in classes]
-    if (
-        not isinstance(learned, list)
-        or len(learned) != len(names)
-        or (learned := [unicodedata.normalize("NFC", str(n)) for n in learned]) == names
-    ):
+    if learned is None or learned == names or (len(learned) != len(names) and trained):
         return None
+    if len(learned) != len(names):
+        raise UserError(
+            f"{role}.checkpoint='{checkpoint.file.paths[0]}' learned {len(learned)} classes, by the "
+            f"model.json beside it, and the data have {len(names)}: {_MAP_THEM}, or set "
+            "teacher_pretrain.epochs=5, say, to train it on"
+        )
     pairs = [f"{here} as {there}" for here, there in zip(names, learned, strict=True) if here != there]
     what = (
         f"{role}.checkpoint='{checkpoint.file.paths[0]}' learned other classes than the data's, by the "
@@ -220,7 +222,7 @@ def class_order_warnings(
     if set(names) & set(learned):
         raise UserError(
             f"{what}, and would answer with wrong names: {shown}; give the classes its names in its order, "
-            "or set teacher_pretrain.epochs=5, say, to train it on"
+            f"{_MAP_THEM}, or set teacher_pretrain.epochs=5, say, to train it on"
         )
     return f"{what}; they are matched by position: {shown}", "warning"
 

@@ -14,6 +14,7 @@ from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.methods.temperature import Tempered
+from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.answers import SAMPLE, mapped, places
 from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.asked import split_of
@@ -44,7 +45,8 @@ def ask_again(inputs: TrainInputs, runtime: Runtime, task: Task) -> None:
     with torch.random.fork_rng(devices=[]):
         networks = [Frozen(runtime.place(open_network(one))) for one in inputs.networks]
     packing = packing_of(about["format"], task, about["seed"])
-    teacher, temperature = live_teacher(networks, "main", task), about.get("temperature", 1)
+    teacher = live_teacher(networks, "main", aggregate_in(about, task))
+    temperature = about.get("temperature", 1)
     teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     for name, found in about["splits"].items():
         if name == SAMPLE:

@@ -16,6 +16,7 @@ from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
 from kdx.models import size
 from kdx.models.ensemble import NetworkEnsemble
+from kdx.pipeline.stages.aggregating import aggregate_name, open_combined
 from kdx.pipeline.stages.arrays import build_task, open_split
 from kdx.pipeline.stages.examples import example_rows, write_examples
 from kdx.pipeline.stages.files import (
@@ -23,7 +24,6 @@ from kdx.pipeline.stages.files import (
     build_adapter,
     has_weights,
     open_network,
-    open_together,
 )
 from kdx.pipeline.stages.measuring import (
     Measure,
@@ -56,12 +56,14 @@ def run(
     learned: Mapping[str, Sequence[str]],
     metrics: Mapping[str, Component],
     given: Artifact | None = None,
+    aggregate: Component | None = None,
 ) -> None:
     """models: role -> training artifact, the teacher first; of an ensemble its members. rounds: the
     students of an iterated recipe, in order. shifts: by name, steps of a view that the test rows are seen
     through as well; seed: of what is random in them. learned: role -> splits that it learned from beside the
     labelled rows, so that they tell nothing of it. metrics: the user's own, by name. given: answers that
-    came in a file, which are the teacher's.
+    came in a file, which are the teacher's. aggregate: what makes one answer of those of several teachers,
+    None: the mean; results.teacher.aggregate then has what was found of it, by weights.
 
     Files: results.json (see docs/run-json.md) and the arrays that it names, predictions.json with those of
     each row (kdx.pipeline.stages.row_answers), examples.json, and examples.npy where rows are levels."""
@@ -86,7 +88,11 @@ def run(
             if which == "best" and best_is_last(several):
                 found = answers[role]  # the same weights answer the same
             else:
-                network = runtime.place(open_together(several, which))
+                together_by = aggregate if role == "teacher" else None
+                network, combined = open_combined(several, which, runtime, data, together_by)
+                if together_by and combined:
+                    results[role].setdefault("aggregate", {"name": aggregate_name(together_by)})
+                    results[role]["aggregate"][which] = combined["aggregate"]
                 fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
                 found, apart[which] = measure.several_answers(network, fair, _beside(last, answers)[0])
             kept.add(role, which, found)
@@ -96,7 +102,7 @@ def run(
             results[role][which] = measure_splits(work, found, splits, measure, f"{role}.{which}", teacher)
             if broken := [name for name, one in found.items() if not all_finite(one)]:
                 results[role].setdefault("not_finite", {})[which] = broken
-        if len(several) > 1:
+        if len(several) > 1 and role == "teacher":
             results["members"] = measure_members(several, splits, answers[role], apart, measure)
         work.progress(number + 1, len(models), role)
     _best_of_taken(results, [*answers])

@@ -12,12 +12,16 @@ from torch import nn
 from kdx import models
 from kdx.models.adapt import Adapter
 from kdx.models.ensemble import NetworkEnsemble
+from kdx.models.renamed import OfOtherClasses
 from kdx.pipeline.stages.arrays import build_kind, build_task
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
 
-MODEL_KEYS = ("task", "metric", "example", "reads", "adapter", "shape", "classes", "mean", "std", "dataset")
+CLASS_PLACES = "class_places"
+"""Key of a model.json of a network that learned other classes: `places` of kdx.models.build_for."""
+_OF_DATA = ("task", "metric", "example", "reads", "adapter", "shape", "classes", "mean", "std", "dataset")
+MODEL_KEYS = (*_OF_DATA, CLASS_PLACES)
 """What of data.json a model.json repeats: all that it takes to build the network, and to use it alone."""
 
 
@@ -42,7 +46,7 @@ def new_network(model: Component, about: Mapping[str, Any], *, read_weights: boo
     """
     kind = kind_of_old(about)
     return models.build_for(
-        model,
+        OfOtherClasses(model, about[CLASS_PLACES]) if CLASS_PLACES in about else model,
         task=build_task(about),
         example=kind["example"],
         reads=kind["reads"],
@@ -76,14 +80,15 @@ def best_is_last(artifacts: Sequence[Artifact]) -> bool:
 
 
 def open_together(artifacts: Sequence[Artifact], which: str = "last") -> nn.Module:
-    """The network of one training artifact, or of several the ensemble; as `open_network`."""
+    """The network of one training artifact, or of several the ensemble, which answers with the mean; as
+    `open_network`."""
     networks = [
         open_network(artifact, which if artifact.file(f"{which}.safetensors").exists() else "last")
         for artifact in artifacts
     ]
     if len(networks) == 1:
         return networks[0]
-    return NetworkEnsemble(networks, build_task(artifacts[0].json("model.json"))).eval()
+    return NetworkEnsemble(networks, build_task(artifacts[0].json("model.json")).mean).eval()
 
 
 def _took_no_step(artifact: Artifact) -> bool:

@@ -4,7 +4,6 @@ task packs them (of classification half-precision logits), or a part of each (`p
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdx.core.files import write_atomically
 from kdx.core.task import Task
@@ -25,6 +24,7 @@ from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.models import size
 from kdx.pipeline.stages.acquaint import meet_rows
+from kdx.pipeline.stages.aggregating import equal_networks, settle_aggregate
 from kdx.pipeline.stages.answers import (
     SAMPLE,
     digest_of_views,
@@ -74,6 +74,7 @@ def run(
     looked_at: Mapping[str, int] | None = None,
     form: Mapping[str, Any] | None = None,
     only: Artifact | None = None,
+    aggregate: Component | None = None,
 ) -> None:
     """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one
     view, the clean row. pool: whether anything of the pool is answered. rows: only these rows of it. passes:
@@ -82,6 +83,8 @@ def run(
     temperature: of all answers, or "fitted" (kdx.pipeline.stages.tempering); answers.json then has it.
     form: what is kept of each answer, see kdx.pipeline.stages.packing.settle_format; None: all of it.
     only: a rollout, which says which rows of each split are answered (seen.<split>.npy), however many.
+    aggregate: what makes one answer of those of several teachers, None: the mean; answers.json then has it
+    (kdx.pipeline.stages.aggregating).
 
     Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays; answers.json. Slot v of a
     row answers exactly the inputs of view `first` + v, which are a pure function of (seed, split, row,
@@ -95,7 +98,9 @@ def run(
     about = data.json("data.json")
     task = build_task(about)
     networks = [runtime.place(open_network(t)) for t in teachers]
-    teacher = live_teacher([Frozen(n) for n in networks], "main", task)
+    frozen = [Frozen(n) for n in networks]
+    combine, combined = settle_aggregate(work.note, runtime, data, frozen, aggregate, precision)
+    teacher = live_teacher(frozen, "main", combine)
     for one, other in equal_networks(networks):
         work.note(
             f"the members {one} and {other} of the teacher are one and the same network, which counts twice: "
@@ -148,6 +153,7 @@ def run(
             "teacher_size": size.most_parameters(networks),
             "validation_score": score_of_validation(work.path, data, task),
             **found_temperature,
+            **combined,
             "format": packing.about(),
             "mass": mass,
             "data": digest_of_data(about),
@@ -155,17 +161,6 @@ def run(
             "seed": seed,
         },
     )
-
-
-def equal_networks(networks: Sequence[nn.Module]) -> list[tuple[int, int]]:
-    """Pairs of numbers, from 1, of those that have learned the same."""
-    states = [network.state_dict() for network in networks]
-    return [
-        (one + 1, other + 1)
-        for one, other in itertools.combinations(range(len(states)), 2)
-        if states[one].keys() == states[other].keys()
-        and all(torch.equal(states[one][name], states[other][name]) for name in states[one])
-    ]
 
 
 @dataclass(frozen=True)

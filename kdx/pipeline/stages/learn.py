@@ -28,9 +28,10 @@ from kdx.pipeline.stages.onward import go_on, hand_on, read_onward
 from kdx.pipeline.stages.parts import TrainInputs, first_weights, parts_of, views_of
 from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
+from kdx.store.component import Component
 from kdx.store.stage import split_number
 from kdx.store.work import Work
-from kdx.training.loop import Loop, NonFinite, check_accumulate, fit
+from kdx.training.loop import Loop, NonFinite, check_accumulate, check_groups, fit
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -89,7 +90,8 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
         views_of(inputs),
     )
     about = inputs.data.json("data.json")
-    work.write_json("model.json", about_model(inputs.model, about))
+    made = Component(lesson.objective.describe_export(inputs.model.spec))
+    work.write_json("model.json", about_model(made, about))
 
 
 def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, Watch]:
@@ -155,6 +157,14 @@ def node_of(stage: str) -> str:
     return "teacher_pretrain" if split_number(stage)[0] == "teacher-pretrain" else "student_train"
 
 
+def build_objective(parts: Parts, inputs: TrainInputs) -> Objective:
+    """The loss, inside of what moves its teacher where one moves."""
+    made: Objective = (
+        inputs.moving.build(parts, loss=inputs.loss) if inputs.moving else inputs.loss.build(parts)
+    )
+    return made
+
+
 def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     """Builds all that one training needs."""
     settings: Training = inputs.training.build()
@@ -167,7 +177,7 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     torch.manual_seed(inputs.seed)
     student, notes = first_weights(name, runtime, inputs)
     parts = parts_of(student, task, settings, runtime, inputs)
-    objective: Objective = inputs.loss.build(parts).to(runtime.device)
+    objective = build_objective(parts, inputs).to(runtime.device)
     if runtime.compile:
         # else a term's own gradient, taken for the log, could not keep the graph
         functorch.donated_buffer = False
@@ -185,7 +195,7 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     )
     sizes = {stream: found.order.batch for stream, found in streams.items()}
     check_accumulate(f"{node_of(name)}.accumulate", settings.accumulate, objective, objective, sizes)
-    optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
+    optimiser = settings.build_optimiser(check_groups(objective))
     loop = Loop(
         steps=steps,
         optimiser=optimiser,

@@ -10,21 +10,24 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from kdx.core.beginning import Beginning, Initialiser
 from kdx.core.examples import blank
 from kdx.core.task import Task
-from kdx.core.types import Batch, Beginning, Frozen, Initialiser, Parts, Split, Teacher
+from kdx.core.types import Batch, Frozen, Parts, Split, Teacher
 from kdx.data.streams import as_trained
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.methods.temperature import Tempered
 from kdx.models.fitting import WeightsNote
 from kdx.models.weights import load_weights
+from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import new_network, open_network
 from kdx.pipeline.stages.streams import truth_used
 from kdx.store.artifact import Artifact
-from kdx.store.component import Component
+from kdx.store.component import Component, terms_of
+from kdx.store.declared import declared
 from kdx.store.moved import kind_of_old
 from kdx.store.source import Source
 from kdx.store.stage import split_number
@@ -43,7 +46,8 @@ class TrainInputs:
     None: they are taken as they are. class_weights: none, or balanced: see
     `kdx.core.task.Task.balanced`, over the labelled rows that are used. stop: the step before which this part
     of a training ends, and leaves all that the next part needs; None: it goes to the end. onward: the part
-    before, with which it goes on: weights, optimiser, schedule, step, random numbers.
+    before, with which it goes on: weights, optimiser, schedule, step, random numbers. moving: how the live
+    teacher moves meanwhile, None: it stands.
     """
 
     data: Artifact
@@ -66,6 +70,7 @@ class TrainInputs:
     class_weights: str = "none"
     stop: int | None = None
     onward: Artifact | None = None
+    moving: Component | None = None
 
 
 def first_weights(
@@ -114,13 +119,16 @@ def parts_of(
     live = [Frozen(runtime.place(open_network(t))) for t in others]
     teacher: Teacher | None = None
     if inputs.teachers:
-        teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main", task)
-        temperature = answers.json("answers.json").get("temperature", 1) if answers else 1
+        kept = answers.json("answers.json") if answers else {}
+        combine = aggregate_in(kept, task)
+        teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main", combine)
+        temperature = kept.get("temperature", 1)
         teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     elif answers:
-        teacher = stored_answers(
-            answers, runtime.device, views_of(inputs), task, float(inputs.loss.spec.get("temperature", 1))
-        )
+        heat = inputs.loss.spec.get("temperature", 1)
+        # where it moves answers are kept whole, which have none: see kdx.config.kinds.check_format
+        one = None if isinstance(heat, list) else float(heat)
+        teacher = stored_answers(answers, runtime.device, views_of(inputs), task, one)
     balanced = inputs.class_weights == "balanced"
     return Parts(
         student=student,
@@ -138,6 +146,8 @@ def parts_of(
         if balanced
         else None,
         validation_views=shown_in_training(validation, settings, runtime, inputs.views_seed),
+        rows=about["counts"],
+        build=lambda model: runtime.place(new_network(model, about)),
     )
 
 
@@ -157,8 +167,8 @@ def shown_in_training(
 
 
 def reads_networks(loss: Component) -> bool:
-    """Whether a loss has terms on hidden features, for which the teacher's network is needed beside its
-    answers.
+    """Whether a loss, or its terms on hidden features, reads the teacher's network, which is needed beside
+    its answers.
     """
-    features = loss.spec.get("features")
-    return features is not None and Component(features).resolve().live
+    asked = [loss, *map(Component, terms_of(loss.spec).values())]
+    return any("network" in declared(one.target, "reads", ()) for one in asked)

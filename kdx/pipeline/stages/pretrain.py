@@ -11,15 +11,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from kdx.core.class_names import ClassMap, listed_names
 from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.scorer import Scorer
 from kdx.core.trees import moved, part_of, tree
+from kdx.models.adapt import Around
 from kdx.models.estimator import check_kept, fit_to, is_estimator, settle_by
+from kdx.models.renamed import Renamed
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages.arrays import build_task, need_split, open_split
 from kdx.pipeline.stages.cautions import cautions
-from kdx.pipeline.stages.files import about_model, new_network
+from kdx.pipeline.stages.files import CLASS_PLACES, about_model, new_network
 from kdx.pipeline.stages.gate import BY_ROW, hold_against
 from kdx.pipeline.stages.learn import learn
 from kdx.pipeline.stages.parts import TrainInputs
@@ -52,12 +55,12 @@ def run(
 ) -> None:
     """training None: no step is made. inputs: those of TrainInputs, and "gate", of a network that is measured
     before it answers anything: "error", the run stops where it is no better than who knows nothing; "warn",
-    that is warned of.
+    that is warned of; "class_map", of one that learned other classes: a kdx.core.class_names.ClassMap.
 
     Files: those of kdx.pipeline.stages.learn.learn; of an estimator, which is fitted to the labelled rows at
     once, as where no step is made.
     """
-    gate = inputs.pop("gate", "warn")
+    gate, renamed = inputs.pop("gate", "warn"), inputs.pop("class_map", None)
     fitted = is_estimator(model)
     if training is not None and not fitted:
         learn(
@@ -75,6 +78,9 @@ def run(
         )
         return
     about = data.json("data.json")
+    names = ClassMap(**renamed) if renamed else None
+    if names:
+        about = {**about, CLASS_PLACES: names.places(about["classes"])}
     torch.manual_seed(seed)
     network = new_network(model, about, read_weights=checkpoint is None)
     for text, level in (
@@ -91,6 +97,8 @@ def run(
             settle_on_validation(work, network, data, runtime)
         again = new_network(model, about, read_weights=False)
         check_kept(network, again, part_of(shown, 0, _COMPARED))
+    if names:
+        note_lost(work, network, names, data, runtime)
     first = declared(model.target, "measured_first", False)
     score = measure_first(work, network, data, runtime, gate) if first else None
     save_file(plain_state(network), work.path / "last.safetensors")
@@ -134,6 +142,27 @@ def measure_first(
         raise UserError(f"{found['text']}. To go on all the same: pseudo_label.gate=warn")
     work.note(f"before it answers anything: {found['text']}", "info" if found["gain"] else "warning")
     return float(task.quick(answers, truth)[task.primary])
+
+
+def note_lost(work: Work, network: nn.Module, names: ClassMap, data: Artifact, runtime: Runtime) -> None:
+    """What of its answers is left out as none of our classes is it, on validation or the labelled rows."""
+    rows = open_split(data, "validation", runtime) or need_split(data, "labelled", runtime)
+    assert isinstance(network, Around) and isinstance(network.units, Renamed)
+    renamed, inner = network.units, runtime.place(network)
+    inner.units = None
+    said = predict(inner, rows, runtime)
+    inner.units = renamed
+    share = float(renamed.cpu().lost(moved(said, "cpu")).double().mean()) if len(rows) else 0.0
+    runtime.place(network)
+    left = f"; {listed_names(names.left)} have none here" if names.left else ""
+    kept = set(names.to.values())
+    never = [str(name) for name in data.json("data.json")["classes"] if str(name) not in kept]
+    work.note(
+        f"{len(names.theirs)} classes of the teacher are named as ours{left}: {share:.1%} of its answers to "
+        f"{len(rows):,} rows of {rows.name} are left out"
+    )
+    if never:
+        work.note(f"no class of the teacher is {listed_names(never)}: it never answers so", "warning")
 
 
 def settle_on_validation(work: Work, network: nn.Module, data: Artifact, runtime: Runtime) -> None:

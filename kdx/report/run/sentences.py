@@ -57,8 +57,10 @@ def _of_members(results: Mapping, used: str, counts: Metric) -> list[str]:
         return []
     low, high = sorted((min(alone), max(alone)), reverse=not counts.more)
     fare = counts.text(low) if low == high else f"{counts.text(low)} to {counts.text(high)}"
+    combined = (results["teacher"].get("aggregate") or {}).get("name")
+    how = f"become one by aggregate={combined}" if combined else "are averaged"
     return [
-        f"The teacher is an ensemble of {len(members)}, whose answers are averaged: alone its members have "
+        f"The teacher is an ensemble of {len(members)}, whose answers {how}: alone its members have "
         f"{fare} on the test rows."
     ]
 

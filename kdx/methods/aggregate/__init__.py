@@ -1,0 +1,1 @@
+"""How the answers of several teachers become one: one file each (see kdx.core.aggregate.Aggregate)."""

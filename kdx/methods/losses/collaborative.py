@@ -1,0 +1,73 @@
+"""Collaborative learning (Song and Chai 2018, NeurIPS, arXiv 1805.11761): several heads on one trunk, each
+taught by the others, so that peers share what they compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kdx.core.checks import number
+from kdx.core.errors import UserError
+from kdx.core.math import kl
+from kdx.core.task import Categorical
+from kdx.core.trees import joined
+from kdx.core.types import Objective, Outcome, ParameterGroup, Parts, Streams
+from kdx.methods.peers import count_of_peers, term_name
+from kdx.models.branches import Branches
+
+
+class Collaborative(Objective):
+    """For each head h of H: beta * mean over labelled rows of cross-entropy + (1 - beta) * mean over all rows
+    of T^2 KL(softmax(m_h / T) || softmax(z_h / T)), m_h the mean of the other heads' logits, without
+    gradient; the sum over h is minimised (equations 2 to 4 of the paper).
+
+    The student is the trunk with the first head, and is exported alone. The other heads have layers of their
+    own, with fresh weights, from `branch_at` on: a layer's name, or auto, the one after which fewer than half
+    of them come; what lies before is computed once. The gradient of the trunk is divided by H, as the paper's
+    rescaling does. heads: H >= 2. temperature > 0; beta in [0, 1], 1: no head reads another; rate >= 0: of
+    the further heads, times the stage's. Limit: where all heads give equal logits the second term is 0.
+    Deviation: KL in place of cross-entropy to soft targets, of the same gradient. Cost: one pass through the
+    trunk and H through the rest, where `mutual` has H whole ones; measured by scripts/bench_peers.py.
+    """
+
+    uses = ("labelled",)
+    may_use = ("unlabelled",)
+    needs_task = Categorical
+    reads = ()
+
+    def __init__(
+        self, parts: Parts, *, heads: int, branch_at: str, temperature: float, beta: float, rate: float
+    ):
+        super().__init__(parts)
+        count = count_of_peers("loss.heads", heads)
+        self.temperature = number("loss.temperature", temperature, low=0, open_low=True)
+        self.beta = number("loss.beta", beta, low=0, high=1)
+        self.rate = number("loss.rate", rate, low=0)
+        if parts.example is None:
+            raise UserError("loss=collaborative looks into the student with one row, and there is none")
+        self.branches = Branches(
+            parts.student, parts.new_student, further=count - 1, at=branch_at, example=parts.example
+        )
+
+    def forward(self, streams: Streams, progress: float) -> Outcome:
+        labelled = streams["labelled"]
+        batches = [labelled, *(streams[name] for name in self.may_use if name in streams)]
+        said: list[Tensor] = self.branches(joined([batch.views["main"] for batch in batches]))
+        terms = {}
+        for place, logits in enumerate(said):
+            others = [other.detach() for other in said if other is not logits]
+            known = logits[: len(labelled)]
+            labels = self.task.loss(known, labelled.y, self.class_weights).mean()
+            match = kl(logits, torch.stack(others).mean(0), self.temperature).mean()
+            terms[term_name(place, "labels", "head")] = self.beta * labels
+            terms[term_name(place, "heads", "head")] = (1 - self.beta) * match
+        agreed = [self.task.agreement(said[0], other).float().mean() for other in said[1:]]
+        return Outcome(terms, {"agreement": torch.stack(agreed).mean()})
+
+    def groups(self) -> Sequence[ParameterGroup]:
+        student = [p for p in self.student.parameters() if p.requires_grad]
+        heads = [p for head in range(len(self.branches.heads)) for p in self.branches.own(head)]
+        return [ParameterGroup("student", student), ParameterGroup("heads", heads, self.rate)]

@@ -1,0 +1,66 @@
+"""Born-again networks: generations that begin anew, and all of them together."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kdx.cli import main
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.pipeline.stages.arrays import open_split
+from kdx.pipeline.stages.files import open_network
+from kdx.store.artifact import Artifact
+from kdx.training.runtime import Runtime
+
+CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=300)
+RUN = ["recipe=born_again", "rounds=2", "teacher=mlp_small", "student=mlp_small", "augment=[none]"]
+RUN += ["teacher_pretrain.steps=40", "student_train.steps=30", "baseline=false"]
+RUN += ["device=cpu", "device.threads=1", "store=store"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("born_again"))
+        assert main(["train", *RUN, "hydra.run.dir=run"]) == 0
+        made = json.load(open("run/run.json"))
+        keys = {stage["name"]: stage["key"] for stage in made["stages"]}
+        stages = {"prepare": "prepare", "student-train-1": "train", "student-train-2": "train"}
+        artifacts = {
+            name: Artifact(stage, keys[name], Path("store", stage, keys[name]).absolute())
+            for name, stage in stages.items()
+        }
+        yield made, artifacts
+
+
+def test_generations_begin_with_weights_of_their_own(run):
+    made, artifacts = run
+    seeds = [artifacts[f"student-train-{number}"].manifest["inputs"]["seed"] for number in (1, 2)]
+    assert seeds[0] != seeds[1]
+
+
+def test_together_they_answer_the_mean_of_their_probabilities(run):
+    made, artifacts = run
+    test = open_split(artifacts["prepare"], "test", CPU)
+    rows = next(test.clean(len(test)))
+    with torch.no_grad():
+        each = [
+            open_network(artifacts[f"student-train-{number}"], "last").eval()(rows.views["main"])
+            for number in (1, 2)
+        ]
+    mean = sum(logits.softmax(1) for logits in each) / 2
+    right = (mean.argmax(1) == rows.y).float().mean().item()
+    found = made["results"]["generations"]
+    assert found["last"]["test"]["accuracy"] == pytest.approx(right, abs=1e-6)
+    assert found["parameters"] == 2 * made["results"]["student"]["parameters"]
+    assert np.isclose(found["steps"], 60)
+
+
+def test_its_temperature_is_1_and_one_round_is_refused(capsys):
+    order = wire(compose.check_words(["recipe=born_again"]))
+    assert order.experiment.loss.spec["temperature"] == 1 and order.experiment.rounds == 3
+    assert main(["train", *RUN, "rounds=1"]) == 2
+    assert "rounds=1 is recipe=distil" in capsys.readouterr().err

@@ -1,0 +1,170 @@
+"""A teacher that learned other classes: `teacher.classes_map=FILE`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from kdx.cli import main
+from kdx.config import compose
+from kdx.config.validate import inspect
+from kdx.config.wire import wire
+from kdx.core.class_names import ClassMap
+from kdx.core.errors import UserError, UserErrors
+from kdx.models.renamed import Renamed
+from kdx.pipeline.stages.arrays import open_split
+from kdx.pipeline.stages.files import open_network
+from kdx.runs.model_files import read_model
+from kdx.runs.reading import read_run
+from kdx.training.runtime import Runtime
+
+BASE = [
+    "device=cpu",
+    "device.threads=1",
+    "student=mlp_small",
+    "student_train.steps=4",
+    "dataset.unlabelled=0",
+    "dataset.validation=60",
+    "dataset.test=50",
+]
+THEIRS = ["zero", "one", "uno", "three", "letter"]
+MAP = "zero: 0\none: '1'\nuno: 1\nthree: 3\n"
+GIVEN = ["teacher=mlp_small", "teacher.checkpoint=given/weights.safetensors", "teacher.classes_map=map.yaml"]
+
+
+def order(*words):
+    return wire(compose.check_words(compose.plus_less([*BASE, *words])))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A run of a teacher of five classes, made of one of ten."""
+    place = tmp_path_factory.mktemp("class_map")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        words = ["teacher=mlp_small", "teacher_pretrain.steps=30", "stages=[teacher_pretrain]"]
+        assert main(["train", *BASE, *words, "hydra.run.dir=first"]) == 0
+        weights = load_file(read_run("first").stage("teacher-pretrain").file("last.safetensors"))
+        few = {name: v[:5].clone() if v.dim() and v.shape[0] == 10 else v for name, v in weights.items()}
+        Path("given").mkdir()
+        save_file(few, "given/weights.safetensors")
+        Path("given/model.json").write_text(json.dumps({"classes": THEIRS}))
+        Path("map.yaml").write_text(MAP)
+        assert main(["train", *BASE, *GIVEN, "hydra.run.dir=run"]) == 0
+    return place
+
+
+def test_the_mass_of_several_is_added_and_the_rest_is_left_out():
+    """softmax .1, .2, .3, .4: of ours the first has .1 + .3 of .6, the other .2; .4 has none."""
+    renamed = Renamed([0, 1, 0, -1], 3)
+    logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
+    torch.testing.assert_close(renamed(logits).softmax(1), torch.tensor([[4 / 6, 2 / 6, 0.0]]))
+    torch.testing.assert_close(renamed.lost(logits), torch.tensor([0.4]))
+    assert not renamed.state_dict() and not list(renamed.parameters())
+
+
+def test_the_same_names_change_nothing_and_no_mass_says_nothing():
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(Renamed([0, 1, 2], 3)(logits).softmax(1), logits.softmax(1))
+    nothing = Renamed([-1, 0], 2)(torch.tensor([[200.0, -200.0]]))
+    torch.testing.assert_close(nothing.softmax(1), torch.tensor([[0.5, 0.5]]))
+
+
+def test_places_are_found_by_name():
+    names = ClassMap("teacher", ["a", "b", "c"], {"a": "2", "c": "1"}, "drop")
+    assert names.places([1, 2]) == [1, -1, 0] and names.left == ["b"]
+    assert ClassMap(**names.document()) == names
+    with pytest.raises(UserError, match="says that 'a' is '2', and the data have no such class"):
+        names.places(["1", "3"])
+
+
+def test_its_answers_are_those_by_hand(ran, monkeypatch, capsys):
+    monkeypatch.chdir(ran)
+    run = read_run("run")
+    rows = open_split(run.stage("prepare"), "test", Runtime.settle(order().runtime))
+    teacher = open_network(run.stage("teacher-pretrain"))
+    with torch.no_grad():
+        found = teacher(rows.inputs.float() / 255).softmax(1)
+        teacher.units = None
+        theirs = teacher(rows.inputs.float() / 255).softmax(1)
+    assert theirs.shape == (50, 5)
+    expected = torch.zeros(50, 10)
+    expected[:, 0], expected[:, 1], expected[:, 3] = theirs[:, 0], theirs[:, 1] + theirs[:, 2], theirs[:, 3]
+    expected /= expected.sum(1, keepdim=True)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    right = (expected.argmax(1) == rows.known).double().mean().item()
+    assert run.document["results"]["teacher"]["last"]["test"]["accuracy"] == right
+
+    assert main(["train", *BASE, *GIVEN, "hydra.run.dir=again"]) == 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    rows = open_split(run.stage("prepare"), "validation", Runtime.settle(order().runtime))
+    with torch.no_grad():
+        lost = teacher(rows.inputs.float() / 255).softmax(1)[:, 4].mean().item()
+    assert f"'letter' have none here: {lost:.1%} of its answers to 60 rows of validation are left out" in said
+    assert "no class of the teacher is '2', '4'" in said
+    again = json.loads(Path("again/run.json").read_text())
+    assert all(stage["cached"] for stage in again["stages"])
+    assert main(["evaluate", "run", "role=teacher", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"]["teacher"]["accuracy"] == right
+
+
+@pytest.mark.parametrize("places", [[0, 10], [-2, 1], ["a"], [], 3, [True, 1]])
+def test_places_in_a_file_of_somebody_else_are_checked(ran, tmp_path, places, monkeypatch):
+    monkeypatch.chdir(ran)
+    about = read_run("run").stage("teacher-pretrain").json("model.json")
+    assert about["class_places"] == [0, 1, 1, 3, -1]
+    (tmp_path / "model.json").write_text(json.dumps({**about, "class_places": places}))
+    with pytest.raises(UserError, match="class_places must be places of classes"):
+        read_model(tmp_path / "model.json")
+
+
+def test_a_member_may_have_other_classes(ran, monkeypatch):
+    monkeypatch.chdir(ran)
+    words = ["teachers=[mlp_small,mlp_small]", "members.2.checkpoint=given/weights.safetensors"]
+    assert not inspect(order(*words, "members.2.classes_map=map.yaml"))
+    (error,) = inspect(order(*words))
+    assert "member 2: teacher.checkpoint='given/weights.safetensors' learned 5 classes, by" in error
+    assert "the data have 10: say which of these each of its classes is (teacher.classes_map=FILE)" in error
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "why"),
+    [
+        (MAP, ["teacher.classes_unmapped=error"], "has no class of the data for 'letter'"),
+        (MAP + "four: 4\n", [], "names 'four', and the checkpoint learned no such class"),
+        ("zero: ten\n", [], "says that 'zero' is 'ten', and the data have no such class"),
+        ("- zero\n", [], "map.yaml"),
+        (MAP, ["teacher_pretrain.epochs=1"], "for a teacher that is taken as it is"),
+        (MAP, ["init=select"], "teacher.classes_map says that it has other classes: leave init= out"),
+        (MAP, ["teacher.update=slow"], "moves a network of the data's classes, and teacher.classes_map"),
+        (MAP, ["teacher.classes_unmapped=keep"], "teacher.classes_unmapped has no option 'keep'"),
+    ],
+)
+def test_maps_that_do_not_fit_are_refused_before_work(ran, tmp_path, content, more, why, monkeypatch):
+    monkeypatch.chdir(ran)
+    (tmp_path / "map.yaml").write_text(content)
+    words = [*GIVEN[:2], f"teacher.classes_map={tmp_path}/map.yaml", *more]
+    try:
+        errors = inspect(order(*words))
+    except UserErrors as found:
+        errors = found.messages
+    assert len(errors) == 1 and why in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["teacher.classes_map=map.yaml"], "for a teacher that is taken as it is"),
+        (["teacher.classes_unmapped=error"], "teacher.classes_unmapped is of teacher.classes_map=FILE"),
+        ([*GIVEN[:2], "teacher.classes_map=none.yaml"], "teacher.classes_map 'none.yaml' is no file"),
+    ],
+)
+def test_a_map_that_could_not_act_is_refused(ran, words, why, monkeypatch):
+    monkeypatch.chdir(ran)
+    with pytest.raises(UserErrors) as found:
+        order(*words)
+    assert len(found.value.messages) == 1 and why in found.value.messages[0]
