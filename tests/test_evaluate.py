@@ -266,7 +266,7 @@ def test_a_view_without_an_answer_is_an_error(stored):
 def test_an_ensemble_is_the_mean_of_probabilities():
     one = torch.log(torch.tensor([[0.9, 0.1]]))
     two = torch.log(torch.tensor([[0.5, 0.5]]))
-    both = Ensemble([lambda b: one, lambda b: two], classification(2))(None)
+    both = Ensemble([lambda b: one, lambda b: two], classification(2).mean)(None)
     torch.testing.assert_close(both.softmax(1), torch.tensor([[0.7, 0.3]]))
 
 
