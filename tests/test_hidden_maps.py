@@ -249,6 +249,7 @@ def test_numbers_have_no_exits(tmp_path):
     assert not errors and any("loss.features=ofa reads the probabilities" in e for e in inspect(order))
 
 
+@pytest.mark.slow
 def test_a_run_on_a_table_with_three_terms(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["dataset=breast_cancer", "teacher=mlp", "student=mlp_small", "loss.features=[rkd,crd,ofa]"]
