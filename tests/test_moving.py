@@ -9,6 +9,7 @@ import torch
 from test_losses import CLASSES, batch, network, parts, streams, validation
 from torch import nn
 
+from kdx.cli import main
 from kdx.config.compose import check_words
 from kdx.config.unused import idle
 from kdx.config.wire import examine_config
@@ -241,7 +242,7 @@ def test_a_resumed_training_goes_on_bit_for_bit(update):
         ({"rate": -1.0}, "teacher.rate must be at least 0; given: -1"),
         ({"beta": 2.0}, "teacher.beta must be at least -1 and at most 1; given: 2"),
         ({"decay": 1.1}, "teacher.decay must be at least 0 and at most 1"),
-        ({"delay": 2}, "teacher.delay must be at least 0 and at most 1"),
+        ({"delay": 2}, "teacher.delay must be at least 0 and less than 1"),
         ({"begin": "me"}, "teacher.begin has no option 'me'"),
     ],
 )
@@ -293,3 +294,27 @@ def test_a_teacher_that_stands_is_as_it_was():
     order, errors = examine_config(check_words([]))
     assert not errors and order.experiment.moving is None
     assert not set(order.experiment.teachers[0].model.spec) & {"update", "decay", "ready"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["dataset=diabetes", "teacher.update=slow"],
+            "this teacher makes none",
+        ),
+        (["teacher.update=slow", "teacher.ready=1.5"], "teacher.ready must be at most 1"),
+        (["teacher.update=slow", "teacher.delay=1"], "teacher.delay must be at least 0 and less than 1"),
+        (["aggregate=weighted", "teacher=answers", "teacher.file=no.csv"], "no.csv"),
+        (["loss=codistill", "loss.delay=1"], "loss.delay must be at least 0 and less than 1"),
+        (
+            ["loss.features=crd", "loss.features.crd.momentum=1"],
+            "momentum must be at least 0 and less than 1",
+        ),
+    ],
+)
+def test_what_could_never_teach_is_refused_in_a_sentence(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "device=cpu", *words]) == 2
+    err = capsys.readouterr().err
+    assert says in err.replace("\n", " ") and "Traceback" not in err

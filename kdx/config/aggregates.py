@@ -22,8 +22,8 @@ def check_aggregate(
 ) -> None:
     """option: as it was chosen. task: None where it is not known. rows: of each split, as far as they are
     known."""
-    if not experiment.aggregate:
-        return
+    if not experiment.aggregate or not (experiment.teachers or experiment.given):
+        return  # why there is no teacher is said elsewhere
     with trying(errors, own=experiment.aggregate.target):
         if experiment.given or len(experiment.teachers) == 1:
             who = "answers in a file come as one" if experiment.given else "there is one teacher"

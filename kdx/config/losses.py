@@ -87,7 +87,8 @@ def check_losses(
                 tried = try_loss(loss, student, streams, made, live, mixer)
                 learners = [student] if node == "student_train" else taught
                 _check_accumulate(node, training, tried, learners, rows)
-                if experiment.moving and loss is experiment.loss and taught:
+                # of one that makes no steps it is said elsewhere that it cannot move
+                if experiment.moving and loss is experiment.loss and taught and not fitted:
                     try_moving(experiment.moving, loss, student, streams, made, taught[0])
                 if described and loss is experiment.loss:
                     idle |= {f"loss.{key}": why for key, why in tried.idle().items()}

@@ -5,6 +5,7 @@ teacher's answers.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -70,8 +71,9 @@ class Moving(Objective):
         decay = number("teacher.decay", decay, low=0, high=1)
         self.rate = number("teacher.rate", rate, low=0)
         self.beta = number("teacher.beta", beta, low=-1, high=1)
-        self.delay = number("teacher.delay", delay, low=0, high=1)
-        self.ready = number("teacher.ready", ready)
+        self.delay = number("teacher.delay", delay, low=0, high=1, open_high=True)
+        high = math.inf if self.task.metric.high is None else self.task.metric.high
+        self.ready = number("teacher.ready", ready, high=high)
         begin = choice("teacher.begin", begin, ("teacher", "student"))
         if self.ready and parts.validation is None:
             raise UserError(
@@ -187,7 +189,8 @@ class Moving(Objective):
         metric = self.task.metric
         values = [self.task.quick(answers, truth)[metric.name] for answers in (teacher, student)]
         found |= {f"teacher/{metric.name}": values[0], "teacher/lead": metric.gain(values[0], values[1])}
-        self.is_ready.fill_(not self.ready or metric.gain(values[0], self.ready) >= 0)
+        if metric.gain(values[0], self.ready) >= 0:  # once it is, it stays so
+            self.is_ready.fill_(True)
         found["teacher/ready"] = float(self.is_ready)
         if isinstance(teacher, Tensor) and self.before is not None:
             if not self.before.isnan().any():

@@ -51,7 +51,7 @@ class CRD(Features):
     exp(product / temperature) / Z, with Z such that they had the mean 1 / rows in the first batch. A memory
     holds the last embedding of every row, of each network: it is moved by memory * momentum + embedding * (1
     - momentum), and to length 1 again. weight >= 0, negatives >= 1, temperature > 0, width >= 1, momentum in
-    [0, 1]. student, teacher: see kdx.models.row_features.RowFeatures.
+    [0, 1). student, teacher: see kdx.models.row_features.RowFeatures.
     Deviations: negatives are any other rows, as labels of a pool are not known (the authors' code draws them
     among rows of other classes), and all of them where the data have fewer than asked for. They are drawn
     from a generator of their own, which the step decides, so that a resume is exact.
@@ -77,7 +77,7 @@ class CRD(Features):
         self.weight = number("loss.features.crd.weight", weight, low=0)
         self.negatives = integer("loss.features.crd.negatives", negatives, low=1)
         self.temperature = number("loss.features.crd.temperature", temperature, low=0, open_low=True)
-        self.momentum = number("loss.features.crd.momentum", momentum, low=0, high=1)
+        self.momentum = number("loss.features.crd.momentum", momentum, low=0, high=1, open_high=True)
         width = integer("loss.features.crd.width", width, low=1)
         self.rows = RowFeatures(parts, student=student, teacher=teacher)
         streams = {name: count for name, count in parts.rows.items() if name not in _NO_STREAMS and count}

@@ -61,7 +61,7 @@ class Codistill(Objective):
     ):
         super().__init__(parts)
         count = count_of_peers("loss.peers", peers)
-        self.delay = number("loss.delay", delay, low=0, high=1)
+        self.delay = number("loss.delay", delay, low=0, high=1, open_high=True)
         smoothing = number("loss.smoothing", smoothing, low=0, high=1, open_high=True)
         self.weight = one_each("loss.weight", weight, count)
         self.rate = one_each("loss.rate", rate, count)
