@@ -22,15 +22,9 @@ def check_aggregate(
 ) -> None:
     """option: as it was chosen. task: None where it is not known. rows: of each split, as far as they are
     known."""
-    if not experiment.aggregate or not (experiment.teachers or experiment.given):
-        return  # why there is no teacher is said elsewhere
+    if not experiment.aggregate or len(experiment.teachers) < 2:
+        return  # that it makes one of one is said by kdx.config.nodes.wrong_aggregate
     with trying(errors, own=experiment.aggregate.target):
-        if experiment.given or len(experiment.teachers) == 1:
-            who = "answers in a file come as one" if experiment.given else "there is one teacher"
-            raise UserError(
-                f"aggregate={option} makes one answer of those of several teachers, and {who}: name several, "
-                "teachers=[cnn,resnet20] or teacher.members=5, or leave it out"
-            )
         if task is None:
             return
         made, classes = build_aggregate(experiment.aggregate.spec, task)

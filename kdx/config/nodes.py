@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from kdx.config.described import component
 from kdx.config.named_options import read_augmentation
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
-from kdx.pipeline.recipes.experiment import Checkpoint
+from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
 from kdx.pipeline.recipes.written import written_by
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -93,6 +93,17 @@ def read_init(config: Mapping[str, Any]) -> Component | None:
 def read_aggregate(config: Mapping[str, Any]) -> Component | None:
     """What makes one answer of those of several teachers; None: the mean."""
     return component("aggregate", config["aggregate"]) if config.get("aggregate") else None
+
+
+def wrong_aggregate(experiment: Experiment, config: Mapping[str, Any]) -> Iterator[str]:
+    """Why it can never act on the teachers that there are."""
+    if experiment.aggregate and (experiment.given or len(experiment.teachers) == 1):
+        who = "answers in a file come as one" if experiment.given else "there is one teacher"
+        option = config["choices"].get("aggregate")
+        yield (
+            f"aggregate={option} makes one answer of those of several teachers, and {who}: name several, "
+            "teachers=[cnn,resnet20] or teacher.members=5, or leave it out"
+        )
 
 
 def read_made_up(config: Mapping[str, Any]) -> Component | None:

@@ -78,6 +78,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     if experiment.given:
         errors += wrong_given(experiment, config, asks)
     errors += wrong_moving(experiment, config, asks)
+    errors += nodes.wrong_aggregate(experiment, config)
     errors += _wrong_compiled(experiment, config["device"])
     errors += wrong_text(experiment, bool(asks and asks.takes_text))
     order = Order(
