@@ -4,12 +4,14 @@ monitors that are made of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from kdx.core.math import cross_entropy, margin
+from kdx.core.task import Task
 from kdx.core.trees import divided, joined, rows_of
 from kdx.core.types import Answers, Batch, Inputs, Outcome, Shown, Streams, Teacher, Weighting
 from kdx.methods.hidden_terms import Added, HiddenTerms
@@ -94,6 +96,38 @@ def one_pass(streams: Streams, student: nn.Module, pools: Sequence[str]) -> OneP
     return OnePass(batches, shown, said, *divided(said, [len(labelled), rows_of(said) - len(labelled)]))
 
 
+class AnswerLoss(Protocol):
+    """What a loss has that compares the student's answers with the teacher's, to the labelled rows and those
+    of a pool where there is one."""
+
+    student: nn.Module
+    teacher: Teacher
+    task: Task
+    may_use: Sequence[str]
+
+
+@dataclass(frozen=True)
+class TaughtPass(OnePass):
+    """answers: the teacher's to all of the rows."""
+
+    answers: Answers
+    task: Task
+
+    def monitors(self) -> dict[str, Callable[[], Tensor]]:
+        return {"agreement": lambda: self.task.agreement(self.said, self.answers).float().mean()}
+
+    def outcome(self, added: Added, terms: Mapping[str, Tensor]) -> Outcome:
+        """added: the terms on hidden features; terms: those of the loss."""
+        return Outcome(added.beside(terms), self.monitors())
+
+
+def taught_pass(loss: AnswerLoss, streams: Streams) -> TaughtPass:
+    """`one_pass`, and the teacher's answers to its rows."""
+    made = one_pass(streams, loss.student, loss.may_use)
+    answers = joined([loss.teacher(batch) for batch in made.batches])
+    return TaughtPass(**vars(made), answers=answers, task=loss.task)
+
+
 def forward(
     streams: Streams,
     student: nn.Module,
@@ -109,18 +143,20 @@ def forward(
     return Joint(streams["labelled"].y, made.known, made.own, added, class_weights)
 
 
-def forward_with_teacher(
-    streams: Streams,
-    student: nn.Module,
-    features: HiddenTerms,
-    teacher: Teacher,
-    weights: Weighting,
-    class_weights: Tensor | None,
-    progress: float,
-) -> Joint:
+class PoolLoss(Protocol):
+    """What a loss has that weighs a teacher's answers to a pool."""
+
+    student: nn.Module
+    teacher: Teacher
+    features: HiddenTerms
+    weights: Weighting
+    class_weights: Tensor | None
+
+
+def forward_with_teacher(loss: PoolLoss, streams: Streams, progress: float) -> Joint:
     """`forward`, with the teacher's answers and their weights."""
-    joint = forward(streams, student, features, class_weights, progress)
-    return weigh_answers(joint, teacher(streams["unlabelled"]), weights)
+    joint = forward(streams, loss.student, loss.features, loss.class_weights, progress)
+    return weigh_answers(joint, loss.teacher(streams["unlabelled"]), loss.weights)
 
 
 def weigh_answers(joint: Joint, answers: Tensor, weights: Weighting) -> Joint:

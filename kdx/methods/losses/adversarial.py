@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from kdx.core.checks import integer, number
 from kdx.core.task import Categorical
-from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, ParameterGroup, Parts, Streams
-from kdx.methods.forward import one_pass
+from kdx.methods.forward import taught_pass
 
 
 class Critic(nn.Module):
@@ -69,9 +68,8 @@ class Adversarial(Objective):
         self.critic = Critic(len(self.task.classes), integer("loss.hidden", hidden, low=1, high=1 << 16))
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        made = one_pass(streams, self.student, self.may_use)
-        answers = joined([self.teacher(batch) for batch in made.batches])
-        own, taught = self._read(made.said), self._read(answers)
+        made = taught_pass(self, streams)
+        own, taught = self._read(made.said), self._read(made.answers)
         fixed = {name: value.detach() for name, value in self.critic.named_parameters()}
         fooled = functional_call(self.critic, fixed, own)
         on_own, on_taught = self.critic(own.detach()), self.critic(taught)
@@ -79,15 +77,13 @@ class Adversarial(Objective):
         right = torch.cat([on_own <= 0, on_taught > 0])
         return Outcome(
             terms={
-                "distillation": self.alpha * self.task.match(made.said, answers, self.temperature).mean(),
+                "distillation": self.alpha
+                * self.task.match(made.said, made.answers, self.temperature).mean(),
                 "labels": (1 - self.alpha) * labels,
                 "fool": self.weight * F.softplus(-fooled).mean(),
                 "critic": 0.5 * (F.softplus(-on_taught).mean() + F.softplus(on_own).mean()),
             },
-            monitors={
-                "agreement": self.task.agreement(made.said, answers).float().mean(),
-                "critic": right.float().mean(),
-            },
+            monitors={**made.monitors(), "critic": right.float().mean()},
         )
 
     def _read(self, answers: Tensor) -> Tensor:

@@ -12,9 +12,8 @@ from kdx.core.checks import number
 from kdx.core.divergence import over_temperature
 from kdx.core.errors import UserError
 from kdx.core.task import Categorical
-from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import one_pass
+from kdx.methods.forward import taught_pass
 from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, refinement, value_at
 
@@ -76,24 +75,21 @@ class DIST(Objective):
         return {}
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        made = one_pass(streams, self.student, self.may_use)
-        answers = joined([self.teacher(batch) for batch in made.batches])
-        if len(answers) < 2 and self.gamma:
+        made = taught_pass(self, streams)
+        if len(made.answers) < 2 and self.gamma:
             raise UserError(
                 "loss=dist compares the rows of a batch with each other, and this one has one: set "
                 "student_train.batch_size=2 or more, or loss.gamma=0"
             )
         y, temperature = streams["labelled"].y, value_at(self.temperature, progress)
-        given = self.refine.guidance(made.said, answers, y)
+        given = self.refine.guidance(made.said, made.answers, y)
         p, q = (over_temperature(z, temperature).softmax(1) for z in (given.student, given.teacher))
         scale = temperature**2
-        return Outcome(
-            terms=self.features(made.seen(progress)).beside(
-                {
-                    "inter_class": scale * self.beta * (1 - pearson(p, q)).mean(),
-                    "intra_class": scale * self.gamma * (1 - pearson(p.T, q.T)).mean(),
-                    "labels": self.task.loss(made.known, y, self.class_weights).mean(),
-                }
-            ),
-            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
+        return made.outcome(
+            self.features(made.seen(progress)),
+            {
+                "inter_class": scale * self.beta * (1 - pearson(p, q)).mean(),
+                "intra_class": scale * self.gamma * (1 - pearson(p.T, q.T)).mean(),
+                "labels": self.task.loss(made.known, y, self.class_weights).mean(),
+            },
         )

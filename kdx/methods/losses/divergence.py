@@ -12,9 +12,8 @@ from kdx.core.checks import number
 from kdx.core.divergence import Divergence
 from kdx.core.errors import Caution
 from kdx.core.sparse_divergence import check_rest
-from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import one_pass
+from kdx.methods.forward import taught_pass
 from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, hottest, refinement, value_at
 
@@ -83,20 +82,17 @@ class DivergenceLoss(Objective):
         )
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        made = one_pass(streams, self.student, self.may_use)
-        answers = joined([self.teacher(batch) for batch in made.batches])
+        made = taught_pass(self, streams)
         how = replace(self.how, temperature=value_at(self.temperature, progress))
-        said, taught = made.said, answers
+        said, taught = made.said, made.answers
         if not self.refine.plain:
-            guidance = self.refine.guidance(said, answers, streams["labelled"].y)
+            guidance = self.refine.guidance(said, taught, streams["labelled"].y)
             said, taught = guidance.student, guidance.teacher
         apart = self.task.divergence(said, taught, how, self.rest).mean()
         known = self.task.loss(made.known, streams["labelled"].y, self.class_weights).mean()
-        return Outcome(
-            terms=self.features(made.seen(progress)).beside(
-                {"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known}
-            ),
-            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
+        return made.outcome(
+            self.features(made.seen(progress)),
+            {"distillation": self.alpha * apart, "labels": (1 - self.alpha) * known},
         )
 
 

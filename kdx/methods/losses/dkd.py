@@ -11,9 +11,8 @@ from kdx.core.checks import number
 from kdx.core.divergence import over_temperature
 from kdx.core.math import kl
 from kdx.core.task import Categorical
-from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import one_pass
+from kdx.methods.forward import taught_pass
 from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, other_logits, refinement, value_at
 
@@ -96,19 +95,16 @@ class DKD(Objective):
         return min(progress / self.warmup, 1.0) if self.warmup else 1.0
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        made = one_pass(streams, self.student, self.may_use)
-        answers = joined([self.teacher(batch) for batch in made.batches])
+        made = taught_pass(self, streams)
         y, temperature = streams["labelled"].y, value_at(self.temperature, progress)
-        given = self.refine.guidance(made.said, answers, y)
+        given = self.refine.guidance(made.said, made.answers, y)
         compared = (given.student, given.teacher, given.target, temperature)
         ramp = self.ramp(progress)
-        return Outcome(
-            terms=self.features(made.seen(progress)).beside(
-                {
-                    "target": ramp * self.alpha * given.mean(target_divergence(*compared)),
-                    "non_target": ramp * self.beta * given.mean(other_divergence(*compared)),
-                    "labels": self.task.loss(made.known, y, self.class_weights).mean(),
-                }
-            ),
-            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
+        return made.outcome(
+            self.features(made.seen(progress)),
+            {
+                "target": ramp * self.alpha * given.mean(target_divergence(*compared)),
+                "non_target": ramp * self.beta * given.mean(other_divergence(*compared)),
+                "labels": self.task.loss(made.known, y, self.class_weights).mean(),
+            },
         )

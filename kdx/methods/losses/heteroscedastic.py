@@ -10,9 +10,8 @@ from torch import Tensor
 from kdx.core.checks import number
 from kdx.core.errors import lacks_answer
 from kdx.core.task import Numeric
-from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import one_pass
+from kdx.methods.forward import taught_pass
 
 
 def precision_weight(variance: Tensor, noise: float) -> Tensor:
@@ -44,16 +43,13 @@ class Heteroscedastic(Objective):
         self.noise = number("loss.noise", noise, low=0, open_low=True)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        made = one_pass(streams, self.student, self.may_use)
-        said, answers = made.said, joined([self.teacher(batch) for batch in made.batches])
+        made = taught_pass(self, streams)
+        said, answers = made.said, made.answers
         variance = self.task.variance(answers)
         if variance is None:
             raise lacks_answer("heteroscedastic", "variance")
         weight = precision_weight(variance, self.noise)
-        monitors = {
-            "agreement": lambda: self.task.agreement(said, answers).float().mean(),
-            "weight": weight.mean(),
-        }
+        monitors = {**made.monitors(), "weight": weight.mean()}
         if len(made.batches) > 1:
             monitors["unlabelled/weight"] = weight[len(streams["labelled"]) :]
         return Outcome(

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from kdx.core.errors import Caution
 from kdx.core.task import Numeric
-from kdx.core.trees import joined
 from kdx.core.types import Answers, Objective, Outcome, Parts, Streams
-from kdx.methods.forward import OnePass, one_pass
+from kdx.methods.forward import TaughtPass, taught_pass
 from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, hottest, refinement, value_at
 
@@ -71,26 +70,21 @@ class KD(Objective):
         return {}
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        made = one_pass(streams, self.student, self.may_use)
-        answers = joined([self.teacher(batch) for batch in made.batches])
+        made = taught_pass(self, streams)
         alpha, y = value_at(self.alpha, progress), streams["labelled"].y
-        apart, known = self._apart_and_known(made, answers, y, value_at(self.temperature, progress))
-        return Outcome(
-            terms=self.features(made.seen(progress)).beside(
-                {"distillation": alpha * apart, "labels": (1 - alpha) * known}
-            ),
-            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
+        apart, known = self._apart_and_known(made, y, value_at(self.temperature, progress))
+        return made.outcome(
+            self.features(made.seen(progress)),
+            {"distillation": alpha * apart, "labels": (1 - alpha) * known},
         )
 
-    def _apart_and_known(
-        self, made: OnePass, answers: Answers, y: Answers, temperature: float
-    ) -> tuple[Tensor, Tensor]:
+    def _apart_and_known(self, made: TaughtPass, y: Answers, temperature: float) -> tuple[Tensor, Tensor]:
         """Two means: of all rows the distance from the teacher, of the labelled rows the task's own loss."""
         if self.refine.plain and len(made.batches) == 1:
-            both = self.task.match_and_loss(made.said, answers, y, temperature, self.class_weights)
+            both = self.task.match_and_loss(made.said, made.answers, y, temperature, self.class_weights)
             return both[0].mean(), both[1].mean()
         known = self.task.loss(made.known, y, self.class_weights).mean()
         if self.refine.plain:
-            return self.task.match(made.said, answers, temperature).mean(), known
-        given = self.refine.guidance(made.said, answers, y)
+            return self.task.match(made.said, made.answers, temperature).mean(), known
+        given = self.refine.guidance(made.said, made.answers, y)
         return given.mean(self.task.match(given.student, given.teacher, temperature)), known

@@ -12,9 +12,8 @@ from torch import Tensor
 from kdx.core.checks import flag
 from kdx.core.divergence import over_temperature
 from kdx.core.task import Categorical
-from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import one_pass
+from kdx.methods.forward import taught_pass
 from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, refinement, value_at
 
@@ -74,17 +73,14 @@ class MSELogits(Objective):
         return {}
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        made = one_pass(streams, self.student, self.may_use)
-        answers = joined([self.teacher(batch) for batch in made.batches])
+        made = taught_pass(self, streams)
         y, alpha = streams["labelled"].y, value_at(self.alpha, progress)
-        given = self.refine.guidance(made.said, answers, y)
+        given = self.refine.guidance(made.said, made.answers, y)
         apart = squared_difference(given.student, given.teacher, self.centred)
-        return Outcome(
-            terms=self.features(made.seen(progress)).beside(
-                {
-                    "distillation": alpha * given.mean(apart),
-                    "labels": (1 - alpha) * self.task.loss(made.known, y, self.class_weights).mean(),
-                }
-            ),
-            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
+        return made.outcome(
+            self.features(made.seen(progress)),
+            {
+                "distillation": alpha * given.mean(apart),
+                "labels": (1 - alpha) * self.task.loss(made.known, y, self.class_weights).mean(),
+            },
         )

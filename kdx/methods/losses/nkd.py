@@ -11,9 +11,8 @@ from torch import Tensor
 from kdx.core.checks import number
 from kdx.core.divergence import over_temperature
 from kdx.core.task import Categorical
-from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import one_pass
+from kdx.methods.forward import taught_pass
 from kdx.methods.hidden_terms import HiddenTerms
 from kdx.methods.logits import checked_setting, other_logits, refinement, value_at
 
@@ -89,19 +88,16 @@ class NKD(Objective):
         return {}
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        made = one_pass(streams, self.student, self.may_use)
-        answers = joined([self.teacher(batch) for batch in made.batches])
+        made = taught_pass(self, streams)
         y, temperature = streams["labelled"].y, value_at(self.temperature, progress)
-        given = self.refine.guidance(made.said, answers, y)
+        given = self.refine.guidance(made.said, made.answers, y)
         compared = (given.student, given.teacher, given.target)
         others = other_cross_entropy(*compared, temperature)
-        return Outcome(
-            terms=self.features(made.seen(progress)).beside(
-                {
-                    "target": self.weight * given.mean(target_cross_entropy(*compared)),
-                    "non_target": self.weight * self.gamma * given.mean(others),
-                    "labels": self.task.loss(made.known, y, self.class_weights).mean(),
-                }
-            ),
-            monitors={"agreement": lambda: self.task.agreement(made.said, answers).float().mean()},
+        return made.outcome(
+            self.features(made.seen(progress)),
+            {
+                "target": self.weight * given.mean(target_cross_entropy(*compared)),
+                "non_target": self.weight * self.gamma * given.mean(others),
+                "labels": self.task.loss(made.known, y, self.class_weights).mean(),
+            },
         )

@@ -185,15 +185,7 @@ class SLaM(Objective):
         return alpha, k
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        joint = forward_with_teacher(
-            streams,
-            self.student,
-            self.features,
-            self.teacher,
-            self.weights,
-            self.class_weights,
-            progress,
-        )
+        joint = forward_with_teacher(self, streams, progress)
         teacher = joint.answers.softmax(1)
         alpha, k = self.mixing(teacher)
         losses = slam_loss(

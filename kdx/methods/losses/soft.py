@@ -33,14 +33,6 @@ class Soft(Objective):
         self.weights, self.features = weights.build(parts), HiddenTerms(features, parts)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        joint = forward_with_teacher(
-            streams,
-            self.student,
-            self.features,
-            self.teacher,
-            self.weights,
-            self.class_weights,
-            progress,
-        )
+        joint = forward_with_teacher(self, streams, progress)
         targets = joint.answers.argmax(1) if self.hard else joint.answers.softmax(1)
         return joint.outcome(cross_entropy(joint.own, targets))

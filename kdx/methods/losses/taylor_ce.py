@@ -47,15 +47,7 @@ class TaylorCE(Objective):
         self.weights, self.features = weights.build(parts), HiddenTerms(features, parts)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        joint = forward_with_teacher(
-            streams,
-            self.student,
-            self.features,
-            self.teacher,
-            self.weights,
-            self.class_weights,
-            progress,
-        )
+        joint = forward_with_teacher(self, streams, progress)
         probs = joint.own.float().softmax(1)
         if self.hard:
             losses = taylor(probs.gather(1, joint.answers.argmax(1, keepdim=True))[:, 0], self.order)
