@@ -5,10 +5,13 @@ Standard library only; nothing is downloaded.
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kdx.core.checks import shown
 from kdx.core.errors import UserError
@@ -34,6 +37,31 @@ def model_folder(key: str, asked: object, needs: Sequence[str]) -> Path:
     if lacking := [name for name in needs if not (found / name).is_file()]:
         raise UserError(_lacking(key, asked, found, lacking))
     return found
+
+
+def read_beside(file: Path) -> Any:
+    """What a JSON file of such a folder holds. Raises UserError where it is none."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{file}' is no JSON: {error}") from None
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """What a config.json holds. Raises UserError where it is no JSON object."""
+    found = read_beside(file)
+    if not isinstance(found, dict):
+        raise UserError(f"'{file}' holds no settings of a model, which are a JSON object")
+    return found
+
+
+def check_above_0(said: str, value: object, *, below: float = math.inf, whole: bool = False) -> None:
+    """Whether a setting of a model is a number in (0, below), a whole one where that is asked for. said:
+    where it stands and what it is, the beginning of the sentence. Raises UserError."""
+    kinds = (int,) if whole else (int, float)
+    if type(value) not in kinds or not 0 < value < below:  # type: ignore[operator]
+        what = "a number in (0, 1)" if below == 1 else f"a {'whole ' * whole}number above 0"
+        raise UserError(f"{said}, and it must be {what}")
 
 
 def no_safetensors(error: object) -> str:

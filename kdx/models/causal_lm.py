@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kdx.core.errors import UserError
-from kdx.core.model_folder import model_folder
+from kdx.core.model_folder import model_folder, read_settings
 from kdx.models import pretrained, reads
 from kdx.models.decoder import TOKENS_READ, DecoderNetwork
 from kdx.models.decoder_layers import DecoderShape
@@ -22,7 +22,6 @@ from kdx.models.save_pretrained import (
     CAUSAL_TOKENIZER,
     CAUSAL_WEIGHTS,
     fill_from,
-    read_config,
     read_shape,
 )
 from kdx.models.tokens import OwnTokens, open_tokenizer, token_bytes
@@ -71,7 +70,7 @@ class CausalLM(DecoderNetwork, OwnTokens):
             if pretrained.wanted():
                 raise
             return  # a state that says what it is of is loaded next
-        made = read_shape(read_config(folder / CAUSAL_CONFIG), f"'{folder / CAUSAL_CONFIG}'")
+        made = read_shape(read_settings(folder / CAUSAL_CONFIG), f"'{folder / CAUSAL_CONFIG}'")
         self._read_tokenizer((folder / CAUSAL_TOKENIZER).read_text(encoding="utf-8"))
         assert self._tokens is not None
         check_own_tokens(path, made, len(self._tokens))

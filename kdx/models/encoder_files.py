@@ -5,7 +5,6 @@ own encoder; any other needs the package transformers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdx.core.errors import UserError
-from kdx.core.model_folder import no_safetensors
+from kdx.core.model_folder import check_above_0, no_safetensors, read_beside, read_settings
 from kdx.models.encoder import ACTIVATIONS, ENDS, EncoderSizes, Sentences, TextEncoder
+from kdx.models.misfits import check_weights_of_config
 from kdx.models.text import PADDING
 from kdx.models.tokens import open_tokenizer
 
@@ -66,9 +66,7 @@ def describe_encoder(folder: Path) -> dict[str, Any]:
     """All that it takes to build the encoder of a folder, as plain JSON. Raises UserError where it is none
     that kdx can read, or its tokeniser is of another model.
     """
-    config = _read(folder / CONFIG)
-    if not isinstance(config, dict):
-        raise UserError(f"'{folder / CONFIG}' holds no settings of a model, which are a JSON object")
+    config = read_settings(folder / CONFIG)
     tokenizer = open_tokenizer((folder / TOKENIZER).read_text(encoding="utf-8"))
     tokens = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
     rows = config.get("vocab_size")
@@ -105,11 +103,9 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
         raise UserError(f"{CONFIG} of a {kind} lacks {', '.join(lacking)}")
     width, layers, heads, inner, positions, activation = (config[key] for key in _KEYS[kind])
     for key in _KEYS[kind][:-1]:
-        if type(config[key]) is not int or config[key] < 1:
-            raise UserError(f"{CONFIG} says {key}={config[key]!r}, and it must be a whole number above 0")
+        check_above_0(f"{CONFIG} says {key}={config[key]!r}", config[key], whole=True)
     epsilon = config.get("layer_norm_eps", 1e-12)
-    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
-        raise UserError(f"{CONFIG} says layer_norm_eps={epsilon!r}, and it must be a number in (0, 1)")
+    check_above_0(f"{CONFIG} says layer_norm_eps={epsilon!r}", epsilon, below=1)
     if width % heads:
         raise UserError(
             f"{CONFIG} says {_KEYS[kind][0]}={width} and {_KEYS[kind][2]}={heads}, and heads must divide "
@@ -171,12 +167,7 @@ def load_encoder(sentences: Sentences, folder: Path, described: Mapping[str, Any
         raise UserError(
             f"'{path}' holds no weights for {len(lacking)} parts of its encoder: {lacking[0]}, say"
         )
-    wrong = [name for name in own if weights[name].shape != own[name].shape]
-    if wrong:
-        raise UserError(
-            f"'{path}' does not fit its {CONFIG}: {wrong[0]} is {tuple(weights[wrong[0]].shape)}, and must "
-            f"be {tuple(own[wrong[0]].shape)}"
-        )
+    check_weights_of_config(path, {name: weights[name] for name in own}, own)
     sentences.encoder.load_state_dict({name: weights[name].float() for name in own})
 
 
@@ -266,14 +257,14 @@ class OtherEncoder(nn.Module):
 
 def _pooling(folder: Path) -> tuple[str, bool]:
     """How hidden states become one vector, and whether that gets length 1; the mean where nothing says."""
-    modules = _read(folder / BESIDE[0]) if (folder / BESIDE[0]).is_file() else []
+    modules = read_beside(folder / BESIDE[0]) if (folder / BESIDE[0]).is_file() else []
     kinds = [str(part.get("type", "")).rpartition(".")[2] for part in modules if isinstance(part, dict)]
     if strange := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
         raise UserError(
             f"'{folder / BESIDE[0]}' names a part {strange[0]}, and kdx reads encoders of Transformer, "
             "Pooling and Normalize alone"
         )
-    how = _read(folder / BESIDE[1]) if (folder / BESIDE[1]).is_file() else {}
+    how = read_beside(folder / BESIDE[1]) if (folder / BESIDE[1]).is_file() else {}
     asked = [
         key.removeprefix("pooling_mode_") for key, on in how.items() if key.startswith("pooling_mode_") and on
     ]
@@ -284,10 +275,3 @@ def _pooling(folder: Path) -> tuple[str, bool]:
     raise UserError(
         f"'{folder / BESIDE[1]}' pools by {' and '.join(asked)}, and kdx knows mean_tokens and cls_token"
     )
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' cannot be read as JSON: {error}") from None

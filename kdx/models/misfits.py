@@ -30,6 +30,17 @@ def listed_weights(fit: Fit, names: frozenset[str]) -> str:
     )
 
 
+def check_weights_of_config(path: Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Whether weights from a folder of Hugging Face's form have the shapes that its config.json asks for.
+    own: those of the network that was built of it, by the same names. Raises UserError."""
+    wrong = [name for name, value in weights.items() if value.shape != own[name].shape]
+    if wrong:
+        raise UserError(
+            f"'{path}' does not fit its config.json: {wrong[0]} is {tuple(weights[wrong[0]].shape)}, and "
+            f"must be {tuple(own[wrong[0]].shape)}: take both from one model"
+        )
+
+
 def check_weight_names(
     fit: Fit, head: frozenset[str], bare: Mapping[str, Tensor], path: Path, role: str | None
 ) -> None:

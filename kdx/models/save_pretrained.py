@@ -5,7 +5,6 @@ folder of config.json, model.safetensors and tokenizer.json. Read and written wi
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +17,10 @@ from torch import Tensor
 
 from kdx.core.errors import UserError
 from kdx.core.files import write_atomically
-from kdx.core.model_folder import no_safetensors
+from kdx.core.model_folder import check_above_0, no_safetensors, read_settings
 from kdx.models.decoder import DecoderNetwork
 from kdx.models.decoder_layers import DecoderShape
+from kdx.models.misfits import check_weights_of_config
 
 CAUSAL_CONFIG, CAUSAL_WEIGHTS, CAUSAL_TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 _GPT_BLOCK = {
@@ -58,21 +58,10 @@ _PLAIN = {
 def open_decoder(folder: Path) -> DecoderNetwork:
     """The network of a folder, with its weights. Raises UserError where it holds none that is built here."""
     file = folder / CAUSAL_CONFIG
-    made = read_shape(read_config(file), f"'{file}'")
+    made = read_shape(read_settings(file), f"'{file}'")
     network = DecoderNetwork(made, dropout=0.0, stochastic_depth=0.0, checkpointing=False)
     fill_from(network, folder)
     return network
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """What a config.json holds."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{file}' is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"'{file}' holds no settings of a model, which are a JSON object")
-    return found
 
 
 # To transformers
@@ -201,15 +190,9 @@ def _check_shape(found: DecoderShape, where: str) -> None:
     sizes = ("vocabulary", "width", "depth", "heads", "kv_heads", "head_width", "hidden", "positions")
     for name in sizes:
         value = getattr(found, name)
-        if type(value) is not int or value < 1:
-            raise UserError(
-                f"{where} says {name.replace('_', ' ')} {value!r}, and it must be a whole number above 0"
-            )
-    for name in ("epsilon", "base"):
-        value = getattr(found, name)
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            what = "epsilon of the norms" if name == "epsilon" else "base of the rotary frequencies"
-            raise UserError(f"{where} says {value!r} for the {what}, and it must be a number above 0")
+        check_above_0(f"{where} says {name.replace('_', ' ')} {value!r}", value, whole=True)
+    check_above_0(f"{where} says {found.epsilon!r} for the epsilon of the norms", found.epsilon)
+    check_above_0(f"{where} says {found.base!r} for the base of the rotary frequencies", found.base)
     if found.heads % found.kv_heads or (not found.llama and found.width % found.heads):
         raise UserError(
             f"{where} has {found.heads} heads, {found.kv_heads} of keys and values, and a width of "
@@ -222,13 +205,7 @@ def _check_shape(found: DecoderShape, where: str) -> None:
 def fill_from(network: DecoderNetwork, folder: Path) -> None:
     """Its weights become those of the folder. Raises UserError where they do not fit its config.json."""
     weights, own = read_weights_of(network.shape, folder), network.state_dict()
-    wrong = [name for name, value in weights.items() if value.shape != own[name].shape]
-    if wrong:
-        raise UserError(
-            f"'{folder / CAUSAL_WEIGHTS}' does not fit its {CAUSAL_CONFIG}: {wrong[0]} is "
-            f"{tuple(weights[wrong[0]].shape)}, and must be {tuple(own[wrong[0]].shape)}: take both from one "
-            "model"
-        )
+    check_weights_of_config(folder / CAUSAL_WEIGHTS, weights, own)
     network.load_state_dict(own | weights)
 
 

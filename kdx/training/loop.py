@@ -134,7 +134,7 @@ def fit(
         if loop.clip is not None:
             for group in optimiser.param_groups:
                 nn.utils.clip_grad_norm_(group["params"], loop.clip)
-        rates = learning_rates(optimiser)
+        rates = learning_rates(optimiser) if logging else {}  # before the schedule's next step
         optimiser.step()
         loop.schedule.step()
         objective.after_step()
