@@ -130,6 +130,9 @@ class ParameterGroup:
     at: int = 0
 
 
+Monitor = Tensor | Callable[[], Tensor]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """terms: scalars that are summed and minimised. monitors: watched only, scalars () or one value a row
@@ -140,7 +143,7 @@ class Outcome:
     """
 
     terms: Mapping[str, Tensor]
-    monitors: Mapping[str, Tensor | Callable[[], Tensor]] = field(default_factory=dict)
+    monitors: Mapping[str, Monitor] = field(default_factory=dict)
 
     def watched(self, logging: bool) -> dict[str, Tensor]:
         """The monitors as tensors, without those that nobody asks for in a step that is not logged."""

@@ -4,7 +4,7 @@ monitors that are made of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdx.core.math import cross_entropy, margin
 from kdx.core.task import Task
 from kdx.core.trees import divided, joined, rows_of
-from kdx.core.types import Answers, Batch, Inputs, Outcome, Shown, Streams, Teacher, Weighting
+from kdx.core.types import Answers, Batch, Inputs, Monitor, Outcome, Shown, Streams, Teacher, Weighting
 from kdx.methods.hidden_terms import Added, HiddenTerms
 
 
@@ -55,9 +55,9 @@ class Joint:
         """(L,) cross-entropy of the labelled rows."""
         return cross_entropy(self.known, self.y, self.class_weights)
 
-    def monitors(self) -> dict[str, Tensor]:
+    def monitors(self) -> dict[str, Monitor]:
         return {
-            "agreement": (self.own.argmax(1) == self.answers.argmax(1)).float().mean(),
+            "agreement": lambda: (self.own.argmax(1) == self.answers.argmax(1)).float().mean(),
             "unlabelled/weight": self.weight,
             "unlabelled/student_margin": student_margin(self.own),
         }
@@ -89,11 +89,20 @@ def one_pass(streams: Streams, student: nn.Module, pools: Sequence[str]) -> OneP
     """One forward pass over the labelled rows and those of the `pools` that are there, of any task, so that
     batch normalisation sees all.
     """
-    labelled = streams["labelled"]
-    batches = [labelled, *(streams[name] for name in pools if name in streams)]
-    shown = joined([batch.views["main"] for batch in batches])
+    batches, shown = rows_of_step(streams, pools)
     said = student(shown)
-    return OnePass(batches, shown, said, *divided(said, [len(labelled), rows_of(said) - len(labelled)]))
+    return OnePass(batches, shown, said, *known_and_own(said, len(streams["labelled"])))
+
+
+def rows_of_step(streams: Streams, pools: Sequence[str]) -> tuple[list[Batch], Inputs]:
+    """(the labelled rows, and those of the `pools` that are there; the inputs of all of them)"""
+    batches = [streams["labelled"], *(streams[name] for name in pools if name in streams)]
+    return batches, joined([batch.views["main"] for batch in batches])
+
+
+def known_and_own(said: Answers, labelled: int) -> list[Answers]:
+    """Answers to the rows of a step, of which so many are labelled: those to them, and to the others."""
+    return divided(said, [labelled, rows_of(said) - labelled])
 
 
 class AnswerLoss(Protocol):
@@ -113,7 +122,7 @@ class TaughtPass(OnePass):
     answers: Answers
     task: Task
 
-    def monitors(self) -> dict[str, Callable[[], Tensor]]:
+    def monitors(self) -> dict[str, Monitor]:
         return {"agreement": lambda: self.task.agreement(self.said, self.answers).float().mean()}
 
     def outcome(self, added: Added, terms: Mapping[str, Tensor]) -> Outcome:

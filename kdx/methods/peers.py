@@ -5,7 +5,7 @@ them to one batch, and how they stand.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from kdx.core.checks import integer, number
 from kdx.core.errors import Caution, UserError
 from kdx.core.task import Categorical, Task
-from kdx.core.trees import divided, joined, rows_of, tree
-from kdx.core.types import Answers, Batch, ParameterGroup, Parts, Streams
+from kdx.core.trees import tree
+from kdx.core.types import Answers, Batch, Inputs, ParameterGroup, Parts, Streams
+from kdx.methods.forward import known_and_own, rows_of_step
 from kdx.models.modes import evaluating
 
 MOST_PEERS = 32
@@ -78,14 +79,19 @@ class Together:
         return [tree(Tensor.detach, said) for place, said in enumerate(self.said) if place != peer]
 
 
-def all_answer(streams: Streams, networks: Sequence[nn.Module], pools: Sequence[str]) -> Together:
-    """One forward pass of each network over the labelled rows and those of the `pools` that are there."""
-    labelled = streams["labelled"]
-    batches = [labelled, *(streams[name] for name in pools if name in streams)]
-    shown = joined([batch.views["main"] for batch in batches])
-    said = [network(shown) for network in networks]
-    known = [divided(one, [len(labelled), rows_of(one) - len(labelled)])[0] for one in said]
+def all_answer(
+    streams: Streams, pools: Sequence[str], ask: Callable[[Inputs], Sequence[Answers]]
+) -> Together:
+    """ask: what all networks answer to the labelled rows and those of the `pools` that are there."""
+    batches, shown = rows_of_step(streams, pools)
+    said = ask(shown)
+    known = [known_and_own(one, len(streams["labelled"]))[0] for one in said]
     return Together(batches, said, known)
+
+
+def each_of(networks: Sequence[nn.Module], shown: Inputs) -> list[Answers]:
+    """One forward pass of each."""
+    return [network(shown) for network in networks]
 
 
 def mean_match(task: Task, own: Answers, others: Sequence[Answers], temperature: float = 1.0) -> Tensor:

@@ -5,6 +5,7 @@ apart first, and then from each other's answers, here averaged over the epochs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from kdx.methods.peers import (
     Together,
     all_answer,
     count_of_peers,
+    each_of,
     groups_of,
     mean_agreement,
     one_each,
@@ -71,7 +73,7 @@ class Codistill(Objective):
         self.standing = Standing(count, self.task)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        together = all_answer(streams, [self.student, *self.peers], self.may_use)
+        together = all_answer(streams, self.may_use, partial(each_of, [self.student, *self.peers]))
         y = streams["labelled"].y
         if isinstance(y, Tensor) and y.is_floating_point() and self.memory.smoothing:
             raise UserError(
@@ -88,7 +90,7 @@ class Codistill(Objective):
             terms[term_name(place, "peers")] = self.weight[place] * on * kl_to(said, target).mean()
         if self.training:
             self.standing.note(together.known, y)
-        agreement = mean_agreement(self.task, together.said[0], together.others(0))
+        agreement = partial(mean_agreement, self.task, together.said[0], together.others(0))
         return Outcome(terms, {"agreement": agreement})
 
     def _remembered(self, together: Together) -> Tensor:

@@ -5,17 +5,16 @@ taught by the others, so that peers share what they compute.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from torch import Tensor
 
 from kdx.core.checks import number
 from kdx.core.errors import UserError
 from kdx.core.math import kl
 from kdx.core.task import Categorical
-from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, ParameterGroup, Parts, Streams
-from kdx.methods.peers import count_of_peers, term_name
+from kdx.methods.peers import all_answer, count_of_peers, mean_agreement, term_name
 from kdx.models.branches import Branches
 
 
@@ -53,19 +52,15 @@ class Collaborative(Objective):
         )
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        labelled = streams["labelled"]
-        batches = [labelled, *(streams[name] for name in self.may_use if name in streams)]
-        said: list[Tensor] = self.branches(joined([batch.views["main"] for batch in batches]))
-        terms = {}
-        for place, logits in enumerate(said):
-            others = [other.detach() for other in said if other is not logits]
-            known = logits[: len(labelled)]
-            labels = self.task.loss(known, labelled.y, self.class_weights).mean()
-            match = kl(logits, torch.stack(others).mean(0), self.temperature).mean()
+        together = all_answer(streams, self.may_use, self.branches)
+        y, terms = streams["labelled"].y, {}
+        for place, (logits, known) in enumerate(zip(together.said, together.known, strict=True)):
+            labels = self.task.loss(known, y, self.class_weights).mean()
+            match = kl(logits, torch.stack(together.others(place)).mean(0), self.temperature).mean()
             terms[term_name(place, "labels", "head")] = self.beta * labels
             terms[term_name(place, "heads", "head")] = (1 - self.beta) * match
-        agreed = [self.task.agreement(said[0], other).float().mean() for other in said[1:]]
-        return Outcome(terms, {"agreement": torch.stack(agreed).mean()})
+        agreement = partial(mean_agreement, self.task, together.said[0], together.others(0))
+        return Outcome(terms, {"agreement": agreement})
 
     def groups(self) -> Sequence[ParameterGroup]:
         student = [p for p in self.student.parameters() if p.requires_grad]

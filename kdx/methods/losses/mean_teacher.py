@@ -14,6 +14,7 @@ from kdx.core.math import cross_entropy, kl
 from kdx.core.task import Categorical
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.methods.forward import rows_of_step
 from kdx.models.ema import Average, mean_teacher_decay
 
 
@@ -68,8 +69,8 @@ class MeanTeacher(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         labelled = streams["labelled"]
-        batches = [labelled, *(streams[s] for s in self.may_use if s in streams)]
-        logits = self.student(joined([b.views["main"] for b in batches]))
+        batches, shown = rows_of_step(streams, self.may_use)
+        logits = self.student(shown)
         with torch.no_grad():
             answers = self.average.network(joined([b.views["second"] for b in batches]))
         ramp = ramp_up(progress / self.ramp) if self.ramp else 1.0
@@ -79,7 +80,7 @@ class MeanTeacher(Objective):
                 / len(logits),
                 "consistency": self.weight * ramp * disagreement(logits, answers, self.measure).mean(),
             },
-            monitors={"agreement": (logits.argmax(1) == answers.argmax(1)).float().mean()},
+            monitors={"agreement": lambda: (logits.argmax(1) == answers.argmax(1)).float().mean()},
         )
 
     def after_step(self) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -18,6 +19,7 @@ from kdx.methods.peers import (
     all_answer,
     best_on_validation,
     count_of_peers,
+    each_of,
     groups_of,
     mean_agreement,
     mean_match,
@@ -112,7 +114,8 @@ class Mutual(Objective):
         return [self.student, *self.peers]
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        together, y = all_answer(streams, self.everyone, self.may_use), streams["labelled"].y
+        together = all_answer(streams, self.may_use, partial(each_of, self.everyone))
+        y = streams["labelled"].y
         terms = {}
         for place, (said, known) in enumerate(zip(together.said, together.known, strict=True)):
             terms[term_name(place, "labels")] = self.task.loss(known, y, self.class_weights).mean()
@@ -120,7 +123,7 @@ class Mutual(Objective):
             terms[term_name(place, "peers")] = self.weight[place] * match.mean()
         if self.training:
             self.standing.note(together.known, y)
-        agreement = mean_agreement(self.task, together.said[0], together.others(0))
+        agreement = partial(mean_agreement, self.task, together.said[0], together.others(0))
         return Outcome(terms, {"agreement": agreement})
 
     def refresh(self) -> Mapping[str, float]:
