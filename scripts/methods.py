@@ -24,6 +24,10 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from kdx.commands.list import first_comments  # noqa: E402
+
 CONF, PAGES = ROOT / "conf", ROOT / "docs/methods"
 GROUPS = {
     "loss": ("Losses", "kdx train loss={}", "what the student minimises: [losses](../loss.md)"),
@@ -58,13 +62,8 @@ class Method:
 def read(path: Path) -> Method:
     method, last = Method(path.stem), ""
     lines = path.read_text(encoding="utf-8").splitlines()
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        text = line.lstrip("# ").strip()
+    for text in first_comments(path):
         head, _, rest = text.partition(":")
-        if text.startswith("@") or not text:
-            continue
         if not method.idea:
             method.idea = text
         elif head in SAYS:

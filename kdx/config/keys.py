@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kdx.config.meant import close_key, either, said_of, words_meant
-from kdx.config.options import groups, option_file, options_of, read_option
+from kdx.config.options import LAYERS, groups, option_file, options_of, read_option
 from kdx.core.checks import shown
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
@@ -23,7 +23,7 @@ HOLDING = ("loss", "dataset", "student", "teacher", "select", "made_up", "init",
 
 def is_left_out(name: str, node: Any) -> bool:
     """Whether a part of the configuration is not there; of the loss the layers of its terms always are."""
-    return node is None or (name == "loss" and isinstance(node, Mapping) and set(node) <= {"layers"})
+    return node is None or (name == "loss" and isinstance(node, Mapping) and set(node) <= {LAYERS})
 
 
 def misshapen(config: Mapping[str, Any]) -> list[str]:
@@ -166,7 +166,7 @@ def _no_key(
     where, asked = ".".join(path[:depth]), ".".join(path[: depth + 1])
     if not isinstance(node, Mapping):
         return f"'{asked}' is no key: '{where}' holds one value"
-    names = set(node) if where != "loss" or "features" in node else set(node) - {"layers"}  # of its terms
+    names = set(node) if where != "loss" or "features" in node else set(node) - {LAYERS}
     siblings = {".".join([*path[:depth], k]) for k in names if not k.startswith("_")}
     siblings = (siblings | set(groups())) - set(without) if depth == 0 else siblings
     inside = (

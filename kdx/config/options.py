@@ -21,6 +21,8 @@ from kdx.core.paths import conf_dir
 
 SLOTS = {"loss.weights": "weights", "loss.features": "features"}
 """Parts of a loss that are chosen by name, and the groups that they are chosen from."""
+LAYERS = "layers"
+"""The key of `loss` from which terms on hidden features take their layers; there in any case."""
 QUICK_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast as the other, where it was built."""
 SEVERAL = ("augment", "shift", "features")

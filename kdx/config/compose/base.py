@@ -22,12 +22,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdx.config.compose.members import with_members
 from kdx.config.compose.parsing import names_own_part
-from kdx.config.options import QUICK_YAML, own
+from kdx.config.options import LAYERS, QUICK_YAML, own
 from kdx.core.errors import UserErrors
 from kdx.core.paths import conf_dir
 
 HOW = ("launcher", "sweeper")
-LAYERS = "layers"
 UNCOMPOSED = (
     HydraException,
     OmegaConfBaseException,

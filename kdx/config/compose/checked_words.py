@@ -13,7 +13,6 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from kdx.config.compose.base import (
-    LAYERS,
     UNCOMPOSED,
     composed,
     composes,
@@ -28,7 +27,7 @@ from kdx.config.compose.parsing import BY_NUMBER, OWN_PARTS, PARAMS, parse_overr
 from kdx.config.compose.trust import overreach
 from kdx.config.keys import misshapen, wrong_key
 from kdx.config.meant import either, words_meant
-from kdx.config.options import SLOTS, folders, groups, own, wrong_option
+from kdx.config.options import LAYERS, SLOTS, folders, groups, own, wrong_option
 from kdx.config.words import beyond, wrong_for_hydra
 from kdx.core import checks
 from kdx.core.errors import UserErrors
