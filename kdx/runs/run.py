@@ -13,14 +13,14 @@ from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, roles_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import build_recipe
-from kdx.pipeline.recipes.steps import teacher_stages
+from kdx.pipeline.recipes.steps import students, teacher_stages
 from kdx.pipeline.scores import digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE
 from kdx.store.artifact import Artifact
 from kdx.store.manifest import Unreadable
 from kdx.store.places import dotted
 from kdx.store.resolve import own_error
-from kdx.store.stage import split_number, subseed
+from kdx.store.stage import subseed
 from kdx.store.store import Asked, Halt, Miss, Store
 from kdx.store.work import Listener
 from kdx.training.runtime import cores, versions
@@ -76,12 +76,6 @@ def trained_by(order: Order) -> dict[str, str]:
     """role -> the stage that trains it, in the order of the table; kdx's own roles, then further controls."""
     own = {role: about.stage for role, about in ROLES.items()}
     return own | {role: control_stage(role) for role in order.experiment.controls if role not in own}
-
-
-def students(done: Mapping[str, Artifact]) -> dict[int | None, Artifact]:
-    """The students by round, in order; None: the one that counts."""
-    names = {name: split_number(name) for name in done}
-    return {number: done[name] for name, (stem, number) in names.items() if stem == "student-train"}
 
 
 def taught(done: Mapping[str, Artifact]) -> Iterator[dict[str, Artifact | None]]:

@@ -8,8 +8,9 @@ from typing import Any
 from kdx.pipeline.recipes.distil import Distil
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Request
+from kdx.pipeline.recipes.steps import students
 from kdx.store.artifact import Artifact
-from kdx.store.stage import split_number, subseed
+from kdx.store.stage import subseed
 
 
 class BornAgain(Distil):
@@ -29,10 +30,8 @@ class BornAgain(Distil):
         return {"seed": subseed(experiment.seed, "student", number - 1)}
 
     def together(self, done: Mapping[str, Artifact]) -> dict[str, Sequence[Artifact]]:
-        numbered = [(split_number(name), made) for name, made in done.items()]
-        found = [(number, made) for (stem, number), made in numbered if stem == "student-train" and number]
-        found.sort(key=lambda each: each[0])
-        return {"generations": [made for _, made in found]} if len(found) > 1 else {}
+        found = [made for number, made in students(done).items() if number]
+        return {"generations": found} if len(found) > 1 else {}
 
     def errors(self, asked: Request) -> Iterator[str]:
         yield from super().errors(asked)

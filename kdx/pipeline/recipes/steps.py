@@ -19,7 +19,7 @@ from kdx.pipeline.stages import DECODE, GATE, GIVEN, PREPARE, PRETRAIN, PROBE, R
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
-from kdx.store.stage import subseed
+from kdx.store.stage import split_number, subseed
 from kdx.store.store import Store
 
 _MAP_THEM = "say which of these each of its classes is (teacher.classes_map=FILE)"
@@ -61,6 +61,12 @@ def control(store: Store, experiment: Experiment, inputs: Mapping[str, Any], rol
 
 def round_name(stage: str, number: int, experiment: Experiment) -> str:
     return f"{stage}-{number}" if experiment.rounds > 1 else stage
+
+
+def students(done: Mapping[str, Artifact]) -> dict[int | None, Artifact]:
+    """The students by round, in order; None: the one that counts."""
+    names = {name: split_number(name) for name in done}
+    return {number: done[name] for name, (stem, number) in names.items() if stem == "student-train"}
 
 
 def _scores(tried: Sequence[Artifact], metric: Metric) -> list[float]:
