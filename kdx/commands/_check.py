@@ -1,5 +1,7 @@
 """Every run of a command line checked before the first begins: all that is wrong reported together, each
 error with the combinations that have it.
+
+Checks that need torch are left out for a run that the store has whole: what passed them is in its keys.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from kdx.config.unused import Learned, idle
 from kdx.config.wire import Order, examine_config
 from kdx.core import checks, signals
 from kdx.core.errors import UserErrors
-from kdx.runs.run import stored
+from kdx.runs.run import checked_by_keys, refused, stored
 from kdx.store.artifact import Artifact
 
 
@@ -55,9 +57,10 @@ def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
             jobs[-1] = replace(jobs[-1], key=here and here.key)
             if here:
                 learned[alike] = Learned(rows=_rows_of(order, here))
+                wrong = refused(order, learned[alike].rows)
             if unread:  # nobody can say whether anything has to be made
                 looked[alike] = unread
-        if alike not in looked and not here:
+        if alike not in looked and not (here and checked_by_keys(order)):
             # A slip of the pen alone is reported at once; with more on the line it is worth importing torch
             # to tell all that is wrong.
             known = learned.setdefault(alike, Learned())
