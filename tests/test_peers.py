@@ -15,6 +15,7 @@ from torch import nn
 
 from kdx.cli import main
 from kdx.config.compose import check_words
+from kdx.config.options import options_of
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
 from kdx.core.errors import Caution, UserError
@@ -396,6 +397,9 @@ def test_peers_of_other_architectures_are_named_as_options():
     assert not errors and peer["_target_"] == "kdx.models.mlp.mlp"
     _, errors = examine_config(check_words(["loss=mutual", "loss.architectures=[mlp_smal]"]))
     assert errors == ["loss.architectures has no model 'mlp_smal'; did you mean 'mlp_small'?"]
+    _, errors = examine_config(check_words(["loss=mutual", "loss.architectures=[x]"]))
+    shown = len(options_of("model"))
+    assert errors == [f"loss.architectures has no model 'x'; kdx list student shows all {shown}"]
     order, _ = examine_config(check_words(["loss=mutual", "loss.architectures=[text_cnn]", "device=cpu"]))
     assert any("text_cnn reads texts, and this data set holds pictures" in error for error in inspect(order))
 
