@@ -543,6 +543,12 @@ def test_a_term_stands_beside_those_of_a_loss_on_logits(loss):
     assert set(more) - set(plain) == {"hint"} and all(more[name] == value for name, value in plain.items())
 
 
+def test_a_training_that_ends_within_the_first_stage_of_fitnet_says_so():
+    made = built("kd", "fitnet", stage=0.5)
+    assert "ended while loss.features=fitnet counted alone, so that" in made.ended(0.4)
+    assert made.ended(0.5) is None
+
+
 def test_the_two_stages_of_fitnet():
     """First the hint alone, which leaves what lies above the layer as it is; then all but the hint."""
     objective = built("kd", "fitnet", stage=0.25, student="stage1", teacher="stage1", regressor="linear")

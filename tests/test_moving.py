@@ -2,6 +2,7 @@
 teaches, and what is refused.
 """
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -23,6 +24,16 @@ from kdx.tasks.regression import Regression
 from kdx.training.loop import check_groups, wait_for_turns
 
 LOSS = {"_target_": "kdx.methods.losses.kd.KD", "temperature": 4.0, "alpha": 0.9}
+SHORT = [
+    "device=cpu",
+    "device.threads=1",
+    "teacher=mlp_small",
+    "student=mlp_small",
+    "augment=none",
+    "baseline=false",
+    "dataset.validation=60",
+    "dataset.test=50",
+]
 KEYS = dict(update="slow", decay=0.9, begin="teacher", rate=0.1, beta=0.0, delay=0.0, ready=0.0)
 
 
@@ -164,6 +175,38 @@ def test_nothing_is_taught_before_the_teacher_is_ready():
     assert found["teacher/ready"] == found["teacher/accuracy"] == 1
     del teacher.forward
     assert made(streams(), 0.5).terms["distillation"].item() > 0
+
+
+def test_one_that_never_taught_is_told_of_at_the_end():
+    made = moving(ready=0.9)
+    made(streams(), 0.5)
+    assert made.ended(0.9) == (
+        "the training ended before the teacher was ready (accuracy on validation, looked at once an epoch: "
+        "never, and teacher.ready=0.9), so that it taught the student nothing: set teacher.ready lower, or "
+        "train longer"
+    )
+    wrong = (validation().truth + 1) % CLASSES
+    made.network.forward = lambda x: 9 * nn.functional.one_hot(wrong[: len(x)], CLASSES).float()
+    assert made.refresh()["teacher/accuracy"] == 0
+    assert "looked at once an epoch: 0.0% at best, and" in made.ended(0.9)
+    late = moving(delay=0.5)
+    late(streams(), 0.4)
+    assert "ended before teacher.delay=0.5 of it was done" in late.ended(0.4)
+    late(streams(), 0.5)
+    assert late.ended(0.5) is None
+    again = moving(delay=0.5)
+    again.load_state_dict(late.state_dict())
+    assert again.ended(0.9) is None, "a resumed one remembers"
+
+
+def test_the_run_warns_of_it_in_its_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = [*SHORT, "teacher.update=slow", "teacher.ready=1", "hydra.run.dir=run", "teacher_pretrain.steps=1"]
+    assert main(["train", *words, "student_train.steps=2"]) == 0
+    said = "the training ended before the teacher was ready (accuracy on validation"
+    assert said in capsys.readouterr().out
+    assert any(said in text for text in json.loads((tmp_path / "run/run.json").read_text())["warnings"])
+    assert said in (tmp_path / "run/report.md").read_text()
 
 
 def test_stability_is_the_agreement_with_the_last_look():

@@ -275,6 +275,7 @@ def test_codistill_without_delay_and_memory_is_mutual_learning():
 
 def test_nothing_is_told_before_the_delay():
     made = Codistill(parts(Table(STUDENT), Table(PEER)), **CODISTILL | {"delay": 0.5})
+    assert "ended before loss.delay=0.5 of it was done" in made.ended(0.49) and made.ended(0.5) is None
     assert made({"labelled": batch()}, 0.49).terms["peers"].item() == 0
     assert made({"labelled": batch()}, 0.5).terms["peers"].item() == pytest.approx(0.115611, abs=1e-6)
 

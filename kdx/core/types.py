@@ -254,6 +254,22 @@ class Objective(nn.Module, ABC):
         """What there is to say where its student begins with fresh weights, a sentence; None: nothing."""
         return None
 
+    def ended(self, progress: float) -> str | None:
+        """What there is to say once its training is over, a sentence that becomes a warning of the run; None:
+        nothing. progress: the share of the planned training that was done at its last step, in [0, 1).
+        """
+        alone = [
+            name.rpartition(".")[2]
+            for name, part in self.named_modules()
+            if isinstance(part, Features) and part.alone(progress)
+        ]
+        return (
+            f"the training ended while loss.features={','.join(alone)} counted alone, so that the student "
+            "learned neither labels nor answers: train longer, or let that stage end sooner"
+            if alone
+            else None
+        )
+
     def curves(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Functions that it has estimated, for people to look at: name -> x and y, both (n,), x increasing,
         to be joined by straight lines.

@@ -106,6 +106,14 @@ class Codistill(Objective):
     def refresh(self) -> Mapping[str, float]:
         return self.standing.report()
 
+    def ended(self, progress: float) -> str | None:
+        if progress >= self.delay:
+            return super().ended(progress)
+        return (
+            f"the training ended before loss.delay={self.delay:g} of it was done, so that the networks learned "
+            "nothing from each other: set it lower, or train longer"
+        )
+
     def groups(self) -> Sequence[ParameterGroup]:
         return groups_of(self.student, list(self.peers), self.rate)
 

@@ -89,6 +89,8 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
         {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()},
         views_of(inputs),
     )
+    if inputs.stop is None and (why := lesson.objective.ended(max(done - 1, 0) / lesson.loop.steps)):
+        work.note(why, "warning")
     about = inputs.data.json("data.json")
     made = Component(lesson.objective.describe_export(inputs.model.spec))
     work.write_json("model.json", about_model(made, about))
