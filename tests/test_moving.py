@@ -14,7 +14,7 @@ from kdx.cli import main
 from kdx.config.compose import check_words
 from kdx.config.unused import idle
 from kdx.config.wire import examine_config
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, UserErrors
 from kdx.core.types import Frozen, Parts
 from kdx.methods.losses.kd import KD
 from kdx.methods.moving import Moving
@@ -197,6 +197,27 @@ def test_one_that_never_taught_is_told_of_at_the_end():
     again = moving(delay=0.5)
     again.load_state_dict(late.state_dict())
     assert again.ended(0.9) is None, "a resumed one remembers"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["teacher.update=ema"],
+            "teacher.update is of one teacher that moves, and teachers=[mlp_small,cnn_tiny] names 2, of which "
+            "none can: name one, teacher=mlp_small, or leave it out",
+        ),
+        (
+            ["members.2.rate=0.5"],
+            "members.2.rate is no key of one of several teachers, of which none can move: name one, "
+            "teacher=cnn_tiny teacher.rate=VALUE, or leave it out",
+        ),
+    ],
+)
+def test_none_of_several_teachers_moves_and_the_remedy_is_one(words, says):
+    with pytest.raises(UserErrors) as error:
+        check_words(["teachers=[mlp_small,cnn_tiny]", *words])
+    assert error.value.messages == [says]
 
 
 def test_the_run_warns_of_it_in_its_report(tmp_path, monkeypatch, capsys):
