@@ -222,7 +222,13 @@ def test_none_of_several_teachers_moves_and_the_remedy_is_one(words, says):
 
 def test_the_run_warns_of_it_in_its_report(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = [*SHORT, "teacher.update=slow", "teacher.ready=1", "hydra.run.dir=run", "teacher_pretrain.steps=1"]
+    words = [
+        *SHORT,
+        "teacher.update=slow",
+        "teacher.ready=1",
+        "hydra.run.dir=run",
+        "teacher_pretrain.steps=1",
+    ]
     assert main(["train", *words, "student_train.steps=2"]) == 0
     said = "the training ended before the teacher was ready (accuracy on validation"
     assert said in capsys.readouterr().out

@@ -28,6 +28,7 @@ from kdx.methods.losses.supervised import Supervised
 from kdx.methods.peers import Standing
 from kdx.methods.row_memory import RowMemory
 from kdx.models.ensemble import NetworkEnsemble, ensemble_of
+from kdx.pipeline.recipes.experiment import name_made
 from kdx.store.component import Component
 from kdx.training.loop import check_groups
 
@@ -434,6 +435,13 @@ def test_whole_runs_at_the_limits_are_those_without(tmp_path, monkeypatch):
     assert weights("loss=mutual", "loss.weight=0") == alone != weights("loss=mutual")
 
 
+def test_what_is_exported_together_is_called_an_ensemble():
+    alike, other = {"_target_": "x", "width": 1}, {"_target_": "y"}
+    assert name_made(alike, "cnn_tiny") == "cnn_tiny"
+    assert name_made(ensemble_of([alike] * 3), "cnn_tiny") == "ensemble of 3 cnn_tiny"
+    assert name_made(ensemble_of([alike, other]), "cnn_tiny") == "ensemble of 2 networks"
+
+
 @pytest.mark.slow
 def test_an_ensemble_of_unlike_peers_is_measured_opened_and_exported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -446,3 +454,8 @@ def test_an_ensemble_of_unlike_peers_is_measured_opened_and_exported(tmp_path, m
     assert main(["predict", "run", "data=test", "to=answers.csv"]) == 0
     assert main(["export", "run", "to=exported", "format=state_dict"]) == 0
     assert any("is 2 networks that answer together" in str(note) for note in run["warnings"])
+    assert run["results"]["student"]["model"] == "ensemble of 2 networks"
+    assert main(["evaluate", "exported", "dataset=digits", "device=cpu", "json=found.json"]) == 0
+    assert (
+        json.loads(Path("found.json").read_text())["results"]["student"]["model"] == "ensemble of 2 networks"
+    )

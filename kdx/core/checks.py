@@ -125,7 +125,9 @@ def number(
     above = value >= high if open_high else value > high
     if below or above or not _finite(value):
         interval = _interval(low, high, open_low, open_high)
-        if interval != "finite" and (value != value or not (below or above)):  # NaN, or an open end's infinity
+        if interval != "finite" and (
+            value != value or not (below or above)
+        ):  # NaN, or an open end's infinity
             interval = f"finite{',' if ' and ' in interval else ' and'} {interval}"
         refuse(f"{name} must be {interval}; given: {shown(value)}")
         return _inside(low, high)
