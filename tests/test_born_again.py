@@ -92,6 +92,6 @@ def test_the_commands_that_open_weights_know_the_generations(run, capsys, monkey
     assert len(rows) == found["generations"]["n"] == 500
 
 
-def test_a_run_without_generations_says_who_has_them(trained_here, capsys):
-    assert main(["predict", "outputs/runs/a=b", "data=test", "to=x.csv", "role=generations"]) == 2
-    assert "has no generations: recipe=born_again makes them" in capsys.readouterr().err
+def test_a_teacher_that_stands_has_not_moved(run, capsys):
+    assert main(["evaluate", "run", "role=moved_teacher"]) == 2
+    assert "has not moved: teacher.update=ema lets it, say" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tasks import classification
 from test_losses import network, streams
 from test_losses import parts as parts_of
@@ -28,6 +29,7 @@ from kdx.methods.features.fitnet import FitNet, convolution
 from kdx.methods.features.vid import VID, nll, regressor
 from kdx.methods.hidden_terms import HiddenTerms
 from kdx.models.pairs import Pairs, as_map, deepest_layers, survey
+from kdx.pipeline.stages.beside import learned_beside
 from kdx.pipeline.stages.parts import reads_networks
 from kdx.store.component import Component
 
@@ -452,6 +454,33 @@ def test_vid_is_soft_with_the_slot_filled():
         check_words(["loss=soft", "loss.features=vidd"])
 
 
+# What is saved beside the student
+
+
+@pytest.mark.parametrize("name", ["fitnet", "vid", "regressor", "crd", "ofa"])
+def test_what_a_term_learns_is_saved_apart_and_read_back(name, tmp_path):
+    """With the statistics of its norms; without memories, and without a key of the student."""
+    made, fresh = built("kd", name), built("kd", name)
+    made.train()
+    made(streams(), 0.0).loss.backward()
+    with torch.no_grad():
+        for value in made.parameters():
+            value.add_(1.0)
+    save_file(learned_beside(made), tmp_path / "objective.safetensors")
+    found = load_file(tmp_path / "objective.safetensors")
+    of_student = {f"student.{key}" for key in made.student.state_dict()}
+    trained = {key for key, p in made.named_parameters() if p.requires_grad} - of_student
+    norms = ("running_mean", "running_var", "num_batches_tracked")
+    beside = {key for key in made.state_dict() if key.endswith(norms)} - of_student
+    assert trained and set(found) == trained | beside
+    assert fresh.load_state_dict(found, strict=False).unexpected_keys == []
+    assert all(torch.equal(fresh.state_dict()[key], made.state_dict()[key]) for key in found)
+
+
+def test_a_loss_that_learns_nothing_itself_saves_nothing():
+    assert learned_beside(built("kd", "none")) == learned_beside(built("kd", "rkd")) == {}
+
+
 # A whole run
 
 
@@ -473,6 +502,11 @@ def test_a_run_with_stored_answers(tmp_path, monkeypatch):
         "train/term/vid" in line for line in lines if line["stage"] == "student-train"
     )
     assert run["results"]["student"]["parameters"] == run["results"]["baseline"]["parameters"]
+    made = Path("outputs/runs/one/artifacts")
+    learned = load_file(made / "student-train/objective.safetensors")
+    assert learned and all(name.startswith("features.vid.") for name in learned)
+    assert not learned.keys() & load_file(made / "student-train/last.safetensors").keys()
+    assert not (made / "baseline-train/objective.safetensors").exists()
     reported = run["audit"]["rounds"][0]
     assert sum(reported["validation_margins"]["counts"]) == run["audit"]["teacher"]["n"]
     answers, truth = (

@@ -4,9 +4,11 @@ teaches, and what is refused.
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_losses import CLASSES, batch, network, parts, streams, validation
 from torch import nn
 
@@ -28,11 +30,13 @@ SHORT = [
     "device=cpu",
     "device.threads=1",
     "teacher=mlp_small",
-    "student=mlp_small",
+    "student=cnn_tiny",
     "augment=none",
     "baseline=false",
     "dataset.validation=60",
     "dataset.test=50",
+    "teacher_pretrain.steps=2",
+    "student_train.steps=2",
 ]
 KEYS = dict(update="slow", decay=0.9, begin="teacher", rate=0.1, beta=0.0, delay=0.0, ready=0.0)
 
@@ -204,8 +208,8 @@ def test_one_that_never_taught_is_told_of_at_the_end():
     [
         (
             ["teacher.update=ema"],
-            "teacher.update is of one teacher that moves, and teachers=[mlp_small,cnn_tiny] names 2, of which "
-            "none can: name one, teacher=mlp_small, or leave it out",
+            "teacher.update is of one teacher that moves, and teachers=[mlp_small,cnn_tiny] names 2, of "
+            "which none can: name one, teacher=mlp_small, or leave it out",
         ),
         (
             ["members.2.rate=0.5"],
@@ -220,20 +224,46 @@ def test_none_of_several_teachers_moves_and_the_remedy_is_one(words, says):
     assert error.value.messages == [says]
 
 
-def test_the_run_warns_of_it_in_its_report(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    words = [
-        *SHORT,
-        "teacher.update=slow",
-        "teacher.ready=1",
-        "hydra.run.dir=run",
-        "teacher_pretrain.steps=1",
-    ]
-    assert main(["train", *words, "student_train.steps=2"]) == 0
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A run whose teacher is an average of the student that remembers nothing, and is never ready."""
+    place = tmp_path_factory.mktemp("moved")
+    moves = ["teacher.update=ema", "teacher.begin=student", "teacher.decay=0", "teacher.ready=1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert main(["train", *SHORT, *moves, "hydra.run.dir=run"]) == 0
+        yield json.loads(Path("run/run.json").read_text())
+
+
+def test_the_run_warns_of_it_in_its_report(ran):
     said = "the training ended before the teacher was ready (accuracy on validation"
-    assert said in capsys.readouterr().out
-    assert any(said in text for text in json.loads((tmp_path / "run/run.json").read_text())["warnings"])
-    assert said in (tmp_path / "run/report.md").read_text()
+    assert any(said in text for text in ran["warnings"]) and said in Path("run/report.md").read_text()
+
+
+def test_the_teacher_is_measured_as_it_moved_too(ran, capsys):
+    moved, student = ran["results"]["moved_teacher"], ran["results"]["student"]
+    assert moved["last"]["test"]["accuracy"] == student["last"]["test"]["accuracy"]
+    assert moved["last"]["test"]["nll"] == pytest.approx(student["last"]["test"]["nll"], abs=1e-6)
+    assert (moved["model"], moved["parameters"]) == ("cnn_tiny", student["parameters"])
+    assert ran["results"]["teacher"]["model"] == "mlp_small"
+    key = next(stage["key"] for stage in ran["stages"] if stage["name"] == "student-train")
+    files = [load_file(f"outputs/store/train/{key}/{name}.safetensors") for name in ("teacher", "last")]
+    assert files[0].keys() == files[1].keys()
+    assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])
+    report = Path("run/report.md").read_text()
+    assert "| teacher (before it moved) |" in report and "| moved teacher |" in report
+    assert main(["evaluate", "run", "role=moved_teacher", "json=again.json", "device=cpu"]) == 0
+    again = json.loads(Path("again.json").read_text())["results"]["moved_teacher"]
+    assert again["accuracy"] == moved["last"]["test"]["accuracy"]
+    assert main(["export", "run", "role=moved_teacher", "to=out", "format=state_dict"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "run"]) == 0
+    assert "the teacher moved while the student learned" in capsys.readouterr().out
+
+
+def test_a_run_without_generations_says_who_has_them(ran, capsys):
+    assert main(["predict", "run", "data=test", "to=x.csv", "role=generations"]) == 2
+    assert "has no generations: recipe=born_again makes them" in capsys.readouterr().err
 
 
 def test_stability_is_the_agreement_with_the_last_look():

@@ -215,6 +215,9 @@ def finish(
         results[role]["model"] = order.experiment.teacher_name if role == "teacher" else student
     if (made := artifacts.get("student-train")) and "student" in results:  # of peers it may be all of them
         results["student"]["model"] = name_made(made.json("model.json")["component"], student)
+    if (moving := order.experiment.moving) and "moved_teacher" in results:
+        of_student = (moving.spec["update"], moving.spec["begin"]) == ("ema", "student")
+        results["moved_teacher"]["model"] = student if of_student else order.experiment.teacher_name
     if "generations" in results:
         results["generations"]["model"] = f"{len(results['rounds'])} x {student}"
     for member, asked in zip(results.get("members") or [], order.experiment.teachers, strict=False):

@@ -286,6 +286,11 @@ class Objective(nn.Module, ABC):
         """The network that is evaluated and saved."""
         return self.student
 
+    def moved(self) -> tuple[nn.Module, bool] | None:
+        """(the teacher as it has moved by now, whether it is of the student's architecture and not of the
+        teacher's); None: it stands."""
+        return None
+
     def describe_export(self, model: Mapping[str, Any]) -> Mapping[str, Any]:
         """The description of what `export` gives. model: that of the student, `_target_` and arguments."""
         return model

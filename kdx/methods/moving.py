@@ -90,6 +90,7 @@ class Moving(Objective):
                 f"teacher.update={update} moves one network, and {len(parts.live_teachers)} teach here"
             )
         old = parts.live_teachers[0].network
+        self.like_student = update == "ema" and begin == "student"
         self.average = _average(old, parts.student, begin, decay) if update == "ema" else None
         network = self.average.network if self.average else copy.deepcopy(old)
         frozen = Frozen(network)
@@ -250,8 +251,8 @@ class Moving(Objective):
         if not self.is_ready:
             best = "never" if self.best.isnan() else f"{metric.text(self.best.item())} at best"
             why = (
-                f"before the teacher was ready ({metric.title} on validation, looked at once an epoch: {best}, "
-                f"and teacher.ready={self.ready:g})"
+                f"before the teacher was ready ({metric.title} on validation, looked at once an epoch: "
+                f"{best}, and teacher.ready={self.ready:g})"
             )
             remedy = "set teacher.ready lower, or train longer"
         return f"the training ended {why}, so that it taught the student nothing: {remedy}"
@@ -261,6 +262,9 @@ class Moving(Objective):
 
     def export(self) -> nn.Module:
         return self.inner.export()
+
+    def moved(self) -> tuple[nn.Module, bool]:
+        return self.network, self.like_student
 
     def describe_export(self, model: Mapping[str, Any]) -> Mapping[str, Any]:
         return self.inner.describe_export(model)

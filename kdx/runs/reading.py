@@ -71,7 +71,15 @@ class Run:
         """
         results = self.document.get("results")
         found = results if isinstance(results, Mapping) else {}
-        return [role for role in ROLES if found.get(role) and role not in ("teacher", *self.roles())]
+        apart = ("teacher", "moved_teacher", *self.roles())
+        return [role for role in ROLES if found.get(role) and role not in apart]
+
+    @property
+    def moved(self) -> list[str]:
+        """The role of a teacher that moved while the student was trained, whose stage has its weights too;
+        empty where none did."""
+        update = (self.document["config"].get("teacher") or {}).get("update", "frozen")
+        return ["moved_teacher"] if update != "frozen" and "student" in self.roles() else []
 
     def together(self, role: str) -> list[Artifact]:
         """The artifacts of a role that is `joined`, as its evaluation names them, looked up and checked."""
@@ -120,9 +128,14 @@ class Run:
                 "another role"
             )
         if role not in self.roles():
+            if role == "moved_teacher":
+                raise UserError(
+                    f"the teacher of '{self.path}' has not moved: teacher.update=ema lets it, say"
+                )
             if role == "generations":
                 raise UserError(
-                    f"the run '{self.path}' has no generations: recipe=born_again makes them, with rounds=3, say"
+                    f"the run '{self.path}' has no generations: recipe=born_again makes them, with rounds=3, "
+                    "say"
                 )
             reached = ", ".join(self.stages) or "nothing"
             raise UserError(

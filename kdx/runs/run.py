@@ -53,6 +53,7 @@ def perform(
     given = {"given": store.done[GIVEN.name]} if order.experiment.given else {}
     several, aggregate = "teacher" in models and len(members) > 1, order.experiment.aggregate
     aggregated = {"aggregate": aggregate} if several and aggregate else {}
+    moved = {"moved": models["student"]} if order.experiment.moving and "student" in models else {}
     rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.experiment) else []
     if lessons:
@@ -70,6 +71,7 @@ def perform(
         learned={role: [c.also] for role, c in order.experiment.controls.items() if c.also == "validation"},
         **given,
         **aggregated,
+        **moved,
     )
     return found, store.done
 

@@ -16,7 +16,7 @@ from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import name_made, name_of_several
 from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.arrays import build_task
-from kdx.pipeline.stages.files import about_model, new_network
+from kdx.pipeline.stages.files import MOVED_MODEL, MOVED_WEIGHTS, about_model, new_network
 from kdx.runs.model_files import check_targets, read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
 from kdx.store.artifact import Artifact
@@ -61,6 +61,8 @@ class Weights:
 
 def of_role(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
     """(the weights of a role of a run, the artifact that holds them)"""
+    if role in run.moved:
+        return _of_moved(run, role, allow)
     if role in run.joined:
         return of_together(run, role, which, allow)
     artifact = run.role(role)
@@ -86,6 +88,22 @@ def of_members(run: Run, which: str, allow: Sequence[str]) -> dict[str, tuple[We
         first, name="teacher", model=name_of_several(named), members=members, notes=[], combined=combined
     )
     return {"teacher": (whole, artifact), **opened}
+
+
+def _of_moved(run: Run, role: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
+    """The same of the teacher that moved while the student was trained: it has its last weights alone."""
+    artifact = run.role("student")
+    file = artifact.file(MOVED_WEIGHTS)
+    if not file.is_file():
+        raise UserError(
+            f"the run '{run.path}' did not keep its teacher as it moved: run the same `kdx train` again"
+        )
+    about = read_model(artifact.file(MOVED_MODEL), allow, f"the {role} of '{run.path}'")
+    teacher = run.document["config"]["teacher"]
+    of_student = (teacher.get("update"), teacher.get("begin")) == ("ema", "student")
+    return Weights(
+        role, file, about, run.model("student" if of_student else "teacher") or function(about)
+    ), artifact
 
 
 def of_together(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:

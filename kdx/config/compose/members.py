@@ -84,8 +84,8 @@ def dropped(config: Mapping[str, Any] | None, typed: Sequence[Override]) -> list
             )
         elif inner in MOVING_KEYS:
             found.append(
-                f"teacher.{inner} is of one teacher that moves, and {several} names {len(names)}, of which none "
-                f"can: name one, teacher={shown(names[0], bare=True)}, or leave it out"
+                f"teacher.{inner} is of one teacher that moves, and {several} names {len(names)}, of which "
+                f"none can: name one, teacher={shown(names[0], bare=True)}, or leave it out"
             )
         else:
             found.append(

@@ -110,8 +110,8 @@ class Codistill(Objective):
         if progress >= self.delay:
             return super().ended(progress)
         return (
-            f"the training ended before loss.delay={self.delay:g} of it was done, so that the networks learned "
-            "nothing from each other: set it lower, or train longer"
+            f"the training ended before loss.delay={self.delay:g} of it was done, so that the networks "
+            "learned nothing from each other: set it lower, or train longer"
         )
 
     def groups(self) -> Sequence[ParameterGroup]:

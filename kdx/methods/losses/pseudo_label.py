@@ -61,6 +61,6 @@ class PseudoLabel(Objective):
         if progress >= self.start:
             return super().ended(progress)
         return (
-            f"the training ended before loss.start={self.start:g} of it was done, so that the pool taught the "
-            "student nothing: set it lower, or train longer"
+            f"the training ended before loss.start={self.start:g} of it was done, so that the pool taught "
+            "the student nothing: set it lower, or train longer"
         )
