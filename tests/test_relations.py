@@ -223,7 +223,24 @@ def compiled(net):
     return net
 
 
-def test_one_row_a_batch_is_refused_before_work():
-    words = ["loss.features=[rkd,crd]", "student_train.batch_size=1", "dataset.labelled=null"]
-    order, errors = examine_config(check_words([*words, "student=mlp", "teacher=mlp"]))
-    assert any("loss.features=rkd,crd compares the rows of a batch" in e for e in (*errors, *inspect(order)))
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["loss.features=[rkd,crd]"], ["loss.features=rkd,crd"]),
+        (["loss=dist"], ["loss=dist"]),
+        (
+            ["loss=dist", "loss.features=[similarity_preserving,fitnet]"],
+            ["loss=dist", "loss.features=similarity_preserving"],
+        ),
+        (["loss=dist", "loss.gamma=0"], []),
+        (["loss.features=regressor"], []),
+    ],
+)
+def test_one_row_a_batch_is_refused_before_work(words, what):
+    alone = ["student_train.batch_size=1", "dataset.unlabelled=0", "student=mlp_small", "teacher=mlp_small"]
+    order, errors = examine_config(check_words([*words, *alone, "device=cpu"]))
+    assert [*errors, *inspect(order)] == [
+        f"{one} compares the rows of a batch with each other, and student_train.batch_size=1 has one: "
+        "set it to 2 at least"
+        for one in what
+    ]

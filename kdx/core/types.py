@@ -214,6 +214,8 @@ class Objective(nn.Module, ABC):
     whole_batch: bool = False
     """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
     the network in parts (`accumulate`)."""
+    least_rows: int = 1
+    """Rows that a batch must have: 2 where terms compare them with each other; checked before any work."""
     networks: ClassVar[tuple[str, ...]] = ()
     """Keys that name networks of conf/model in a list: they come as components, which `Parts.build` makes."""
     extra_views: ClassVar[tuple[str, ...]] = ()
@@ -346,6 +348,8 @@ class Features(nn.Module, ABC):
     """As an Objective's."""
     whole_batch: bool = False
     """As an Objective's: of terms that compare the rows of a batch with each other."""
+    least_rows: int = 1
+    """As an Objective's."""
 
     @abstractmethod
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:

@@ -100,7 +100,7 @@ class Moving(Objective):
         self.inner: Objective = loss.build(
             replace(parts, teacher=self._answering(parts.teacher, frozen), live_teachers=[frozen])
         )
-        for name in ("uses", "may_use", "extra_views", "whole_batch"):
+        for name in ("uses", "may_use", "extra_views", "whole_batch", "least_rows"):
             setattr(self, name, getattr(self.inner, name))
         self.register_buffer("is_ready", torch.tensor(not self.ready))
         self.register_buffer("has_taught", torch.tensor(False))
