@@ -6,8 +6,8 @@ says what these say.
     scripts/methods.py --check    # exit code 1 where they say something else
 
 An option's YAML begins with comments: its line in `kdx list`, then `# When:`, `# Not:`, `# Cost:`,
-`# Limit:` (what it must equal, and the test that holds it), `# Measured:` and `# Try:` (what to type); a line that begins with none of
-these goes on with the one before. The formula is the docstring of the class.
+`# Limit:` (what it must equal, and the test that holds it), `# Measured:` and `# Try:` (what to type); a line
+that begins with none of these goes on with the one before. The formula is the docstring of the class.
 """
 
 from __future__ import annotations
