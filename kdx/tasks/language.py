@@ -1,5 +1,5 @@
-"""The next token at every place of a window: answers (B, L, V) logits; truth {"token": (B, L) int32, -1 where
-it does not count, "bytes": (B, L) int32, how many bytes that token stands for}.
+"""The next token at every place of a window: answers (B, L, V) logits; truth {"token": (B, L) integers, -1
+where it does not count, "bytes": (B, L) integers, how many bytes that token stands for}.
 
 What is kept of answers for measuring (`condense`) is a few numbers a place in place of V.
 """

@@ -83,7 +83,7 @@ def run(
     every = {name: split for name, split in opened.items() if split is not None}
     asked = rows_measured(about["counts"])
     splits = {name: part_drawn(split, asked[name]) for name, split in every.items()}
-    results: dict[str, Any] = of_task(measure, every)
+    results: dict[str, Any] = of_task(measure, every, splits)
     kept = RowAnswers(measure.task, splits)
     last: dict[str, nn.Module] = {}
     answers: dict[str, dict[str, Answers]] = {}
@@ -161,12 +161,13 @@ def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:
             member.setdefault("best", member["last"])
 
 
-def of_task(measure: Measure, splits: Mapping[str, Split]) -> dict[str, Any]:
-    """What hangs on no network: the metrics, and what the task tells of the truth."""
+def of_task(measure: Measure, every: Mapping[str, Split], splits: Mapping[str, Split]) -> dict[str, Any]:
+    """What hangs on no network: the metrics, and what the task tells of the truth. every: the splits whole;
+    splits: the rows of them that networks are measured on."""
     task = measure.task
     own = [metric.metric for metric in measure.own.values()]
     found = {
-        **task.summary({name: split.known for name, split in splits.items()}),
+        **task.summary({name: split.known for name, split in every.items()}),
         "metric": task.metric.document(),
         "metrics": [metric.document() for metric in (*task.shown.values(), *own)],
     }
