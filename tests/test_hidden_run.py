@@ -1,0 +1,108 @@
+"""Runs that store hidden states of the teacher and its last layer: their student is that of dense answers,
+stops and damaged files are found out, and who cannot tell hidden states is refused before work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdx.cli import main
+from kdx.pipeline.stages import learn
+from kdx.store.artifact import Artifact
+
+RUN = "dataset=corpus dataset.root=text.txt dataset.length=8 dataset.validation_share=0.1 "
+RUN += "dataset.test_share=0.1 device=cpu device.threads=1 store=store loss=divergence baseline=false "
+RUN += "teacher=gpt_tiny teacher.width=16 teacher.depth=1 teacher.heads=2 teacher_pretrain.steps=30 "
+RUN += "student=llama_tiny student.width=8 student.depth=1 student.heads=2 student.kv_heads=1 "
+RUN += "student_train.steps=12 teacher_pretrain.evaluate_every=30 student_train.evaluate_every=12"
+HIDDEN = "pseudo_label.format=hidden"
+
+
+def train(to, *words, code=0):
+    assert main(["train", *RUN.split(), f"hydra.run.dir={to}", *words]) == code
+
+
+def document(to):
+    return json.loads(Path(to, "run.json").read_text())
+
+
+def stored(to, stage="pseudo-label"):
+    key = next(one for one in document(to)["stages"] if one["name"] == stage)["key"]
+    return Path("store", stage, key)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A folder with a run by hidden states."""
+    place, before, draw = tmp_path_factory.mktemp("hidden"), Path.cwd(), random.Random(0)
+    os.chdir(place)
+    words = "the a cat dog sat ran on mat log and then it was red big".split()
+    Path("text.txt").write_text(" ".join(draw.choice(words) for _ in range(400)))
+    train("hidden", HIDDEN)
+    os.chdir(before)
+    return place
+
+
+@pytest.fixture
+def place(taught, tmp_path, monkeypatch):
+    """A copy of it."""
+    shutil.copytree(taught, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+
+
+def test_the_student_is_that_of_dense_answers(place):
+    train("dense")
+    hidden, dense = (document(to)["results"] for to in ("hidden", "dense"))
+    for name in ("bits", "kl"):
+        ours, theirs = (found["student"]["last"]["test"][name] for found in (hidden, dense))
+        assert ours == pytest.approx(theirs, abs=2e-3)
+    files = {path.name for path in stored("hidden").iterdir()}
+    assert {"head.npy", "labelled.states.npy", "validation.states.npy", "labelled.true.npy"} <= files
+    assert "labelled.npy" not in files
+    states = np.load(stored("hidden") / "labelled.states.npy")
+    assert states.shape[1:] == (1, 8, 16) and states.dtype == np.float16
+    head = np.load(stored("hidden") / "head.npy")
+    whole = np.load(stored("dense") / "labelled.npy").astype(float)
+    logits = states.astype(float) @ head.T
+    np.testing.assert_allclose(logits - logits.max(-1, keepdims=True), whole, atol=5e-3)
+    about, other = (json.loads((stored(to) / "answers.json").read_text()) for to in ("hidden", "dense"))
+    assert about["format"] == {"name": "hidden", "width": 16} and about["data"] == other["data"]
+    assert about["mass"]["mean"] == pytest.approx(other["mass"]["mean"], abs=1e-5)
+    assert about["validation_score"] == pytest.approx(other["validation_score"], abs=1e-3)
+
+
+@pytest.mark.parametrize("which", ["head.npy", "labelled.states.npy"])
+def test_a_flipped_byte_is_found_out(place, capsys, which):
+    path = stored("hidden") / which
+    path.chmod(0o644)
+    held = bytearray(path.read_bytes())
+    held[-3] ^= 0x40
+    path.write_bytes(held)
+    train("again", HIDDEN, "stages=[teacher_pretrain,pseudo_label]")
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "the store is damaged" in said and which in said and "runs again" in said
+
+
+@pytest.mark.parametrize("which", ["head.npy", "labelled.states.npy"])
+def test_those_of_another_teacher_are_found_out(place, capsys, monkeypatch, which):
+    """A training that is given those of another one, which the store itself would not let happen."""
+    folder, usual = stored("hidden"), learn.ask_again
+    shutil.copytree(folder, "other")
+    array = np.load(folder / which)
+    np.save(Path("other", which), array[::-1])
+    wrong = Artifact("pseudo-label", folder.name, Path("other"))
+    monkeypatch.setattr(
+        learn, "ask_again", lambda inputs, *rest: usual(replace(inputs, answers=wrong), *rest)
+    )
+    train("mixed", HIDDEN, "student_train.lr=0.01", code=1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "'other' are not those of this teacher: asked again about the first 8 rows of 'labelled'" in said
+    assert ("its last layer is another" if which == "head.npy" else "a hidden state is") in said
