@@ -14,6 +14,7 @@ Peak: of the whole process (on a GPU of what torch allocates), less what it held
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -61,6 +62,7 @@ class Way:
 
 def measure(way: Way, student: Tensor, teacher: Tensor, device: str) -> None:
     student.grad = None
+    gc.collect()  # what the last one left
     peak = Peak(device)
     peak.begin()
     before, begun = held(device), time.perf_counter()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kdx.cli import main
-from kdx.pipeline.stages import learn
+from kdx.pipeline.stages import label, learn
 from kdx.store.artifact import Artifact
 
 RUN = "dataset=corpus dataset.root=text.txt dataset.length=8 dataset.validation_share=0.1 "
@@ -36,7 +36,7 @@ def document(to):
 
 def stored(to, stage="pseudo-label"):
     key = next(one for one in document(to)["stages"] if one["name"] == stage)["key"]
-    return Path("store", stage, key)
+    return Path("store/pseudo-label", key)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_the_student_is_that_of_dense_answers(place):
     assert about["validation_score"] == pytest.approx(other["validation_score"], abs=1e-3)
 
 
-@pytest.mark.parametrize("which", ["head.npy", "labelled.states.npy"])
+@pytest.mark.parametrize("which", ["head.npy", pytest.param("labelled.states.npy", marks=pytest.mark.slow)])
 def test_a_flipped_byte_is_found_out(place, capsys, which):
     path = stored("hidden") / which
     path.chmod(0o644)
@@ -91,7 +91,7 @@ def test_a_flipped_byte_is_found_out(place, capsys, which):
     assert "the store is damaged" in said and which in said and "runs again" in said
 
 
-@pytest.mark.parametrize("which", ["head.npy", "labelled.states.npy"])
+@pytest.mark.parametrize("which", ["head.npy", pytest.param("labelled.states.npy", marks=pytest.mark.slow)])
 def test_those_of_another_teacher_are_found_out(place, capsys, monkeypatch, which):
     """A training that is given those of another one, which the store itself would not let happen."""
     folder, usual = stored("hidden"), learn.ask_again
@@ -106,3 +106,80 @@ def test_those_of_another_teacher_are_found_out(place, capsys, monkeypatch, whic
     said = " ".join(capsys.readouterr().err.split())
     assert "'other' are not those of this teacher: asked again about the first 8 rows of 'labelled'" in said
     assert ("its last layer is another" if which == "head.npy" else "a hidden state is") in said
+
+
+@pytest.mark.slow
+def test_a_stop_changes_no_byte(place, monkeypatch):
+    folder = stored("hidden")
+    files = {path.name: path.read_bytes() for path in folder.glob("*.npy")}
+    shutil.rmtree(folder)
+    usual, calls = label.pack_answers, []
+
+    def stopping(*given):
+        calls.append(given[2])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return usual(*given)
+
+    monkeypatch.setattr(label, "pack_answers", stopping)
+    monkeypatch.setattr(label, "BATCH", 64)
+    assert main(["train", *RUN.split(), HIDDEN, "hydra.run.dir=stopped"]) != 0
+    (left,) = folder.parent.glob("*.partial")
+    assert (left / "labelled.states.npy").exists() and not (left / "head.npy").exists()
+    monkeypatch.setattr(label, "pack_answers", usual)
+    train("again", HIDDEN)
+    assert {path.name: path.read_bytes() for path in stored("again").glob("*.npy")} == files
+
+
+@pytest.mark.slow
+def test_a_later_teacher_may_be_of_another_width(place):
+    train("chain", HIDDEN, "recipe=chain", "assistants=[gpt_tiny]", "loss.temperature=[2,1]")
+    for name, width in (("pseudo-label-1", 16), ("pseudo-label-2", 32)):
+        folder = stored("chain", name)
+        assert json.loads((folder / "format.json").read_text())["width"] == width
+        assert np.load(folder / "head.npy").shape == (256, width)
+        assert np.load(folder / "labelled.states.npy").shape[2:] == (8, width)
+
+
+@pytest.mark.slow
+def test_a_plan_says_what_a_token_takes(place, capsys):
+    assert main(["plan", *RUN.split(), HIDDEN, "teacher_pretrain.steps=31"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "16 numbers before the last layer: 36 bytes each, 288 a row, and 16,384 of the layer" in said
+    row = next(one for one in said.split("| pseudo-label")[1:] if "numbers before" in one)
+    assert "| 169 answers, " in row and "65.1 kB" in row.split("|")[6], "169 rows of 288 bytes, and the layer"
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ("dataset=digits", "reads at each place of a row, and an answer here is one class of several"),
+        ("dataset=diabetes", "reads at each place of a row, and an answer here is numbers"),
+        ("dataset=corpus pseudo_label.mode=live", "can never act: no answer is stored"),
+        ("dataset=corpus teachers=[gpt_tiny,llama_tiny]", "one teacher reads, and 2 answer together"),
+        ("dataset=corpus loss=mse_logits", "keeps a part of each answer, and loss=mse_logits reads all"),
+        (
+            "dataset=corpus pseudo_label.k=3",
+            "pseudo_label.k=3 can never act: it is of pseudo_label.format=topk",
+        ),
+        ("dataset=corpus loss=divergence loss.rest=truncated", "pseudo_label.format=hidden has no such"),
+    ],
+)
+def test_refused_before_work(tmp_path, monkeypatch, capsys, words, says):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("a cat sat on the mat. " * 60)
+    root = ["dataset.root=text.txt", "dataset.length=8"] if "corpus" in words else []
+    assert main(["train", "device=cpu", HIDDEN, *words.split(), *root]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert says in said and "Traceback" not in said
+
+
+def test_a_network_that_tells_no_hidden_states_is_refused(tmp_path, monkeypatch, capsys):
+    """One that answers next tokens all the same."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kdx.core.hidden_answers.TellsHidden", type("Other", (), {}))
+    Path("text.txt").write_text("a cat sat on the mat. " * 60)
+    words = ["dataset=corpus", "dataset.root=text.txt", "dataset.length=8", "teacher=gpt_tiny", "device=cpu"]
+    assert main(["train", HIDDEN, *words]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "teacher=gpt_tiny does not end in one linear layer that tells this: choose a decoder" in said

@@ -24,6 +24,8 @@ DIVERGENCES = ("forward", "reverse", "jsd", "tvd")
 JSD_SCALES = ("smooth", "paper")
 _AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 23}
 """Numbers that are worked on together: such as fit into a processor's cache, and such as keep a GPU busy."""
+_READ_HEAD = 64
+"""Positions for which a last layer is read at least: for fewer, reading it takes longer than the product."""
 _STEEP = 60.0
 """Beyond this exp(x) is worked out from its inverse, long before it overflows."""
 
@@ -83,9 +85,10 @@ def divergence(
             f"{tuple(teacher.shape)}{layer}"
         )
     flat = (one.reshape(-1, one.shape[-1]) for one in (student, teacher.detach()))
+    rows = rows or max(rows_at_once(student), 1 if head is None else _READ_HEAD)
     if head is not None:
         head = head.detach().to(over_temperature(student[:0], 1).dtype)
-    found: Tensor = _InPieces.apply(*flat, head, how, rows or rows_at_once(student))
+    found: Tensor = _InPieces.apply(*flat, head, how, rows)
     return found.reshape(student.shape[:-1])
 
 
