@@ -24,9 +24,9 @@ class Stored:
     """Answers by row and view from a label artifact's files.
 
     answers: split -> the arrays of `Task.pack` by name, each (N, V, ...), on the device or read as they are
-    asked for (kdx.data.reader.Reader); slot v holds view `first[split]` + v. places: split -> the place of
-    each of its rows in its answers, -1 where the teacher was not asked; of other splits all rows are there,
-    in order.
+    asked for (kdx.data.reader.Reader), or one that all rows share (kdx.core.trees.SharedRows); slot v holds
+    view `first[split]` + v. places: split -> the place of each of its rows in its answers, -1 where the
+    teacher was not asked; of other splits all rows are there, in order.
     """
 
     answers: Mapping[str, Mapping[str, Any]]
