@@ -93,10 +93,11 @@ def run(
     Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays, head.npy beside hidden
     states; answers.json. Slot v of a row answers exactly the inputs of view `first` + v, which are a pure
     function of (seed, split, row, view): 1 + v where the student is augmented, 0 for the clean row. Always
-    answered are the validation split, clean and (slot 1) in one view such as those of the pool, and the whole pool, clean (clean.npy where unlabelled.npy holds other
-    views), unless `rows` are given or not all are looked at: then places.SPLIT.npy says where each row's
-    answer lies. Where the teacher is asked live about augmented views, sample.npy holds its answers to one of
-    them. An interrupted stage goes on at the view it had reached.
+    answered are the validation split, clean and (slot 1) in one view such as those of the pool, and the whole
+    pool, clean (clean.npy where unlabelled.npy holds other views), unless `rows` are given or not all are
+    looked at: then places.SPLIT.npy says where each row's answer lies. Where the teacher is asked live about
+    augmented views, sample.npy holds its answers to one of them. An interrupted stage goes on at the view it
+    had reached.
     """
     about = data.json("data.json")
     task = build_task(about)
