@@ -195,6 +195,13 @@ def test_timms_distilled_deit_learns_by_it():
         torch.testing.assert_close(net(batch("labelled").views["main"]), (said[0] + said[1]) / 2)
 
 
+def test_a_network_of_timm_without_the_token_is_refused():
+    timm = pytest.importorskip("timm")
+    assert "test_vit" in timm.list_models()
+    with pytest.raises(UserError, match="timm 'test_vit' has no distillation token: name one that has"):
+        make("timm", name="test_vit", distillation_token=True)
+
+
 # A run
 
 
