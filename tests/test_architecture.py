@@ -26,6 +26,7 @@ READ_OF_MODELS = {
     "kdx.models.modes",
     "kdx.models.parts",
     "kdx.models.branches",
+    "kdx.models.distillation_token",
     "kdx.models.ensemble",
     "kdx.models.row_features",
 }
@@ -132,6 +133,7 @@ MANY_ARGUMENTS = {
     "kdx.data.datasets.corpus.CorpusData.__init__",
     "kdx.data.datasets.huggingface.HuggingFaceTexts.__init__",
     "kdx.models.decoder.gpt",
+    "kdx.models.vit.vision_transformer",
     "kdx.models.decoder.llama",
     "kdx.pipeline.stages.prepare.run",
     "kdx.pipeline.stages.label.run",
