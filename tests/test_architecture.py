@@ -26,6 +26,7 @@ READ_OF_MODELS = {
     "kdx.models.modes",
     "kdx.models.parts",
     "kdx.models.branches",
+    "kdx.models.distillation_token",
     "kdx.models.ensemble",
     "kdx.models.row_features",
 }
@@ -132,6 +133,7 @@ MANY_ARGUMENTS = {
     "kdx.data.datasets.corpus.CorpusData.__init__",
     "kdx.data.datasets.huggingface.HuggingFaceTexts.__init__",
     "kdx.models.decoder.gpt",
+    "kdx.models.vit.vision_transformer",
     "kdx.models.decoder.llama",
     "kdx.pipeline.stages.prepare.run",
     "kdx.pipeline.stages.label.run",
@@ -495,7 +497,6 @@ EXAMPLES = {
     "training/settings.py": "an example of a metric's range",
     "training/predict.py": "what answers are of classification",
     "pipeline/scores.py": "a key of older runs",
-    "pipeline/stages/label.py": "what is stored of classification",
 }
 """Where such a word stands as an example for a reader: at most two lines a file."""
 
