@@ -580,6 +580,19 @@ def test_no_space_left_is_reported_before_any_work(reported, monkeypatch):
     )
 
 
+def test_too_little_room_is_no_fault_of_a_plan(tmp_path, monkeypatch, capsys):
+    """Which is made elsewhere than the run, perhaps: it is priced, and says that it would stop."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "kdx.config.validate.shutil.disk_usage", lambda path: type("usage", (), {"free": 1000})
+    )
+    words = ["device=cpu", "teacher=mlp_small", "student=mlp_small", "augment=none"]
+    assert main(["plan", *words, "teacher_pretrain.steps=2", "student_train.steps=2"]) == 2
+    shown = capsys.readouterr().out
+    assert "This run will stop: no space left for this run: it needs about " in shown
+    assert "student-train" in shown and "Time: about" in shown
+
+
 def test_the_room_for_answers_is_that_of_the_rows_that_the_split_will_have(would_run, monkeypatch):
     """Half of 777 rows: the split rounds it down, and Python's `round` has another rule."""
     words = "dataset=synthetic dataset.train_rows=777 dataset.labelled=0.5 dataset.unlabelled=0.5 "

@@ -23,17 +23,19 @@ from kdx.store.artifact import Artifact
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a command line: its own words, what they ask for, and where the store was found to have all
-    of it the key of its evaluation.
+    """One run of a command line: its own words, what they ask for, where the store was found to have all of
+    it the key of its evaluation, and what there is to say of too little room on the disk.
     """
 
     words: list[str]
     order: Order
     key: str | None = None
+    room: tuple[str, ...] = ()
 
 
-def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
-    """Every run of the command. Raises UserErrors with all that is wrong."""
+def check_runs(words: Sequence[str], multirun: bool, *, planned: bool = False) -> list[Job]:
+    """Every run of the command. planned: nothing is to be run now, and too little room is no fault. Raises
+    UserErrors with all that is wrong."""
     combinations, everywhere = grid.combinations(words, multirun)
     unreadable = bool(everywhere)
     everywhere += grid.misplaced(words, multirun)
@@ -67,6 +69,9 @@ def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
             looked[alike] = _inspect(order, data=not slip, learned=known) if not slip or good_words else []
             with checks.gather(looked[alike]):  # a store that has everything may be read only
                 checks.folder("store", config["store"])
+        if planned and alike in learned and (room := learned[alike].room):
+            looked[alike] = [error for error in looked[alike] if error not in room]
+            jobs[-1] = replace(jobs[-1], room=tuple(room))
         found[-1] = [*slips, *wrong, *looked.get(alike, [])]
         if not found[-1]:
             without_effect.append(idle(order.config, _keys(combination), learned.get(alike)))
