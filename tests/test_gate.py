@@ -130,11 +130,64 @@ def test_without_a_baseline_the_teacher_is_held_against_the_largest_class(tmp_pa
 def test_where_the_run_is_known_by_the_best_weights_these_are_compared(tmp_path):
     """A student alone that forgot all by its last step is no reason to learn from a teacher."""
     y = [0, 1, 2] * 10
-    last, best = [False] * 30, [True] * 30
+    last, best = [True, False] * 15, [True] * 30
     assert stage(tmp_path / "a", y, y, last, best=best)["gain"]
     found = stage(tmp_path / "b", y, y, last, best=best, which="best")
     assert found["alone"] == 1 and not found["gain"]
-    assert stage(tmp_path / "c", y, y, last, which="best")["alone"] == 0, "none was ever the best one"
+    assert stage(tmp_path / "c", y, y, last, which="best")["alone"] == 0.5, "none was ever the best one"
+
+
+def test_a_student_alone_below_who_knows_nothing_praises_no_teacher(tmp_path):
+    """Of 10 rows 6 are circles, so who knows nothing has 0.6; the student alone has 0.1 and the teacher 0.4:
+    better than it on 3 rows, and worse than who knows nothing on 2, by a difference of -0.2.
+    """
+    y = [0] * 6 + [1] * 4
+    taught = [0] * 4 + [2] * 6
+    alone = [True] + [False] * 9
+    found = stage(tmp_path / "a", y, taught, alone)
+    assert (found["gain"], found["against"]) == (False, 'always "circle"')
+    assert [found[key] for key in ("teacher", "alone", "student_alone", "difference")] == pytest.approx(
+        [0.4, 0.6, 0.1, -0.2]
+    )
+    assert found["standard_error"] == pytest.approx(((2 - 10 * 0.04) / 9 / 10) ** 0.5)
+    assert (
+        'its accuracy is 40.0% and that of always "circle" 60.0% (better than the student alone, 10.0%), a '
+        "lead of -20.0 points"
+    ) in found["text"]
+    as_good = stage(tmp_path / "b", y, taught, [True] * 6 + [False] * 4)
+    assert as_good["against"] == "the student alone" and "student_alone" not in as_good
+    above = stage(tmp_path / "c", y, y, alone)
+    assert above["gain"] and above["alone"] == 0.6, "the teacher has to be better than both"
+    lost = stage(tmp_path / "d", y, y, [float("nan")] * 10)
+    assert (lost["gain"], lost["alone"]) == (True, 0.6), "of no numbers who knows nothing is the better"
+
+
+def test_of_a_metric_of_which_less_is_better_the_better_is_the_smaller(tmp_path):
+    """Next tokens: 3 of 4 are the token 0, so who knows nothing takes (3 log2(4/3) + 2) / 4 bits a byte; the
+    student alone takes 3 and the teacher, who holds all 4 tokens for as likely, 2."""
+    task = {"_target_": "kdx.tasks.language.NextToken", "vocabulary": 4, "length": 2}
+    found = {}
+    for name, bits in (("worse", 3.0), ("better", 0.5)):
+        made = {}
+        for kind in ("data", "answers", "alone", "gate"):
+            (tmp_path / name / kind).mkdir(parents=True)
+            made[kind] = Artifact(kind, "0" * 64, tmp_path / name / kind)
+        (tmp_path / name / "data/data.json").write_text(json.dumps({"task": task}))
+        np.save(tmp_path / name / "data/validation.truth.token.npy", np.array([[0, 0], [0, 1]], np.int32))
+        np.save(tmp_path / name / "data/validation.truth.bytes.npy", np.ones((2, 2), np.int32))
+        np.save(tmp_path / name / "answers/validation.by_row.npy", np.array([2.0, 2.0]))
+        np.save(tmp_path / name / "alone/validation.by_row.npy", np.array([bits, bits]))
+        work = Work(tmp_path / name / "gate", "gate", Listener())
+        inputs = {kind: made[kind] for kind in ("data", "answers", "alone")}
+        gate.run(work, None, **inputs, class_weights="none")
+        found[name] = made["gate"].json("gate.json")
+    entropy = (3 * np.log2(4 / 3) + 2) / 4
+    worse, better = found["worse"], found["better"]
+    assert not worse["gain"] and worse["against"].startswith("the share of each token")
+    assert [worse[key] for key in ("alone", "student_alone", "difference")] == pytest.approx(
+        [entropy, 3.0, entropy - 2]
+    )
+    assert (better["against"], better["alone"], better["difference"]) == ("the student alone", 0.5, -1.5)
 
 
 def test_where_classes_weigh_alike_balanced_accuracies_are_compared(tmp_path):

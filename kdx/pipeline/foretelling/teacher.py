@@ -157,7 +157,9 @@ def _beside_guessing(job: PlannedRun, step: PlannedStage, score: float | None, f
 
 
 def _of_gate(job: PlannedRun, always: str) -> list[str]:
-    other = "the student alone" if "baseline" in job.experiment.controls else always or "knowing nothing"
+    other = always or "knowing nothing"
+    if "baseline" in job.experiment.controls:
+        other = f"the student alone (or than {other}, if that is better)"
     warns = job.experiment.pseudo_label["gate"] == "warn"
     then = (
         "this is warned of, and the run goes on (gate=error stops it)"

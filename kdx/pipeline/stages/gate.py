@@ -50,8 +50,9 @@ def run(
     learns: str = "steps",
 ) -> None:
     """answers: of the teacher, or, where it gives none, the teacher itself, which has left what it attains on
-    each row. alone: the student alone, None where it is not trained: then who knows
-    nothing, and gives every row the best same answer. class_weights: none, or balanced, as in every training
+    each row. alone: the student alone, None where it is not trained. The teacher is held against it, or
+    against who knows nothing and gives every row the best same answer, where that is the better of the two
+    or there is no student alone. class_weights: none, or balanced, as in every training
     of the run. which: of the student alone the weights that are compared, last or best. learns: how the
     teacher came to be, see `REMEDIES`.
 
@@ -79,18 +80,20 @@ def run(
         if some:
             first, truth = some[1], picked(truth, torch.from_numpy(answered))
         taught = task.by_row(task.condensed(first, truth), truth).numpy()
-    if alone:
-        file = alone.file(BY_ROW[which])  # of weights that were never finite none are best
-        against, other = "the student alone", np.load(file if file.exists() else alone.file(BY_ROW["last"]))
-        other = other[answered]
-    else:
-        nothing = task.knowing_nothing(truth)
-        against, other = nothing.words, nothing.by_row.numpy()
     metric, weights = (
         task.balanced_rows(tree(np.asarray, truth)) if class_weights == "balanced" else (task.paired, None)
     )
+    nothing, beaten = task.knowing_nothing(truth), None
+    against, other = nothing.words, nothing.by_row.numpy()
+    if alone:
+        file = alone.file(BY_ROW[which])  # of weights that were never finite none are best
+        student = np.load(file if file.exists() else alone.file(BY_ROW["last"]))[answered]
+        beaten = float(np.average(student, weights=weights))
+        if metric.gain(beaten, float(np.average(other, weights=weights))) >= 0:
+            against, other, beaten = "the student alone", student, None
     whole = rows if some else None
-    work.write_json("gate.json", hold_against(taught, other, against, metric, weights, learns, whole))
+    found = hold_against(taught, other, against, metric, weights, learns, whole, beaten)
+    work.write_json("gate.json", found)
 
 
 def _not_answered(answers: Artifact, rows: int) -> str:
@@ -110,13 +113,15 @@ def hold_against(
     weights: np.ndarray | None = None,
     learns: str = "steps",
     whole: int | None = None,
+    beaten: float | None = None,
 ) -> dict[str, Any]:
     """(N,), (N,): `Task.by_row` of the teacher and of the other -> {"gain": whether the teacher is better by
     two standard errors of the paired difference, "metric": its name, "teacher", "alone": of both, "against":
     whose the other is, "difference" (above 0 where the teacher is better), "standard_error", "n", "text"}.
 
     weights: (N,) of `Task.balanced_rows`, None: all rows weigh alike. learns: see `REMEDIES`. whole: rows of
-    validation where these are some of them, "of"; None: these are all.
+    validation where these are some of them, "of"; None: these are all. beaten: what the student alone
+    attains, "student_alone", where the other is not it but better; None: it is the other, or there is none.
     """
     n = len(taught)
     apart = (1 if metric.more else -1) * (taught.astype(float) - other)
@@ -127,8 +132,8 @@ def hold_against(
     doubt = f"{metric.scale * chance.ERRORS * error:.{metric.digits}f}"
     on = f"{n:,} validation rows" if whole is None else f"{n:,} of {whole:,} validation rows, the answered,"
     comparison = (
-        f"on {on} its {metric.title} is {metric.text(here)} and that of {against} "
-        f"{metric.text(there)}, a lead of {metric.difference(difference)}{unit}, "
+        f"on {on} its {metric.title} is {metric.text(here)} and that of {against} {metric.text(there)}"
+        f"{_better_than(beaten, metric)}, a lead of {metric.difference(difference)}{unit}, "
         f"where two standard errors of the paired difference are {doubt}"
     )
     remedy = REMEDIES[learns]
@@ -146,9 +151,15 @@ def hold_against(
         "teacher": here,
         "alone": there,
         "against": against,
+        **({} if beaten is None else {"student_alone": beaten}),
         "difference": difference,
         "standard_error": error,
         "n": n,
         **({} if whole is None else {"of": whole}),
         "text": text,
     }
+
+
+def _better_than(beaten: float | None, metric: Metric) -> str:
+    """beaten: see `hold_against`."""
+    return "" if beaten is None else f" (better than the student alone, {metric.text(beaten)})"
