@@ -183,6 +183,34 @@ def test_other_commands_go_by_rows_too(run, place, capsys):
     assert "top= and soft= are of classes" in capsys.readouterr().err
 
 
+def test_keys_of_a_data_set_change_that_of_the_run(run, place, capsys):
+    Path("more.txt").write_text(Path("texts/a.txt").read_text()[:600])
+    named = ["dataset=corpus", "dataset.length=8", "dataset.tokens=bytes"]
+    for to, words in (("own", []), ("named", named)):
+        shares = ["dataset.validation_share=0.1", "dataset.test_share=0.5"]
+        words = [*words, *shares, "dataset.root=more.txt", f"json={to}.json", "device=cpu"]
+        assert main(["evaluate", "runs/a", *words]) == 0
+    own, named = (json.loads(Path(f"{to}.json").read_text()) for to in ("own", "named"))
+    assert own["data_key"] == named["data_key"] and own["results"] == named["results"]
+    assert own["dataset"] == "CorpusData" and own["results"]["student"]["n"] == 37
+    capsys.readouterr()
+    for words in (["dataset.length=16"], ["dataset=corpus", "dataset.root=texts", "dataset.length=9"]):
+        assert main(["evaluate", "runs/a", "role=student", *words]) == 2
+        other = words[-1].partition("=")[2]
+        assert capsys.readouterr().err.strip() == (
+            f"the distilled student reads rows of 8 tokens and dataset=corpus has those of {other}: set "
+            "dataset.length=8"
+        )
+    assert main(["evaluate", "runs/a", "dataset.rot=more.txt"]) == 2
+    assert "'dataset.rot' is no key of dataset=corpus" in capsys.readouterr().err
+    file = artifact(place, run, "student-train").file("last.safetensors")
+    assert main(["evaluate", str(file), "dataset.root=more.txt"]) == 2
+    assert capsys.readouterr().err.strip() == (
+        "dataset.root=more.txt changes a data set, and none is named: add dataset=NAME, as in dataset=folder "
+        "dataset.root=more.txt"
+    )
+
+
 def test_new_documents_are_answered_window_by_window(run, place, capsys):
     Path("new").mkdir()
     Path("new/a.txt").write_text("the cat sat on the")

@@ -629,7 +629,8 @@ def test_a_run_on_texts_from_the_command_line(corpus, tmp_path, monkeypatch, cap
     (note,) = [note for note in json.loads(Path("found.json").read_text())["notes"] if unknown in note]
     assert 40 <= float(note.partition("%")[0]) <= 50 and f"and of the run's own {own:.1%}" in note
     assert main(["evaluate", "run", *more[:2], "dataset.length=30", "device=cpu"]) == 2
-    assert "take texts of 24 and dataset=text has 30" in " ".join(capsys.readouterr().err.split())
+    other = "read rows of 24 tokens and dataset=text has those of 30: set dataset.length=24"
+    assert other in " ".join(capsys.readouterr().err.split())
     assert main(["export", "run", "to=exported"]) == 0
     tokenizer = Path("exported/tokenizer.json").read_text()
     assert tokenizer == data["adapter"]["tokenizer"]

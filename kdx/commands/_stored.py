@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kdx.commands._words import Words
-from kdx.core.errors import UserError, nearest
+from kdx.core.errors import UserError, UserErrors, nearest
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import Run
@@ -32,12 +32,22 @@ def chooses(words: Words, group: str) -> bool:
     return any(word.partition("=")[0].split(".")[0] == group for word in words.composed)
 
 
-def order_of(command: str, words: Words, seed: int) -> Any:
+def order_of(command: str, words: Words, seed: int, own: Mapping[str, Any] | None = None) -> Any:
     """The composed configuration of `kdx train` with these words: its dataset, its device, and as its student
-    the model.
+    the model. own: the configuration of a run, whose data set is taken where words change keys of one and
+    name none; None: of a checkpoint, which knows none.
     """
-    from kdx.config import compose, grid
+    from kdx.config import compose, grid, restore
     from kdx.config.wire import wire
+
+    changed = [word for word in words.composed if word.startswith("dataset.")]
+    unnamed = bool(changed) and not any(word.startswith("dataset=") for word in words.composed)
+    known = _data_set(own) if unnamed else {}
+    if unnamed and not known:
+        raise UserError(
+            f"{changed[0]} changes a data set, and none is named: add dataset=NAME, as in "
+            f"dataset=folder {changed[0]}"
+        )
 
     composed = [
         f"student{word.removeprefix('model')}" if word.startswith("model") else word
@@ -49,9 +59,33 @@ def order_of(command: str, words: Words, seed: int) -> Any:
     if len(grid.jobs(composed, multirun=True)) > 1:
         raise UserError(f"kdx {command} takes one value of each key; quote a value that holds a comma")
     try:
-        return wire(compose.check_words(composed))
+        order = wire(_of_run(known, composed) if known else compose.check_words(composed))
     except UserError as error:
         raise UserError(str(error).replace("student", "model")) from error
+    if known and order.config["dataset"].get("download"):
+        given = {word.partition("=")[0] for word in composed}
+        restore.check_data(order.config["dataset"], order.experiment.dataset.build(), given)
+    return order
+
+
+def _data_set(own: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of the configuration of a run what says its data set; empty where nothing does."""
+    choices, node = ((own or {}).get(key) for key in ("choices", "dataset"))
+    name = choices.get("dataset") if isinstance(choices, Mapping) else None
+    if not isinstance(name, str) or not isinstance(node, Mapping):
+        return {}
+    return {"choices": {"dataset": name}, "dataset": node}
+
+
+def _of_run(known: Mapping[str, Any], composed: Sequence[str]) -> dict[str, Any]:
+    """The composed configuration with the data set of a run, but for the keys in these words. Raises
+    UserErrors."""
+    from kdx.config import restore
+
+    config, errors, _ = restore.restore(known, composed, {})
+    if config is None or errors:
+        raise UserErrors(errors)
+    return config
 
 
 def weights_file(command: str, target: Path) -> Path:

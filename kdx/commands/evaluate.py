@@ -81,7 +81,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
             "key= is for a checkpoint that others made; of a run, role= and which= choose the weights"
         )
     seed = run.document["config"].get("seed")
-    order = order_of("evaluate", words, seed if isinstance(seed, int) else 0)
+    order = order_of("evaluate", words, seed if isinstance(seed, int) else 0, run.document["config"])
     together = bool(run.members()) and words["role"] in ("all", "teacher")
     every = [role for role in (*ROLES, *run.roles()) if role in (*run.roles(), *run.moved, *run.joined)]
     roles = list(dict.fromkeys(every)) if words["role"] == "all" else [] if together else [words["role"]]

@@ -47,7 +47,7 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[A
     if description is not None:
         errors += check_sizes(description, **order.experiment.sizes)
         name = order.config["choices"]["dataset"]
-        errors += misfits(weights, name, description)
+        errors += misfits(weights, name, description, order.config["dataset"].get("length"))
     if errors:
         raise UserErrors(errors)
     order = with_sources(order, lambda text, level: None)
@@ -90,8 +90,11 @@ def held_out(found: Description, test: Any, data: Artifact) -> list[str]:
     ]
 
 
-def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> list[str]:
-    """Why a data set cannot be put to these weights, each reason once: another shape, or other classes."""
+def misfits(
+    weights: Sequence[Weights], dataset: str, found: Description, length: int | None = None
+) -> list[str]:
+    """Why a data set cannot be put to these weights, each reason once: another shape, or other classes.
+    length: its `dataset.length`, where it has that key."""
     alike: dict[str, list[Weights]] = {}
     for w in weights:
         alike.setdefault(json.dumps([dict(kind_of_old(w.about))[key] for key in KIND]), []).append(w)
@@ -104,6 +107,12 @@ def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> lis
             errors.append(
                 f"{who} {'read' if several else 'reads'} {kind['reads']} and dataset={dataset} has "
                 f"{found.reads}, or asks for answers of another kind: choose another dataset"
+            )
+            continue
+        if other := _other_length(kind["example"], found, length):
+            errors.append(
+                f"{who} {'read' if several else 'reads'} rows of {other} tokens and dataset={dataset} has "
+                f"those of {length}: set dataset.length={other}"
             )
             continue
         if not classes:
@@ -145,6 +154,17 @@ def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> lis
                 f"{len(found.classes)}, none of the same name"
             )
     return errors
+
+
+def _other_length(example: Mapping[str, Any], found: Description, length: int | None) -> int | None:
+    """Of how many tokens rows are that weights were made for, where a data set cuts them to another `length`
+    and nothing else is known to differ; None else."""
+    sizes = {
+        int(one[0][0])
+        for name, one in example.items()
+        if name in found.example and list(found.example[name][0]) == [length] and len(one[0]) == 1
+    }
+    return sizes.pop() if len(sizes) == 1 and sizes != {length} else None
 
 
 def network_by_name(weights: Weights, shown: Sequence[str]) -> list[int] | None:
