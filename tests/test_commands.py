@@ -31,8 +31,9 @@ from kdx.core.errors import UserError
 from kdx.core.files import plain_path
 from kdx.data.pictures.rows import describe
 from kdx.pipeline.stages.arrays import read_inputs
-from kdx.runs import measure, stored
-from kdx.runs.measure import misfits, network_by_name
+from kdx.runs import measure, other_data, stored
+from kdx.runs.measure import network_by_name
+from kdx.runs.other_data import misfits
 from kdx.runs.reading import open_artifact, read_run, upstream
 from kdx.runs.stored import Weights, for_data
 from kdx.store.artifact import Artifact
@@ -143,6 +144,10 @@ def test_the_weights_of_the_runs_table_are_measured(place):
             close(numbers, run["results"][role][weights]["test"])
             for role, numbers in measured["results"].items()
         )
+        agreed = {role: numbers.get("agreement") for role, numbers in measured["results"].items()}
+        assert agreed == {role: run["results"][role][weights]["test"].get("agreement") for role in agreed}
+        assert agreed["teacher"] is None and 0.1 < agreed["student"] <= 1
+    assert "agreement" not in figures(str(RUN), "role=student")["results"]["student"]
 
 
 def test_the_runs_own_dataset_by_name_is_its_own_split(place):
@@ -562,7 +567,7 @@ def test_a_store_that_cannot_be_written_is_reported(place, capsys, monkeypatch):
     def refuse(*arguments, **more):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(measure.Store, "run", refuse)
+    monkeypatch.setattr(other_data.Store, "run", refuse)
     assert "name another with store=PATH" in reported(
         ["evaluate", str(RUN), "dataset.test=300", *CPU], capsys
     )

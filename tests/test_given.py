@@ -173,6 +173,7 @@ def test_where_there_is_no_answer_there_is_no_number(at_digits, capsys):
         ["predict", "given", "role=teacher", "data=test", "to=x.csv", *CPU], capsys
     )
     assert main(["evaluate", "given", *CPU]) == 0
+    assert "its answers came in a file, and no network gives them" in capsys.readouterr().out
     assert main(["export", "given", "to=alone", "format=state_dict"]) == 0
     card = Path("alone/card.md").read_text()
     assert "Answers from elsewhere, in a file, in place of a teacher's" in card and "no teacher" not in card

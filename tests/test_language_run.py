@@ -171,8 +171,17 @@ def test_a_stopped_run_ends_as_one_that_was_not(run, place, monkeypatch):
 
 
 def test_other_commands_go_by_rows_too(run, place, capsys):
-    assert main(["evaluate", "runs/a"]) == 0
+    assert main(["evaluate", "runs/a", "json=a.json"]) == 0
     assert "perplexity" in capsys.readouterr().out
+    found = json.loads(Path("a.json").read_text())
+    assert not {"kl", "agreement", "acceptance"} & found["results"]["teacher"].keys()
+    for role, numbers in found["results"].items():
+        known = run["results"][role]["last"]["test"]
+        known = {name: value for name, value in known.items() if isinstance(value, float)}
+        assert {name: numbers[name] for name in known} == known, "kl, agreement and acceptance among them"
+        assert len(known) == (5 if role == "teacher" else 8)
+    shown = {metric["name"] for metric in found["metrics"]}
+    assert {"kl", "agreement", "acceptance"} < shown
     assert main(["predict", "runs/a", "data=validation", "to=v.csv"]) == 0
     (first, *_), rows = csv.reader(open("v.csv")), list(csv.DictReader(open("v.csv")))
     assert first == ["file", "truth:tokens", "truth:bytes", "value:bits", "value:loss"]

@@ -16,7 +16,7 @@ from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.metric import cell, finer
 from kdx.report.run.verdict import of_table, which_of
-from kdx.runs.reading import as_written, read_run
+from kdx.runs.reading import Run, as_written, read_run
 from kdx.tasks.shown import shown_metrics
 
 OPTIONS = (
@@ -87,7 +87,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     roles = list(dict.fromkeys(every)) if words["role"] == "all" else [] if together else [words["role"]]
     if not roles and not together:
         raise UserError(f"the run '{target}' has trained nothing yet")
-    from kdx.runs import measure, stored
+    from kdx.runs import measure, other_data, stored
 
     if words["split"] == "validation" and "validation_labels" in roles and not chooses(words, "dataset"):
         roles.remove("validation_labels")  # it learned from these rows
@@ -106,22 +106,39 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     store = next(iter(opened.values()))[1].path.parent.parent
     drawn: list[str] = []
     if chooses(words, "dataset"):
-        data, drawn = measure.other_data(order, store, [weights for weights, _ in opened.values()])
+        data, drawn = other_data.other_data(order, store, [weights for weights, _ in opened.values()])
     else:
         # not what a role was trained on: the ceiling has data of its own, without a test split
         data = run.stage("prepare")
     metrics, left = measure.own_metrics(run.document["config"], order.config["allow"])
     learned, opened_weights = run.stage("prepare"), {role: weights for role, (weights, _) in opened.items()}
     order = replace(order, metrics=metrics)
-    found = measured(order, target, words, data, opened_weights, which, learned, drawn)
+    teacher = _last_teacher(run, opened_weights, which, allow)
+    found = measured(order, target, words, (data, drawn), opened_weights, which, learned, teacher)
+    if run.given and words["role"] == "all":
+        found["notes"].append(
+            "nothing is held against the teacher: its answers came in a file, and no network gives them again"
+        )
     results = run.document.get("results")
     controls = (results.get("roles") if isinstance(results, Mapping) else None) or {}
     named = {role: about for role, about in controls.items() if role in opened}
     return {**found, "notes": found["notes"] + left, **({"roles": named} if named else {})}
 
 
+def _last_teacher(run: Run, opened: Mapping[str, Any], which: str, allow: Sequence[str]) -> Any:
+    """The weights that others are held against, as in the table of the run: the teacher's at the end; None
+    where it is not measured, or alone."""
+    if len(opened) < 2 or "teacher" not in opened or which == "last":
+        return opened.get("teacher") if len(opened) > 1 else None
+    from kdx.runs import stored
+
+    several = stored.of_members(run, "last", allow)
+    last, _ = several["teacher"] if several else stored.of_role(run, "teacher", "last", allow)
+    return last
+
+
 def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
-    from kdx.runs import measure, stored
+    from kdx.runs import other_data, stored
 
     if wrong := sorted({"role", "which"} & words.given):
         raise UserError(
@@ -134,7 +151,7 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
     if chooses(words, "model"):
         if not chooses(words, "dataset"):
             raise UserError(f"to build that model around '{file}', the data must be known: add dataset=NAME")
-        (data, drawn), learned = measure.other_data(order, store, []), None
+        (data, drawn), learned = other_data.other_data(order, store, []), None
         weights = stored.for_data(
             order.experiment.student, order.config["choices"]["student"], file, words["key"], data
         )
@@ -142,40 +159,57 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
         weights, learned = stored.of_checkpoint(file, words["key"], order.config["allow"])
         data, drawn = learned, []
         if chooses(words, "dataset"):
-            data, drawn = measure.other_data(order, store, [weights])
+            data, drawn = other_data.other_data(order, store, [weights])
         elif data is None:
             raise UserError(f"'{file}' does not lie in a store, so its data is not known: add dataset=NAME")
-    return measured(order, target, words, data, {file.stem: weights}, None, learned, drawn)
+    return measured(order, target, words, (data, drawn), {file.stem: weights}, None, learned)
 
 
 def measured(
     order: Any,
     target: Path,
     words: Words,
-    data: Any,
+    of: tuple[Any, list[str]],
     weights: dict[str, Any],
     which: str | None,
     learned: Any,
-    drawn: list[str],
+    teacher: Any = None,
 ) -> dict[str, Any]:
-    """learned: the prepared data that the weights come from, None where they are not known. drawn: what is
-    said of a test split that was drawn.
+    """of: the prepared data, and what is said of a test split that was drawn. learned: the prepared data that
+    the weights come from, None where they are not known. teacher: the weights that all others are held
+    against, if any.
     """
     from kdx.runs import measure, remarks
 
+    data, drawn = of
     about = data.json("data.json")
     runtime = order.runtime.settle()
+    beside = measure.teacher_beside(teacher, data, words["split"], runtime) if teacher else None
     results = {
-        role: measure.measure(w, data, words["split"], runtime, order.metrics) for role, w in weights.items()
+        role: measure.measure(
+            w,
+            data,
+            words["split"],
+            runtime,
+            order.metrics,
+            beside if role != "teacher" or w is teacher else None,
+        )
+        for role, w in weights.items()
     }
     notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
+    if teacher and beside is None:
+        notes.append(
+            "nothing is held against the teacher (agreement, KL, acceptance), as it reads other tokens: its "
+            "answers are none to theirs"
+        )
     notes += [*remarks.other_names(about, weights), *remarks.lacking(words["split"], weights, results)]
     notes += (about.get("files") or {}).get("warnings", [])
     if learned is None or learned.key != data.key:
         notes += remarks.unknown_tokens(learned, data, words["split"])
     if learned and learned.key != data.key:
         notes += remarks.strange(learned, data, words["split"])
-    named = {key: found[key] for found in results.values() for key in ("metric", "metrics") if key in found}
+    fullest = max(results.values(), key=lambda found: len(found.get("metrics", [])))
+    named = {key: fullest[key] for key in ("metric", "metrics") if key in fullest}
     return {
         "of": str(target),
         "which": which,

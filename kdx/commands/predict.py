@@ -211,7 +211,7 @@ def _of_graph(target: Path, words: Words) -> _Opened:
 
 
 def _of_checkpoint(target: Path, words: Words) -> _Opened:
-    from kdx.runs import measure, stored
+    from kdx.runs import other_data, stored
 
     if wrong := sorted({"role", "which", "member"} & words.given):
         raise UserError(
@@ -225,7 +225,7 @@ def _of_checkpoint(target: Path, words: Words) -> _Opened:
             "it, and the data that it learned from"
         )
     if chooses(words, "model"):
-        data, _ = measure.other_data(order, Path(words["store"] or order.store).expanduser(), [])
+        data, _ = other_data.other_data(order, Path(words["store"] or order.store).expanduser(), [])
         named = order.config["choices"]["student"]
         weights = stored.for_data(order.experiment.student, named, file, words["key"], data)
     else:

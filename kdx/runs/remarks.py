@@ -15,7 +15,8 @@ from kdx.data.copies import identify
 from kdx.data.phrases import are
 from kdx.data.stored import LazyRows
 from kdx.pipeline.stages.arrays import read_inputs
-from kdx.runs.measure import network_by_name, noun_of
+from kdx.runs.measure import network_by_name
+from kdx.runs.other_data import noun_of
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
 
