@@ -1,6 +1,7 @@
 """Sequence-level distillation from a teacher whose tokens are others than the student's
 (`teacher=causal_lm_text pseudo_label.format=text`)."""
 
+import csv
 import json
 import math
 import os
@@ -298,6 +299,15 @@ def test_a_student_of_bytes_learns_what_a_teacher_of_other_tokens_has_written(pl
     shown = capsys.readouterr().out
     assert f"{found['teacher']['last']['test']['bits']:.3f}" in shown
     assert "nothing is held against the teacher (agreement, KL, acceptance), as it reads other" in shown
+    for role, names in (("teacher", ["value:bits"]), ("student", ["value:bits", "value:loss"])):
+        assert main(["predict", "runs/a", f"role={role}", "data=test", f"to={role}.csv", "device=cpu"]) == 0
+        (first, *rows) = csv.reader(Path(f"{role}.csv").open(newline=""))
+        assert [name for name in first if name.startswith("value:")] == names, "nats of a token of whose?"
+        bits = [float(row[first.index("value:bits")]) for row in rows]
+        assert sum(bits) / len(bits) == pytest.approx(found[role]["last"]["test"]["bits"], rel=0.02)
+    (first, *rows) = csv.reader(Path("runs/a/predictions.csv").open(newline=""))
+    assert "teacher.value:bits" in first and "teacher.value:loss" not in first and "value:loss" in first
+    capsys.readouterr()
     assert main(["export", "runs/a", "role=teacher", "to=x"]) == 2
     assert "reads a vocabulary of its own, and gives no answers" in capsys.readouterr().err.replace("\n", " ")
 

@@ -260,15 +260,17 @@ class NextToken(Task):
         ]
 
     def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
-        """value:bits, the bits of a byte of the row, and value:loss, the nats of a token. Of rows whose truth
-        is not known value:next, the likeliest token behind the last, and its confidence.
+        """value:bits, the bits of a byte of the row, and value:loss, the nats of a token, of which a network
+        that reads other tokens has none. Of rows whose truth is not known value:next, the likeliest token
+        behind the last, and its confidence.
         """
         if wanted != AnswerColumns():
             raise UserError(
                 f"top= and soft= are of classes, and an answer here is {self.words}: leave them out"
             )
         if isinstance(answers, Mapping):
-            return {"value:bits": _bits(answers).numpy(), "value:loss": self.loss(answers, answers).numpy()}
+            bits = {"value:bits": _bits(answers).numpy()}
+            return bits | ({"value:loss": self.loss(answers, answers).numpy()} if _TOP in answers else {})
         sure = _logits(answers)[:, -1].float().softmax(-1).max(-1)
         return {"value:next": sure.indices.double().numpy(), "confidence": sure.values.numpy()}
 
