@@ -174,6 +174,24 @@ def test_pooling_is_what_the_folder_says(folder):
         describe_encoder(folder)
 
 
+def test_weights_that_are_no_numbers_are_named(folder):
+    """By the name that the file has; what is not read, as the pooler, may be anything."""
+    described, file = describe_encoder(folder), folder / "model.safetensors"
+    name, weights = "encoder.layer.1.output.dense.bias", bert_weights(14, 0)
+    weights["pooler.dense.bias"][0] = float("nan")
+    save_file(weights, file)
+    load_encoder(build_encoder(described, 0.0, trims=False), folder, described)
+    weights = bert_weights(14, 0)
+    weights[name][2] = float("inf")
+    save_file(weights, file)
+    with pytest.raises(UserError) as said:
+        load_encoder(build_encoder(described, 0.0, trims=False), folder, described)
+    assert str(said.value) == (
+        f"'{file}' holds numbers that are not finite (NaN or infinite) in 1 of {len(weights)} tensors, the "
+        f"first of them {name}: take another copy of the model"
+    )
+
+
 def test_distilberts_names_are_read_too(folder, tmp_path):
     """The same weights under DistilBERT's names give the same hidden states."""
     described = describe_encoder(folder)

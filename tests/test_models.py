@@ -960,7 +960,16 @@ def test_without_reading_no_file_is_wanted(hub):
 
 
 @pytest.mark.parametrize(
-    "content, wrong", [(b"PK not really", "damaged"), ({"conv1.weight": torch.zeros(1)}, "do not fit")]
+    "content, wrong",
+    [
+        (b"PK not really", "damaged"),
+        ({"conv1.weight": torch.zeros(1)}, "do not fit"),
+        (
+            {"conv1.weight": torch.tensor([1.0, float("nan")])},
+            r"holds numbers that are not finite \(NaN or infinite\) in 1 of 1 tensors, the first of them "
+            "conv1.weight",
+        ),
+    ],
 )
 def test_damaged_weights_are_named(hub, content, wrong):
     path = hub / "resnet18-f37072fd.pth"
@@ -983,6 +992,17 @@ def test_timm_by_name():
         make("timm", name="resnet18dd")
     with pytest.raises(UserError, match="weights"):
         make("timm", weights="no_such_tag")
+
+
+def test_weights_of_timm_that_are_no_numbers_are_named(monkeypatch):
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("resnet18", num_classes=10)
+    with torch.no_grad():
+        net.layer1[0].conv1.weight[0, 0, 0, 0] = float("inf")
+    monkeypatch.setattr("kdx.models.timm._create", lambda *given: net)
+    said = r"timm 'resnet18' holds numbers that are not finite .* the first of them layer1\.0\.conv1\.weight"
+    with pytest.raises(UserError, match=said):
+        make("timm", name="resnet18", weights="DEFAULT")
 
 
 def test_size_of_a_layer():

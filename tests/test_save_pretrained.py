@@ -293,6 +293,20 @@ def test_old_files_without_a_prefix_and_with_masks_are_read():
     assert all(torch.equal(value, found[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(folder, number):
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights["model.norm.weight"][1] = number
+    save_file(weights, file)
+    with pytest.raises(UserError) as said:
+        opened(folder)
+    assert str(said.value) == (
+        f"'{file}' holds numbers that are not finite (NaN or infinite) in 1 of {len(weights)} tensors, the "
+        "first of them model.norm.weight: take another copy of the model"
+    )
+
+
 def test_half_precision_is_read_as_floats(folder):
     file = folder / "model.safetensors"
     expected = opened(folder)(tokens())

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from kdx.core.errors import UserError
 from kdx.core.model_folder import check_above_0, no_safetensors, read_beside, read_settings
 from kdx.models.encoder import ACTIVATIONS, ENDS, EncoderSizes, Sentences, TextEncoder
-from kdx.models.misfits import check_weights_of_config
+from kdx.models.misfits import check_weights_finite, check_weights_of_config
 from kdx.models.text import PADDING
 from kdx.models.tokens import open_tokenizer
 
@@ -167,7 +167,10 @@ def load_encoder(sentences: Sentences, folder: Path, described: Mapping[str, Any
         raise UserError(
             f"'{path}' holds no weights for {len(lacking)} parts of its encoder: {lacking[0]}, say"
         )
-    check_weights_of_config(path, {name: weights[name] for name in own}, own)
+    taken = {name: weights[name] for name in own}
+    check_weights_of_config(path, taken, own)
+    if not all(bool(value.isfinite().all()) for value in taken.values()):
+        check_weights_finite(f"'{path}'", found)
     sentences.encoder.load_state_dict({name: weights[name].float() for name in own})
 
 
@@ -247,6 +250,7 @@ class OtherEncoder(nn.Module):
             raise UserError(
                 f"'{path}' holds no weights for {len(lacking)} parts of its encoder: {lacking[0]}, say"
             )
+        check_weights_finite(f"'{path}'", {name: bare[name] for name in own if name in bare})
         try:
             self.net.load_state_dict({name: bare[name] for name in own if name in bare}, strict=False)
         except RuntimeError as error:

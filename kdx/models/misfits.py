@@ -41,6 +41,17 @@ def check_weights_of_config(path: Path, weights: Mapping[str, Tensor], own: Mapp
         )
 
 
+def check_weights_finite(where: str, weights: Mapping[str, Tensor]) -> None:
+    """Whether weights that others made are numbers. where: the file, or the network that came with them;
+    weights: by their names there. Raises UserError with the first of them that holds NaN or infinity."""
+    bad = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    if bad:
+        raise UserError(
+            f"{where} holds numbers that are not finite (NaN or infinite) in {len(bad)} of {len(weights)} "
+            f"tensors, the first of them {bad[0]}: take another copy of the model"
+        )
+
+
 def check_weight_names(
     fit: Fit, head: frozenset[str], bare: Mapping[str, Tensor], path: Path, role: str | None
 ) -> None:

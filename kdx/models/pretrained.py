@@ -17,6 +17,7 @@ from torch import nn
 
 from kdx.core import shortage
 from kdx.core.errors import UserError, nearest
+from kdx.models.misfits import check_weights_finite
 from kdx.models.weights import read_weights
 
 PATIENCE = 20
@@ -59,8 +60,10 @@ def load_pretrained(net: nn.Module, url: str) -> None:
     if not wanted():
         return
     path = fetch(url)
+    weights = read_weights(path)
+    check_weights_finite(f"'{path}'", weights)
     try:
-        net.load_state_dict(read_weights(path))
+        net.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(
             f"the weights in '{path}' do not fit this model: remove the file, so that it is downloaded again"

@@ -20,7 +20,7 @@ from kdx.core.files import write_atomically
 from kdx.core.model_folder import check_above_0, no_safetensors, read_settings
 from kdx.models.decoder import DecoderNetwork
 from kdx.models.decoder_layers import DecoderShape
-from kdx.models.misfits import check_weights_of_config
+from kdx.models.misfits import check_weights_finite, check_weights_of_config
 
 CAUSAL_CONFIG, CAUSAL_WEIGHTS, CAUSAL_TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 _GPT_BLOCK = {
@@ -276,6 +276,7 @@ def from_transformers(shape: DecoderShape, given: Mapping[str, Tensor], where: s
         raise UserError(
             f"{where} holds {left[0]}, which is no part of the network that config.json describes"
         )
+    check_weights_finite(where, {name: whole[name] for name in sorted(taken)})
     return found
 
 

@@ -14,6 +14,7 @@ from kdx.models import pretrained
 from kdx.models.adapt import Fitted, InputFormat
 from kdx.models.distillation_token import token_heads
 from kdx.models.layers import check_rates, check_size, enlarged
+from kdx.models.misfits import check_weights_finite
 
 _LEAST = 64
 """Pixels a side that smaller pictures are enlarged to: most of these networks halve their map five times."""
@@ -76,6 +77,8 @@ def by_name(
             f"the weights '{seen.hf_hub_id or seen.url}' of timm '{name}' are neither in the hub's cache "
             f"nor to be downloaded ({str(error).splitlines()[0][:120]}): set weights=null"
         ) from error
+    if asked["pretrained"]:
+        check_weights_finite(f"what lies under the name timm '{full}'", net.state_dict())
     if distillation_token and token_heads(net) is None:
         raise UserError(
             f"timm '{name}' has no distillation token: name one that has, such as "

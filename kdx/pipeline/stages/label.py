@@ -301,7 +301,8 @@ def ask(asked: Answering, batch: Batch, name: str, runtime: Runtime) -> Answers:
         answers = asked.teacher(batch)
     if not all_finite(answers):
         raise FloatingPointError(
-            f"the teacher's answers for '{name}' are not finite; its training has diverged"
+            f"the teacher's answers for '{name}' are not finite (NaN or infinite): its training has "
+            "diverged, or the weights that it was given are of no use"
         )
     return answers
 
