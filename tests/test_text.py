@@ -581,8 +581,38 @@ def test_every_loss_and_rule_passes_the_checks_on_texts(corpus, loss):
     numeric = "reads numbers, and an answer here is one class of several"
     if loss in ("teacher_bounded", "heteroscedastic"):
         assert errors and all(numeric in error for error in errors)
+    elif loss == "distillation_token":  # which vision transformers alone have
+        assert "choose one that reads texts, such as student=bag (loss=distillation_token takes" in errors[0]
     else:
         assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("words", "whose"),
+    [
+        (
+            "loss=self_training",
+            " (loss=self_training makes the student what the teacher is, unless student= names another)",
+        ),
+        ("student=tfidf", ""),
+        ("student=tfidf teacher=bag loss=self_training", ""),
+    ],
+)
+def test_a_student_that_the_loss_brought_is_said_to_be_so(corpus, words, whose):
+    errors = inspect(wire(compose.check_words([*words_for(corpus), *words.split()])))
+    assert errors == [
+        "student=tfidf is fitted at once, and not trained by steps: it can be a teacher, not a student; "
+        f"choose one that reads texts, such as student={'encoder_small' if 'bag' in words else 'bag'}{whose}"
+    ]
+
+
+def test_of_data_that_cannot_be_read_no_network_is_named(tmp_path):
+    words = ["dataset=text", f"dataset.root={tmp_path / 'nowhere'}", "loss=noisy_student", "augment=none"]
+    (said,) = [error for error in inspect(wire(compose.check_words(words))) if "student" in error]
+    assert said.endswith(
+        "not a student; choose another with student= (loss=noisy_student makes the student what the teacher "
+        "is, unless student= names another)"
+    )
 
 
 def test_a_run_on_texts_from_the_command_line(corpus, tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from kdx.config.beginnings import check_hidden, check_init, check_rolling
 from kdx.config.checkpoints import beginnings, check_checkpoints
 from kdx.config.kinds import adapter_of, task_of
 from kdx.config.losses import available, check_losses, check_teacher_tells
-from kdx.config.network_names import called_in_words, option_words, teachers_by_node
+from kdx.config.network_names import called_in_words, option_words, teachers_by_node, who_chose_student
 from kdx.config.suggestions import such_as
 from kdx.config.trials import STAND_IN, MadeUp, made_up
 from kdx.config.tried_networks import check_answers_of
@@ -52,23 +52,23 @@ def check_networks(
     experiment, named, data = order.experiment, option_words(order), about or STAND_IN
     with trying(unknown := []):
         task = task_of(data)
-    aggregate = order.config["choices"].get("aggregate", "mean")
+    whose, aggregate = who_chose_student(order), order.config["choices"].get("aggregate", "mean")
     check_aggregate(experiment, aggregate, task if about and not unknown else None, rows, errors)
     if unknown:
         return {}  # reported already
     if experiment.student and is_estimator(experiment.student):
         others = [teacher.name for teacher in experiment.teachers]
         how = "finished" if declared(experiment.student.target, "finished", False) else "fitted at once"
+        another = such_as("student", data.reads, others) if about else "another with student="
         errors.append(
-            f"{named['student']} is {how}, and not trained by steps: {ONLY_TEACHERS}; choose "
-            + such_as("student", data.reads, others)
+            f"{named['student']} is {how}, and not trained by steps: {ONLY_TEACHERS}; choose {another}{whose}"
         )
         return {}
     if experiment.student and not declared(experiment.student.target, "answers", True):
-        errors.append(f"{named['student']} reads a vocabulary of its own: {ONLY_TEACHERS}")
+        errors.append(f"{named['student']} reads a vocabulary of its own: {ONLY_TEACHERS}{whose}")
         return {}
     made = MadeUp(data, task)
-    built = build_networks(experiment, made, named, errors, described=about is not None)
+    built = build_networks(experiment, made, named, errors, described=about is not None, whose=whose)
     if about:
         check_answers(experiment, made, built, errors)
     check_checkpoints(experiment, about, built, errors)
@@ -87,10 +87,17 @@ def check_networks(
 
 
 def build_networks(
-    experiment: Experiment, made: MadeUp, named: Mapping[str, str], errors: list[str], *, described: bool
+    experiment: Experiment,
+    made: MadeUp,
+    named: Mapping[str, str],
+    errors: list[str],
+    *,
+    described: bool,
+    whose: str = "",
 ) -> dict[str, Any]:
     """role -> its network, of those that can be built. named: see `option_words`. described: False where
-    `made` stands in for a data set that could not be read: a network of other rows is passed over.
+    `made` stands in for a data set that could not be read: a network of other rows is passed over. whose: see
+    `who_chose_student`.
     """
     built: dict[str, Any] = {}
     begins = beginnings(experiment)
@@ -105,7 +112,8 @@ def build_networks(
                 if wrong := models.misread(model, named[role], made.data.reads):
                     key = "assistants" if role.startswith("assistant") else role.partition(".")[0]
                     key = {"members": "teachers"}.get(key, key)
-                    checks.refuse(f"{wrong}: choose {such_as(key, made.data.reads)}")
+                    by = whose if role == "student" else ""
+                    checks.refuse(f"{wrong}: choose {such_as(key, made.data.reads)}{by}")
                     continue
                 names = maps.get(role)
                 with _in_keys(role, named[role], model, experiment):
