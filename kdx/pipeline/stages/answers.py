@@ -151,9 +151,9 @@ def some_of_validation(artifact: Artifact) -> tuple[np.ndarray, dict[str, np.nda
 
 def learned_answers(artifact: Artifact) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
     """(rows of the pool (n,), the teacher's answers to views that the student learns from, (n, V, ...) as
-    they
-    are packed, mapped); None where rows were mixed, as an answer then belongs to no row. Where the teacher is
-    asked live, one view of some rows stands for all of them.
+    they are packed, mapped); None where rows were mixed, as an answer then belongs to no row, and where the
+    teacher wrote text in place of answers. Where it is asked live, one view of some rows stands for all of
+    them.
     """
     about = artifact.json("answers.json")
     if about["mixed"]:
@@ -162,7 +162,8 @@ def learned_answers(artifact: Artifact) -> tuple[np.ndarray, dict[str, np.ndarra
     asked = np.arange(about["pool"]) if asked is None else asked
     if SAMPLE in about["splits"]:
         return asked[sampled_rows(len(asked))], mapped(artifact.path, SAMPLE)
-    return asked, mapped(artifact.path, "unlabelled" if "unlabelled" in about["splits"] else CLEAN)
+    found = mapped(artifact.path, "unlabelled" if "unlabelled" in about["splits"] else CLEAN)
+    return (asked, found) if found else None
 
 
 def sampled_rows(pool: int) -> np.ndarray:
