@@ -27,6 +27,7 @@ READ_OF_MODELS = {
     "kdx.models.parts",
     "kdx.models.branches",
     "kdx.models.ensemble",
+    "kdx.models.exits",
     "kdx.models.row_features",
 }
 MATHEMATICS = {
