@@ -118,21 +118,28 @@ class Text:
         return Kdx(self.order(kind, LONG), self.folder / kind.replace(" ", "-"))
 
 
-def tell(found: dict[str, list[Step]], tokens: int) -> None:
-    """The table. tokens: of a batch."""
-    print("\n| training | tokens a second, bare | kdx | kdx of bare | of its fastest steps |")
+def tell(found: dict[str, list[Step]], tokens: int, turn: int) -> None:
+    """The table. tokens: of a batch; turn: steps of one. The ratio is that of two turns side by side, so that
+    a machine that grows slower in the meantime counts on both sides."""
+    print(
+        "\n| training | tokens a second, bare | kdx | kdx of bare, of two turns | middle half of the turns |"
+    )
     print("|---|---|---|---|---|")
     for kind in KINDS:
         bare, ours = ([step.cpu for step in found[f"{name}, {kind}"]] for name in ("bare", "kdx"))
-        ratio, fastest = median(bare) / median(ours), min(bare) / min(ours)
+        ratios = sorted(
+            median(bare[start : start + turn]) / median(ours[start : start + turn])
+            for start in range(0, len(bare), turn)
+        )
+        low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
         print(
-            f"| {kind} | {tokens / median(bare):,.0f} | {tokens / median(ours):,.0f} | {ratio:.3f} | "
-            f"{fastest:.3f} |"
+            f"| {kind} | {tokens / median(bare):,.0f} | {tokens / median(ours):,.0f} | "
+            f"{median(ratios):.3f} | {low:.3f} to {high:.3f} |"
         )
     logged = sum(step.logged for steps in found.values() for step in steps)
+    steps = len(next(iter(found.values())))
     print(
-        f"\nMedians of {len(next(iter(found.values())))} steps each, log lines among them: {logged}. "
-        f"Goal: {GOAL}. "
+        f"\n{steps // turn} turns of {turn} steps each, log lines among them: {logged}. Goal: {GOAL}. "
         f"Load: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors."
     )
 
@@ -154,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         makers: dict[str, Callable[[str], Contender]] = {"bare": text.bare, "kdx": text.kdx}
         contenders = {f"{name}, {kind}": makers[name](kind) for kind in KINDS for name in makers}
         found = interleave(contenders, given.repeats, given.steps)
-        tell(found, given.batch * text.tokens.shape[1])
+        tell(found, given.batch * text.tokens.shape[1], given.steps)
     return 0
 
 

@@ -12,7 +12,7 @@ from kdx.core.errors import UserError
 from kdx.data.corpora.cut import cuts, whole_letters
 from kdx.data.corpora.documents import read_documents
 from kdx.data.corpora.pieces import Tokenized, byte_tokens, end_of, piece_tokens, train_pieces
-from kdx.data.corpora.windows import windows_of
+from kdx.data.corpora.windows import first_bytes, windows_of
 from kdx.data.datasets.corpus import CorpusData
 from kdx.models.tokens import TokenAdapter
 
@@ -51,7 +51,7 @@ def test_windows_lie_side_by_side_and_tell_what_follows():
     assert [said(row) for row in inputs] == ["abcd", "efgh"]
     assert [said(row) for row in truth["token"]] == ["bcde", "fghi"]
     assert truth["bytes"].tolist() == [[1] * 4] * 2
-    assert inputs.dtype == truth["token"].dtype == truth["bytes"].dtype == np.int32
+    assert inputs.dtype == np.int32 and truth["token"].dtype == truth["bytes"].dtype == np.int16
     # eight tokens are followed by seven: the last window has no token behind it
     assert len(windows_of(byte_tokens(b"abcdefgh"), 4)[0]) == 1
     assert len(windows_of(byte_tokens(b""), 4)[0]) == 0
@@ -218,6 +218,14 @@ def test_windows_of_tokens_of_several_bytes():
     )
     assert inputs.tolist() == [[0, 1], [2, 3]]
     assert truth["bytes"].tolist() == [[1, 4], [1, 5]]
+
+
+def test_the_truth_of_a_window_is_as_narrow_as_its_numbers():
+    large = Tokenized(np.array([0, 40_000, 1, 2, 3], np.int32), np.array([3, 1, 4, 1, 5], np.int32))
+    truth = windows_of(large, 2)[1]
+    assert truth["token"].tolist() == [[40_000, 1], [2, 3]] and truth["token"].dtype == np.int32
+    assert truth["bytes"].dtype == np.int16
+    assert first_bytes(large, 2, 10).tolist() == [10, 14]
 
 
 @pytest.mark.parametrize(

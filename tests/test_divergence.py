@@ -5,12 +5,14 @@ pieces in which they are worked out change nothing.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch.autograd import gradcheck
+from torch.nn import functional as F
 
-from kdx.core.divergence import Divergence, divergence
+from kdx.core.divergence import Divergence, divergence, forward_and_cross_entropy
 from kdx.core.errors import UserError
 from kdx.core.math import kl
 
@@ -141,6 +143,19 @@ def test_forward_is_the_kl_of_kdx_with_its_temperature():
         torch.testing.assert_close(ours, kl(student, teacher, temperature))
         pulls = [torch.autograd.grad(v.sum(), student)[0] for v in (ours, kl(student, teacher, temperature))]
         torch.testing.assert_close(*pulls, rtol=1e-5, atol=1e-6)
+
+
+def test_forward_and_cross_entropy_of_one_softmax():
+    student, teacher = logits(6, 5), logits(6, 5, seed=1)
+    wanted = torch.tensor([0, 4, -1, 2, -1, 1])  # two that do not count
+    apart, lost = forward_and_cross_entropy(student, teacher, wanted)
+    assert torch.allclose(apart, naive(student, teacher, how()), rtol=1e-12)
+    assert torch.allclose(lost, F.cross_entropy(student, wanted, ignore_index=-1, reduction="none"))
+    assert lost[2] == lost[4] == 0
+    both = partial(forward_and_cross_entropy, teacher=teacher, wanted=wanted)
+    assert gradcheck(both, (student.requires_grad_(),))
+    hand, _ = forward_and_cross_entropy(S_HAND[None], T_HAND[None], torch.tensor([0]))
+    assert hand.item() == pytest.approx(divergence(S_HAND, T_HAND, how()).item(), rel=1e-12)
 
 
 def test_the_gradient_keeps_its_size_as_the_temperature_grows():

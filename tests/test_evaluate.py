@@ -11,14 +11,17 @@ from tasks import classification
 
 from kdx.core.errors import UserError
 from kdx.core.types import Frozen, Split
+from kdx.data.reader import OfArray
+from kdx.data.stored import StoredRows
 from kdx.data.streams import Makers, Stream, sequential
 from kdx.data.views.augment import Affine
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import Ensemble, Live
 from kdx.models.cnn import cnn
 from kdx.pipeline.stages.answers import digest_of_views, stored_answers
-from kdx.pipeline.stages.arrays import need_split
+from kdx.pipeline.stages.arrays import drawn_rows, need_split, part_drawn
 from kdx.pipeline.stages.choose import student_so_far
+from kdx.pipeline.stages.evaluate import rows_measured
 from kdx.runs import measure
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
@@ -118,6 +121,33 @@ def test_a_run_stores_the_bins_of_its_ece(trained):
                 assert numbers["ece"] == pytest.approx(
                     sum(abs(r - n * c) for r, n, c in filled) / numbers["n"], abs=1e-12
                 )
+
+
+@pytest.mark.parametrize(
+    ("counts", "asked"),
+    [
+        ({"labelled": 900, "validation": 30, "test": 50}, 900),
+        ({"labelled": 5000, "validation": 30, "test": 50}, 2000),
+        ({"labelled": 5000, "test": 3000}, 3000),
+        ({"labelled": 5000, "test": 9000}, 5000),
+    ],
+)
+def test_of_how_many_rows_a_network_is_asked(counts, asked):
+    found = rows_measured(counts)
+    assert found == {"train": asked, "validation": counts.get("validation", 0), "test": counts["test"]}
+
+
+def test_some_rows_are_the_same_however_they_are_stored(tmp_path):
+    rows, truth = torch.arange(60).reshape(20, 3), torch.arange(20)
+    np.save(tmp_path / "rows.npy", rows.numpy())
+    held = part_drawn(Split("labelled", {"a": rows}, truth), 7)
+    read = part_drawn(Split("labelled", {"a": OfArray(StoredRows([tmp_path / "rows.npy"]))}, truth), 7)
+    assert torch.equal(held.inputs["a"], read.inputs["a"][:]) and isinstance(read.inputs["a"], OfArray)
+    assert torch.equal(held.inputs["a"], rows[held.truth]) and torch.equal(held.truth, read.truth)
+    assert held.truth.tolist() == sorted(set(held.truth.tolist())) and len(held) == len(read) == 7
+    assert torch.equal(held.truth, drawn_rows(20, 7)) and held.truth.tolist() != list(range(7))
+    whole = Split("labelled", rows, truth)
+    assert part_drawn(whole, 20) is whole
 
 
 def test_confusion_and_metrics_by_hand():

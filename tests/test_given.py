@@ -630,6 +630,27 @@ def test_rows_of_tables_and_numbers(tmp_path, monkeypatch, capsys, target, soft)
     assert stored.max() == np.float32(1000.5) and (np.delete(stored, stored.argmax()) < 100).all()
 
 
+def test_some_of_many_rows_to_train_with_are_measured(tmp_path, monkeypatch):
+    """At most as many as test has, the same for every network, also where the answers come in a file; what is
+    told of the data is told of all of them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kdx.pipeline.stages.evaluate._TRAIN_ROWS", 5)
+    words = [*CPU, "teacher=mlp", "student=mlp", "augment=none", "student_train.steps=8", "dataset.test=60"]
+    words += ["dataset.labelled=90", "dataset.unlabelled=0", "dataset.validation=30"]
+    run(*words, "teacher_pretrain.steps=8", "pseudo_label.view=clean", "hydra.run.dir=own")
+    write("labelled.csv", predict("own", "labelled"))
+    words.remove("teacher=mlp")
+    run(*words, "teacher=answers", "teacher.file=labelled.csv", "hydra.run.dir=given")
+    for where in ("own", "given"):
+        found = results(where)
+        assert sum(found["class_counts"]["train"]) == 90
+        assert found["student"]["last"]["train"]["n"] == found["baseline"]["last"]["train"]["n"] == 60
+        assert 0 <= found["student"]["last"]["train"]["agreement"] <= 1
+    own, given = results("own"), results("given")
+    assert own["teacher"]["last"]["train"]["n"] == 60 and given["teacher"]["last"]["train"]["n"] == 90
+    assert own["student"]["last"]["validation"]["n"] == 30
+
+
 @pytest.mark.slow
 def test_texts_by_the_name_of_their_row(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

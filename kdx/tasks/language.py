@@ -1,5 +1,5 @@
-"""The next token at every place of a window: answers (B, L, V) logits; truth {"token": (B, L) int32, -1 where
-it does not count, "bytes": (B, L) int32, how many bytes that token stands for}.
+"""The next token at every place of a window: answers (B, L, V) logits; truth {"token": (B, L) integers, -1
+where it does not count, "bytes": (B, L) integers, how many bytes that token stands for}.
 
 What is kept of answers for measuring (`condense`) is a few numbers a place in place of V.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdx.core.checks import integer
-from kdx.core.divergence import Divergence, expected, over_temperature, pieces, rows_at_once
+from kdx.core.divergence import Divergence, forward_and_cross_entropy, over_temperature, pieces, rows_at_once
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.sparse_answers import TRUE, divergence_from, is_sparse, likeliest, read_sparse
@@ -126,12 +126,10 @@ class NextToken(Task):
         token = _truth(truth)[_TOKEN].long()
         if temperature != 1 or not isinstance(teacher, Tensor) or token.numel() > rows_at_once(teacher):
             return super().match_and_loss(student, teacher, truth, temperature, weights)
-        # so few numbers that the tensors of autograd are nothing: one softmax is enough for both
-        said, taught = (over_temperature(one.flatten(0, 1), 1) for one in (_logits(student), teacher))
-        log_q = said.log_softmax(1)
-        apart = expected(taught.softmax(1), taught.log_softmax(1) - log_q).view_as(token)
-        lost = F.nll_loss(log_q, token.flatten().clamp_min(-1), ignore_index=-1, reduction="none")
-        return apart.mean(1), _mean_of_known(lost.view_as(token), token)
+        apart, lost = forward_and_cross_entropy(
+            _logits(student).flatten(0, 1), teacher.flatten(0, 1), token.flatten()
+        )
+        return apart.view_as(token).mean(1), _mean_of_known(lost.view_as(token), token)
 
     def divergence(self, student: Answers, teacher: Answers, how: Divergence, rest: str) -> Tensor:
         return divergence_from(_logits(student), teacher, how, rest).mean(1)

@@ -29,7 +29,7 @@ class Tokenized:
 def byte_tokens(text: bytes) -> Tokenized:
     """Each byte is a token."""
     tokens = np.frombuffer(text, np.uint8).astype(np.int32)
-    return Tokenized(tokens, np.ones(len(tokens), np.int32))
+    return Tokenized(tokens, np.broadcast_to(np.int32(1), len(tokens)))  # which takes no memory
 
 
 def train_pieces(texts: Sequence[str], size: int, min_frequency: int) -> str:

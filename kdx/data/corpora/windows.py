@@ -38,8 +38,9 @@ class WindowNames(WordsOnDemand):
 
 @dataclass(frozen=True, eq=False)
 class Corpus(Raw):
-    """parts: name -> (windows (N, L) int32, {"token": (N, L) int32, the token after each, "bytes": (N, L)
-    int32, how many bytes that one stands for}). vocabulary: tokens that there are. tokenizer: the text of a
+    """parts: name -> (windows (N, L) int32, {"token": (N, L), the token after each, "bytes": (N, L), how many
+    bytes that one stands for; int16 where that holds all of them, as a training holds them in memory, else
+    int32}). vocabulary: tokens that there are. tokenizer: the text of a
     tokenizer.json, None: tokens are bytes. end: the token between documents. counted: part -> its bytes.
     """
 
@@ -121,12 +122,18 @@ def windows_of(found: Tokenized, length: int) -> tuple[np.ndarray, dict[str, np.
     rows = max(0, (len(found.tokens) - 1) // length)
     behind = slice(1, rows * length + 1)
     return found.tokens[: rows * length].reshape(rows, length), {
-        "token": found.tokens[behind].reshape(rows, length),
-        "bytes": found.sizes[behind].reshape(rows, length),
+        "token": _narrow(found.tokens[behind]).reshape(rows, length),
+        "bytes": _narrow(found.sizes[behind]).reshape(rows, length),
     }
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    most = int(values.max(initial=0))
+    return values.astype(np.int16) if most <= np.iinfo(np.int16).max else values
 
 
 def first_bytes(found: Tokenized, length: int, start: int) -> np.ndarray:
     """(N,) int64: at which byte of the corpus each window begins. start: of the part."""
-    before = np.concatenate([[0], np.cumsum(found.sizes, dtype=np.int64)])
-    return start + before[: max(0, len(found.tokens) - 1) // length * length : length]
+    rows = max(0, len(found.tokens) - 1) // length
+    each = found.sizes[: rows * length].reshape(rows, length).sum(1, dtype=np.int64)
+    return start + np.cumsum(each) - each

@@ -93,10 +93,10 @@ class Evaluate(Foretelling):
         """Every network: its last and its best weights on all splits, one row at a time, and on the shifted
         test split. Members of an ensemble are looked at together, and each by itself.
         """
-        from kdx.pipeline.stages.evaluate import SPLITS
+        from kdx.pipeline.stages.evaluate import rows_measured
 
         counts, roles = self.counts(step), step.inputs["models"]
-        rows = sum(counts.get(split, 0) for split in SPLITS.values())
+        rows = sum(rows_measured(counts).values())
         sets = 2 if counts.get("validation") else 1
         found = {"start": 1.0} | {
             f"rows of {role}": float(sets * rows + len(step.inputs["shifts"]) * counts["test"])

@@ -25,7 +25,7 @@ from kdx.pipeline.stages.packing import leaves_of, temperature_beside
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 
-_SMALL = 1 << 26
+_SMALL = 1 << 28
 """Answers of up to so many bytes are read to the device; larger ones are read as they are asked for."""
 CLEAN = "clean"
 """Name of the file, and of its entry, that holds the answers to the clean rows of the pool where the others

@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kdx.core.errors import UserError
 from kdx.core.task import Task
-from kdx.core.trees import from_leaves, leaves, tree
+from kdx.core.trees import from_leaves, leaves, picked, tree
 from kdx.core.types import Split
 from kdx.data.laid import ROWS_JSON, lazy_rows
 from kdx.data.npy import header_of
 from kdx.data.raw import PARTS
 from kdx.data.reader import OfArray, tensor_of
 from kdx.data.stored import LazyRows, StoredRows, in_blocks, write_array
+from kdx.data.streams import RowOrder
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import ARRAYS, kind_of_old
@@ -164,6 +166,26 @@ def open_split(data: Artifact, name: str, runtime: Runtime) -> Split | None:
         leaf: tensor_of(found, runtime.device) if small else OfArray(found) for leaf, found in rows.items()
     }
     return Split(name, from_leaves(inputs), read_truth(data, f"{name}.{TRUTH}"))
+
+
+def drawn_rows(count: int, most: int) -> Tensor:
+    """(n,) int64 ascending: at most so many of `count` rows, drawn at random and always the same."""
+    return torch.arange(count) if count <= most else RowOrder(count, batch=1, seed=0).first(most)
+
+
+def part_drawn(split: Split, most: int) -> Split:
+    """Its `drawn_rows`; where they are read as they are asked for, none of them yet."""
+    if len(split) <= most:
+        return split
+    rows = drawn_rows(len(split), most)
+
+    def some(leaf: Any) -> Any:
+        lazy = isinstance(leaf, OfArray)
+        return OfArray(leaf.rows.take(rows.numpy())) if lazy else leaf[rows.to(leaf.device)]
+
+    return Split(
+        split.name, tree(some, split.inputs), None if split.truth is None else picked(split.truth, rows)
+    )
 
 
 def dear_to_read(split: Split) -> bool:

@@ -11,13 +11,13 @@ from torch import nn
 from kdx.core.examples import blank, random_rows
 from kdx.core.files import finite_or_null
 from kdx.core.scorer import Scorer
-from kdx.core.trees import all_finite
+from kdx.core.trees import all_finite, picked
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
 from kdx.models import size
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.aggregating import aggregate_name, open_combined
-from kdx.pipeline.stages.arrays import build_task, open_split
+from kdx.pipeline.stages.arrays import build_task, drawn_rows, open_split, part_drawn
 from kdx.pipeline.stages.examples import example_rows, write_examples
 from kdx.pipeline.stages.files import (
     best_is_last,
@@ -42,6 +42,15 @@ from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
 SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
+_TRAIN_ROWS = 2000
+
+
+def rows_measured(counts: Mapping[str, int]) -> dict[str, int]:
+    """name in SPLITS -> of how many of its rows a network is asked, by the rows of each split of the data: of
+    the labelled ones no more than test has, or 2,000 where that has fewer, as what they show is only how far
+    a network has learned them by heart."""
+    found = {name: counts.get(split, 0) for name, split in SPLITS.items()}
+    return found | {"train": min(found["train"], max(_TRAIN_ROWS, found["test"]))}
 
 
 def run(
@@ -71,13 +80,18 @@ def run(
     own = {name: build_metric(name, described) for name, described in metrics.items()}
     measure = Measure(build_task(about), own, runtime)
     opened = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
-    splits = {name: split for name, split in opened.items() if split is not None}
-    results: dict[str, Any] = of_task(measure, splits)
+    every = {name: split for name, split in opened.items() if split is not None}
+    asked = rows_measured(about["counts"])
+    splits = {name: part_drawn(split, asked[name]) for name, split in every.items()}
+    results: dict[str, Any] = of_task(measure, every, splits)
     kept = RowAnswers(measure.task, splits)
     last: dict[str, nn.Module] = {}
     answers: dict[str, dict[str, Answers]] = {}
     if given is not None:
-        results["teacher"], answers["teacher"] = measure_given(work, given, splits, measure)
+        results["teacher"], answers["teacher"] = measure_given(work, given, every, measure)
+        if "train" in answers["teacher"]:
+            rows = drawn_rows(len(every["train"]), asked["train"])
+            answers["teacher"]["train"] = picked(answers["teacher"]["train"], rows)
         kept.add("teacher", "last", answers["teacher"])
     for number, (role, made) in enumerate(models.items()):
         several = [made] if isinstance(made, Artifact) else made
@@ -147,12 +161,13 @@ def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:
             member.setdefault("best", member["last"])
 
 
-def of_task(measure: Measure, splits: Mapping[str, Split]) -> dict[str, Any]:
-    """What hangs on no network: the metrics, and what the task tells of the truth."""
+def of_task(measure: Measure, every: Mapping[str, Split], splits: Mapping[str, Split]) -> dict[str, Any]:
+    """What hangs on no network: the metrics, and what the task tells of the truth. every: the splits whole;
+    splits: the rows of them that networks are measured on."""
     task = measure.task
     own = [metric.metric for metric in measure.own.values()]
     found = {
-        **task.summary({name: split.known for name, split in splits.items()}),
+        **task.summary({name: split.known for name, split in every.items()}),
         "metric": task.metric.document(),
         "metrics": [metric.document() for metric in (*task.shown.values(), *own)],
     }

@@ -1,5 +1,5 @@
 """pseudo-label: the teacher's answers to every row and view that the student will see, written once, as the
-task packs them (of classification half-precision logits), or a part of each (`pseudo_label.format`).
+task packs them, or a part of each (`pseudo_label.format`).
 """
 
 from __future__ import annotations
