@@ -7,12 +7,14 @@ scripts/bench_divergence.py --device cuda
 
   plain    as it is mostly written: softmax and log_softmax of both in float32, autograd does the rest
   kdx      kdx/core/divergence.py: a few positions at a time, the gradient in closed form
+  of hidden states: the teacher's last layer is applied in the loss, plain to all positions at once
 Peak: of the whole process (on a GPU of what torch allocates), less what it held with the logits laid down.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -60,6 +62,7 @@ class Way:
 
 def measure(way: Way, student: Tensor, teacher: Tensor, device: str) -> None:
     student.grad = None
+    gc.collect()  # what the last one left
     peak = Peak(device)
     peak.begin()
     before, begun = held(device), time.perf_counter()
@@ -86,6 +89,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--vocabulary", type=int, default=32_000)
     parser.add_argument("--k", type=int, default=64)
+    parser.add_argument("--width", type=int, default=512, help="of the hidden states")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -98,6 +102,11 @@ def main() -> None:
         for _ in range(2)
     )
     student.requires_grad_()
+    states = torch.randn(
+        (*shape[:2], args.width), generator=generator, device=args.device, dtype=torch.float16
+    )
+    head = torch.randn((args.vocabulary, args.width), generator=generator, device=args.device)
+    head.mul_(3 * args.width**-0.5)
     few = teacher.reshape(-1, args.vocabulary)
     kept = [
         torch.cat(part) for part in zip(*(top_k(some, args.k, 1.0) for some in few.split(256)), strict=True)
@@ -112,6 +121,12 @@ def main() -> None:
         [
             Way("jsd, plain", plain_halfway),
             Way("jsd, kdx", lambda s, t: divergence(s, t, HALFWAY).mean()),
+        ],
+        [
+            Way("forward of hidden states, plain", lambda s, t: plain_forward(s, states.float() @ head.T)),
+            Way(
+                "forward of hidden states, kdx", lambda s, t: divergence(s, states, FORWARD, head=head).mean()
+            ),
         ],
     ]
     for ways in groups:

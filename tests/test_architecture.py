@@ -496,7 +496,6 @@ EXAMPLES = {
     "training/settings.py": "an example of a metric's range",
     "training/predict.py": "what answers are of classification",
     "pipeline/scores.py": "a key of older runs",
-    "pipeline/stages/label.py": "what is stored of classification",
 }
 """Where such a word stands as an example for a reader: at most two lines a file."""
 

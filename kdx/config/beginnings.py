@@ -12,11 +12,15 @@ from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core.beginning import Initialiser
 from kdx.core.errors import UserError
+from kdx.core.hidden_answers import several_hidden, tells_hidden
 from kdx.core.rollouts import RollsOut, cannot_roll_out
+from kdx.core.task import Task
 from kdx.models.estimator import estimator_in
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.pipeline.recipes.written import written_by
+from kdx.tasks.answer_formats import distributions
+from kdx.tasks.kept import HIDDEN_STATES
 
 
 def check_init(experiment: Experiment, option: str, built: Mapping[str, Any], errors: list[str]) -> None:
@@ -54,6 +58,24 @@ def check_init(experiment: Experiment, option: str, built: Mapping[str, Any], er
         if (fitted := estimator_in(teacher)) and not fitted.layered:
             raise UserError(f"{reads}, and teacher={experiment.teacher_name} is fitted at once, no network")
         initialiser.check(student, teacher)
+
+
+def check_hidden(order: Order, task: Task, built: Mapping[str, Any], errors: list[str]) -> None:
+    """Whether one teacher tells its hidden states place by place, where they are stored. built: see
+    `check_rolling`."""
+    asked, several = order.experiment.pseudo_label, distributions(task)
+    if not asked or asked["format"] != HIDDEN_STATES:
+        return
+    with trying(errors):
+        if several is None or several["places"] == 1:
+            raise UserError(
+                "pseudo_label.format=hidden keeps what the teacher's last layer reads at each place of a "
+                f"row, and an answer here is {task.words}: choose another format"
+            )
+        if (teachers := len(order.experiment.teachers)) > 1:
+            raise UserError(several_hidden(teachers))
+        if "teacher" in built:
+            tells_hidden(built["teacher"], option_words(order)["teacher"])
 
 
 def check_rolling(order: Order, made: MadeUp, built: Mapping[str, Any], errors: list[str]) -> None:

@@ -28,6 +28,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.digest import modules_read
 from kdx.store.resolve import module_of
+from kdx.tasks.kept import HIDDEN_STATES
 from kdx.training.settings import Training
 
 TRIED_ROWS = 2
@@ -126,7 +127,7 @@ def check_format(experiment: Experiment, task: Task) -> None:
         or not declared(loss.target, "reads", ("answers",))
     ):
         return
-    width, name = task.categories(task.made_up(1), None)[0].shape[-1], asked["format"]
+    name = asked["format"]
     if not declared(loss.target, "reads_kept", False):
         raise UserError(
             f"pseudo_label.format={name} keeps a part of each answer, and "
@@ -139,6 +140,9 @@ def check_format(experiment: Experiment, task: Task) -> None:
                 f"pseudo_label.format={name} keeps a part of each answer, and "
                 f"loss.{key}={checks.shown(given, bare=True)} reads all of it: leave one of them out"
             )
+    if name == HIDDEN_STATES:  # all of each answer can be had, at any temperature
+        return
+    width = task.categories(task.made_up(1), None)[0].shape[-1]
     if isinstance(heat := loss.spec.get("temperature"), list):
         raise UserError(
             f"pseudo_label.format={name} keeps answers at one temperature, and "

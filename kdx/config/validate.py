@@ -22,6 +22,7 @@ from kdx.config.unused import Learned
 from kdx.config.wire import Order
 from kdx.core import capacity, checks
 from kdx.core.errors import UserErrors
+from kdx.core.hidden_answers import head_width
 from kdx.data.raw import Description
 from kdx.data.sizes import check_classes, check_sizes
 from kdx.models.size import bytes as bytes_of
@@ -31,6 +32,7 @@ from kdx.pipeline.recipes.asking import answer_form
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Request, build_recipe
+from kdx.store.component import Component
 from kdx.tasks.answer_formats import distributions
 from kdx.tasks.kept import place_bytes
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used
@@ -171,17 +173,7 @@ def room(experiment: Experiment, about: Description) -> int:
         stored_bytes(counts, views, kept_bytes(experiment, about)), experiment.pseudo_label["limit"]
     )
     networks = sum(
-        8
-        * bytes_of(
-            models.build_for(
-                m,
-                task=task_of(about),
-                example=about.example,
-                reads=about.reads,
-                adapter=adapter_of(about),
-                read_weights=False,
-            )
-        )
+        8 * bytes_of(network_of(m, about))
         for m in (*(teacher.model for teacher in experiment.teachers), experiment.student)
     )
     # of the rows: these have a data set of their own
@@ -189,9 +181,21 @@ def room(experiment: Experiment, about: Description) -> int:
     return copies * rows * about.row_bytes() + answers + networks
 
 
+def network_of(model: Component, about: Description) -> torch.nn.Module:
+    """Fresh, fit for the data set."""
+    return models.build_for(
+        model,
+        task=task_of(about),
+        example=about.example,
+        reads=about.reads,
+        adapter=adapter_of(about),
+        read_weights=False,
+    )
+
+
 def kept_bytes(experiment: Experiment, about: Description) -> int:
     """Of one stored answer, at most."""
-    task, form = task_of(about), answer_form(experiment)
+    task, form = task_of(about), answer_form(experiment, lambda model: head_width(network_of(model, about)))
     several = distributions(task) if form else None
     if not form or not several:
         return task.row_bytes()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from kdx.core.checks import choice, number
 
@@ -23,6 +24,8 @@ DIVERGENCES = ("forward", "reverse", "jsd", "tvd")
 JSD_SCALES = ("smooth", "paper")
 _AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 23}
 """Numbers that are worked on together: such as fit into a processor's cache, and such as keep a GPU busy."""
+_READ_HEAD = 64
+"""Positions for which a last layer is read at least: for fewer, reading it takes longer than the product."""
 _STEEP = 60.0
 """Beyond this exp(x) is worked out from its inverse, long before it overflows."""
 
@@ -63,22 +66,29 @@ class Divergence:
         return 1 / (self.beta * (1 - self.beta)) if self.scale == "smooth" else 1.0
 
 
-def divergence(student: Tensor, teacher: Tensor, how: Divergence, rows: int | None = None) -> Tensor:
+def divergence(
+    student: Tensor, teacher: Tensor, how: Divergence, rows: int | None = None, head: Tensor | None = None
+) -> Tensor:
     """(..., V) logits of each -> (...), >= 0, in nats but for tvd. Float32, or float64 where the student's
     are.
 
     Its gradient reaches the student alone. Beside the logits, in the types that they have, and their gradient
     no tensor of their size is held. rows: how many of the ... positions are worked on together, which changes
-    no value; None: what suits the device.
+    no value; None: what suits the device. head: (V, d), the weights of the teacher's last layer: teacher are
+    then the hidden states (..., d) that it reads, and its logits are made for these positions at a time.
     """
-    if student.shape != teacher.shape:
+    whole = (*teacher.shape[:-1], head.shape[0] if head is not None else teacher.shape[-1])
+    if student.shape != whole or (head is not None and head.shape[1] != teacher.shape[-1]):
+        layer = "" if head is None else f" and a last layer {tuple(head.shape)}"
         raise ValueError(
             f"student and teacher must have logits of one shape; given: {tuple(student.shape)} and "
-            f"{tuple(teacher.shape)}"
+            f"{tuple(teacher.shape)}{layer}"
         )
-    width = student.shape[-1]
-    flat = (student.reshape(-1, width), teacher.detach().reshape(-1, width))
-    found: Tensor = _InPieces.apply(*flat, how, rows or rows_at_once(student))
+    flat = (one.reshape(-1, one.shape[-1]) for one in (student, teacher.detach()))
+    rows = rows or max(rows_at_once(student), 1 if head is None else _READ_HEAD)
+    if head is not None:
+        head = head.detach().to(over_temperature(student[:0], 1).dtype)
+    found: Tensor = _InPieces.apply(*flat, head, how, rows)
     return found.reshape(student.shape[:-1])
 
 
@@ -99,32 +109,35 @@ def over_temperature(logits: Tensor, temperature: float) -> Tensor:
 
 
 class _InPieces(torch.autograd.Function):
-    """(N, V), (N, V) -> (N,)"""
+    """(N, V), (N, V), None -> (N,); or (N, V), (N, d), (V, d) -> (N,)"""
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, how: Divergence, rows: int) -> Tensor:
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, head: Tensor | None, how: Divergence, rows: int
+    ) -> Tensor:
         ctx.how, ctx.rows, ctx.slope = how, rows, None
         if len(student) <= rows and ctx.needs_input_grad[0]:  # one piece: nothing is worked out twice
-            both = Distributions(*_log_probs(student, teacher, how))
+            both = Distributions(*_log_probs(student, teacher, head, how))
             ctx.slope, ctx.type = divergence_slope(both, how), student.dtype
             return divergence_value(both, how).clamp_min_(0).mul_(how.temperature**2)
-        ctx.save_for_backward(student, teacher)
+        ctx.save_for_backward(student, teacher, head)
         found = over_temperature(student[:0], 1).new_empty(len(student))
         for part in pieces(len(student), rows):
-            found[part] = divergence_value(Distributions(*_log_probs(student[part], teacher[part], how)), how)
+            both = Distributions(*_log_probs(student[part], teacher[part], head, how))
+            found[part] = divergence_value(both, how)
         return found.clamp_min_(0).mul_(how.temperature**2)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None, None, None, None]:
         if ctx.slope is not None:
-            return (ctx.slope * (given[:, None] * ctx.how.temperature)).to(ctx.type), None, None, None
-        student, teacher = ctx.saved_tensors
+            return (ctx.slope * (given[:, None] * ctx.how.temperature)).to(ctx.type), None, None, None, None
+        student, teacher, head = ctx.saved_tensors
         found = torch.empty_like(student)
         for part in pieces(len(student), ctx.rows):
-            both = Distributions(*_log_probs(student[part], teacher[part], ctx.how))
+            both = Distributions(*_log_probs(student[part], teacher[part], head, ctx.how))
             found[part] = divergence_slope(both, ctx.how).mul_(given[part, None] * ctx.how.temperature)
-        return found, None, None, None
+        return found, None, None, None, None
 
 
 def forward_and_cross_entropy(student: Tensor, teacher: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,9 +172,20 @@ class _ForwardAndCrossEntropy(torch.autograd.Function):
         return found.to(ctx.type), None, None
 
 
-def _log_probs(student: Tensor, teacher: Tensor, how: Divergence) -> tuple[Tensor, Tensor]:
+def head_logits(states: Tensor, head: Tensor, kind: torch.dtype = torch.float32) -> Tensor:
+    """(..., d) hidden states, (V, d) weights of a last layer -> (..., V) logits in that type, whatever
+    autocast says."""
+    with torch.autocast(states.device.type, enabled=False):
+        return F.linear(states.to(kind), head.to(kind))
+
+
+def _log_probs(
+    student: Tensor, teacher: Tensor, head: Tensor | None, how: Divergence
+) -> tuple[Tensor, Tensor]:
     """(n, V) log-probabilities of each, in one type."""
     log_q = over_temperature(student, how.temperature).log_softmax(1)
+    if head is not None:
+        teacher = head_logits(teacher, head, log_q.dtype)
     return log_q, over_temperature(teacher, how.temperature).to(log_q.dtype).log_softmax(1)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kdx.core.divergence import Divergence, divergence
 from kdx.core.errors import UserError
+from kdx.core.hidden_answers import STATES, head_of, is_hidden
 from kdx.core.sparse_divergence import sampled_divergence, top_k_divergence
 from kdx.core.trees import Tree
 
@@ -77,11 +78,13 @@ def dense_logits(answers: Mapping[str, Tensor], width: int) -> Tensor:
 
 
 def divergence_from(student: Tensor, teacher: Tree, how: Divergence, rest: str) -> Tensor:
-    """Student's logits (B, ..., V), the teacher's or what was kept of them at the temperature of `how` ->
-    (B, ...). rest: see `top_k_divergence`. Of draws the cross-entropy less the entropy of the whole answer:
-    right in the mean, and of forward KL alone (UserError)."""
+    """Student's logits (B, ..., V), the teacher's, its hidden states, or what was kept of them at the
+    temperature of `how` -> (B, ...). rest: see `top_k_divergence`. Of draws the cross-entropy less the
+    entropy of the whole answer: right in the mean, and of forward KL alone (UserError)."""
     if isinstance(teacher, Tensor):
         return divergence(student, teacher, how)
+    if is_hidden(teacher):
+        return divergence(student, teacher[STATES], how, head=head_of(teacher))
     if IDS in teacher:
         return top_k_divergence(student, teacher[IDS], teacher[LOGP], teacher[TAIL], how, rest)
     if how.limit != "forward":

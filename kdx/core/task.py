@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kdx.core.divergence import Divergence
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
-from kdx.core.trees import Tree, from_leaves, joined, leaves, part_of, picked, rows_of, tree
+from kdx.core.trees import Tree, from_leaves, joined, leaves, part_of, picked, rows_of, tensor_of_rows, tree
 
 Answers = Tree
 """What a network, a teacher or a stored row says, and the truth in the same form: rows first; the Task alone
@@ -449,7 +449,7 @@ class Task(ABC):
 
     def read(self, stored: Mapping[str, np.ndarray]) -> Answers:
         """Stored arrays as answers."""
-        return self.unpack({name: torch.from_numpy(np.array(array)) for name, array in stored.items()})
+        return self.unpack({name: tensor_of_rows(array) for name, array in stored.items()})
 
     def spread(self, several: Sequence[Answers]) -> dict[str, Tensor]:
         """Mean and deviation of what several passes with dropout answered, by the names of Parts.extras."""

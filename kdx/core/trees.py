@@ -18,6 +18,59 @@ Tree: TypeAlias = "Tensor | Mapping[str, Tensor]"
 """One tensor, or several by name; the first axis of each is the rows."""
 
 
+class SharedRows:
+    """One tensor that all rows share, in the place of one a row: it takes the room of one. lead: how many
+    rows there are, and whatever axes come before those of the tensor.
+
+    It knows its shape, device and type, and is picked from as an array or a tensor of rows is.
+    """
+
+    def __init__(self, one: Tensor, lead: tuple[int, ...]):
+        self._one, self._lead = one, tuple(lead)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self._lead, *self._one.shape)
+
+    @property
+    def device(self) -> torch.device:
+        return self._one.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._one.dtype
+
+    def __len__(self) -> int:
+        return self._lead[0]
+
+    def __getitem__(self, rows: Any) -> SharedRows:
+        """rows: what numpy takes for the axes of `lead`."""
+        return SharedRows(self._one, np.broadcast_to(np.False_, self._lead)[rows].shape)
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """dim: 0"""
+        if dim:
+            raise IndexError(f"rows lie along the axis 0; asked for {dim}")
+        return SharedRows(self._one, (len(index), *self._lead[1:])).tensor()
+
+    def flatten(self, first: int, last: int) -> SharedRows:
+        """first, last: 0 and 1. (N, V, ...) -> (N V, ...)"""
+        if (first, last) != (0, 1):
+            raise IndexError(f"the axes 0 and 1 become one; asked for {first} to {last}")
+        return SharedRows(self._one, (self._lead[0] * self._lead[1], *self._lead[2:]))
+
+    def tensor(self) -> Tensor:
+        """(*lead, ...), a view."""
+        return self._one.expand(self.shape)
+
+
+def tensor_of_rows(rows: Any) -> Tensor:
+    """A tensor of rows that numpy gives; of `SharedRows` the one that they share."""
+    import torch
+
+    return rows.tensor() if isinstance(rows, SharedRows) else torch.from_numpy(np.array(rows))
+
+
 def tree(function: Callable[[Any], Any], value: Any) -> Any:
     """The function of the array, or of each of the arrays by name."""
     return (
@@ -43,7 +96,8 @@ def rows_of(value: Any) -> int:
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Batches one after the other. A single one is given as it is, without a copy."""
+    """Batches one after the other. A single one is given as it is, without a copy, and rows that share one
+    tensor share it again."""
     if len(parts) == 1:
         return parts[0]
     if isinstance(parts[0], Mapping):
@@ -52,6 +106,8 @@ def joined(parts: Sequence[Any]) -> Any:
         return np.concatenate(list(parts))
     import torch
 
+    if all(map(_of_one, parts)) and len({part.data_ptr() for part in parts}) == 1:
+        return parts[0][:1].expand(sum(map(len, parts)), *parts[0].shape[1:])
     if parts[0].dtype == torch.float16:  # as answers are stored: autocast to another type puts none together
         with torch.autocast(parts[0].device.type, enabled=False):
             return torch.cat(list(parts))
@@ -70,7 +126,13 @@ def divided(value: Any, sizes: Sequence[int]) -> list[Any]:
 
 def all_finite(value: Any) -> bool:
     """Whether no number in the tensors is NaN or infinite."""
-    return all(bool(leaf.isfinite().all()) for leaf in leaves(value).values())
+    found = (leaf[:1] if _of_one(leaf) else leaf for leaf in leaves(value).values())
+    return all(bool(leaf.isfinite().all()) for leaf in found)
+
+
+def _of_one(leaf: Tensor) -> bool:
+    """Whether all rows lie in the same place, as those of `SharedRows` do."""
+    return leaf.dim() > 1 and (len(leaf) == 1 or (len(leaf) > 1 and leaf.stride(0) == 0))
 
 
 def device_of(value: Any) -> torch.device:

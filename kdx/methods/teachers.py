@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kdx.core.aggregate import Combine
+from kdx.core.hidden_answers import hidden_answer, tells_hidden
 from kdx.core.task import Task
 from kdx.core.trees import tree
 from kdx.core.types import Answers, Batch, Frozen, Teacher
@@ -23,9 +24,9 @@ class Stored:
     """Answers by row and view from a label artifact's files.
 
     answers: split -> the arrays of `Task.pack` by name, each (N, V, ...), on the device or read as they are
-    asked for (kdx.data.reader.Reader); slot v holds view `first[split]` + v. places: split -> the place of
-    each of its rows in its answers, -1 where the teacher was not asked; of other splits all rows are there,
-    in order.
+    asked for (kdx.data.reader.Reader), or one that all rows share (kdx.core.trees.SharedRows); slot v holds
+    view `first[split]` + v. places: split -> the place of each of its rows in its answers, -1 where the
+    teacher was not asked; of other splits all rows are there, in order.
     """
 
     answers: Mapping[str, Mapping[str, Any]]
@@ -113,7 +114,24 @@ class Ensemble:
         return self.combine([teacher(batch) for teacher in self.teachers])
 
 
-def live_teacher(networks: Sequence[Frozen], view: str, combine: Combine) -> Teacher:
-    """One live teacher, or the ensemble of several. combine: what makes one answer of theirs."""
+@dataclass(frozen=True)
+class LiveHidden:
+    """The network itself answers with what its last layer reads (`kdx.core.hidden_answers`)."""
+
+    network: Frozen
+    view: str
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Answers:
+        made = tells_hidden(self.network.network, "this teacher")
+        return hidden_answer(made, batch.views[self.view])
+
+
+def live_teacher(networks: Sequence[Frozen], view: str, combine: Combine, *, hidden: bool = False) -> Teacher:
+    """One live teacher, or the ensemble of several. combine: what makes one answer of theirs. hidden: whether
+    the one, of which there must be one, answers with its hidden states."""
+    if hidden:
+        (only,) = networks
+        return LiveHidden(only, view)
     live = [Live(n, view) for n in networks]
     return live[0] if len(live) == 1 else Ensemble(live, combine)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from kdx.core.errors import UserError
+from kdx.core.hidden_answers import TellsHidden
 from kdx.core.rollouts import Rolling, RollsOut
 from kdx.core.trees import Tree
 from kdx.models import reads
@@ -26,7 +27,7 @@ _MULTIPLE = 8
 """Llama's feed-forward width is rounded up to a multiple."""
 
 
-class DecoderNetwork(WithParts, RollsOut):
+class DecoderNetwork(WithParts, RollsOut, TellsHidden):
     """A stack of such blocks between a table of tokens and a last layer.
 
     checkpointing: in training each block's inside is computed again in the backward pass, so that only what

@@ -1,6 +1,6 @@
 """What is kept of a teacher's answers that are distributions over classes or tokens: all logits, the k
-likeliest with the mass of the others, or draws. How they lie on the disk and are read:
-kdx.core.sparse_answers.
+likeliest with the mass of the others, draws, or what the teacher's last layer reads. How they lie on the
+disk and are read: kdx.core.sparse_answers, kdx.core.hidden_answers.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from kdx.core.divergence import over_temperature, pieces, rows_at_once
 from kdx.core.errors import UserError
+from kdx.core.hidden_answers import STATES, head_of
 from kdx.core.sparse_answers import COUNT_RANGE, DRAWS, ENTROPY, IDS, LOGP, TAIL, TRUE, drawn_ids
 from kdx.core.sparse_divergence import count_draws, draw_counts, top_k
 from kdx.core.task import Answers, Task
 from kdx.core.types import Batch
 from kdx.data.views.draws import Draws
-from kdx.tasks.kept import id_bytes
+from kdx.tasks.kept import HIDDEN_STATES, id_bytes
 
 MASS = 0.6
 """Where the k likeliest have less of the mass, students of them lose to students without a teacher."""
@@ -153,6 +154,39 @@ class Sampled(AnswerFormat):
         if bool((shared >= _SHARED).all()):
             return None
         return f"of {self.draws} draws {shared.min().item() * self.draws:.0f} are the same"
+
+
+@dataclass(frozen=True)
+class HiddenStates(AnswerFormat):
+    """What the teacher's last layer reads, float16: 2 d bytes a place, and 4 of entropy and truth. The layer
+    itself lies beside, once."""
+
+    width: int
+    name: ClassVar[str] = HIDDEN_STATES
+
+    def about(self) -> dict[str, Any]:
+        return {"name": self.name, "width": self.width}
+
+    def pack(self, answers: Answers, batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(answers, Mapping)
+        return {STATES: half(answers[STATES]), **super().pack(answers, batch)}
+
+    def like(self) -> dict[str, Tensor]:
+        places = self.task.categories(self.task.made_up(1), None)[0].shape[:-1]
+        shapes = {STATES: (*places, self.width), ENTROPY: places, TRUE: places}
+        return {name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}
+
+    def _kept(self, log_p: Tensor, batch: Batch, place: Place) -> dict[str, Tensor]:
+        return {}
+
+    def _alike(self, stored: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> str | None:
+        """fresh: with the last layer, as the network has it."""
+        gap = (stored[STATES].float() - fresh[STATES].float()).abs()
+        if bool((gap > allowed(fresh[STATES])).any()):
+            return _said("a hidden state", stored[STATES], fresh[STATES], gap)
+        there, own = head_of(stored), head_of(fresh)
+        same = there.shape == own.shape and torch.allclose(there, own)
+        return None if same else "its last layer is another than the one that lies there"
 
 
 def half(values: Tensor) -> Tensor:

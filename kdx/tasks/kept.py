@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-ANSWER_FORMATS = ("dense", "topk", "sampled", "auto", "text")
+HIDDEN_STATES = "hidden"
+ANSWER_FORMATS = ("dense", "topk", "sampled", "auto", HIDDEN_STATES, "text")
 MOST_DRAWS = 255
 """How often an id was drawn lies in one byte."""
 
@@ -14,6 +15,8 @@ MOST_DRAWS = 255
 def place_bytes(width: int, form: Mapping[str, Any]) -> int:
     """Of what is kept of one distribution over so many classes or tokens, at most; of draws fewer where a few
     ids are drawn again and again."""
+    if form["name"] == HIDDEN_STATES:
+        return 4 + 2 * int(form["width"])
     each = id_bytes(width)
     top = form["k"] * (each + 2) + 2
     drawn = min(form["draws"], width) * (each + 1) + 1

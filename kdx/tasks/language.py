@@ -17,8 +17,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdx.core.checks import integer
-from kdx.core.divergence import Divergence, forward_and_cross_entropy, over_temperature, pieces, rows_at_once
+from kdx.core.divergence import (
+    Divergence,
+    forward_and_cross_entropy,
+    head_logits,
+    over_temperature,
+    pieces,
+    rows_at_once,
+)
 from kdx.core.errors import UserError
+from kdx.core.hidden_answers import STATES, head_of, is_hidden, logits_in_pieces, read_hidden
 from kdx.core.metric import Metric
 from kdx.core.sparse_answers import TRUE, divergence_from, is_sparse, likeliest, read_sparse
 from kdx.core.sparse_divergence import weighted_cross_entropy
@@ -294,6 +302,8 @@ class NextToken(Task):
         return {"": least.clamp_min(-HALF_MAX).half()}
 
     def unpack(self, stored: Mapping[str, Tensor]) -> Answers:
+        if is_hidden(stored):
+            return read_hidden(stored)
         return read_sparse(stored) if is_sparse(stored) else stored[""]
 
     def categories(self, answers: Answers, truth: Answers | None) -> tuple[Tensor, Tensor | None]:
@@ -365,6 +375,8 @@ def _logits(answers: Answers) -> Tensor:
     """(B, L, V)"""
     if isinstance(answers, Tensor):
         return answers
+    if is_hidden(answers):
+        return head_logits(answers[STATES], head_of(answers))
     raise UserError(
         "the answer of a network that tells the next token is one tensor (B, L, V) of logits; given several: "
         f"{', '.join(answers)}"
@@ -373,6 +385,9 @@ def _logits(answers: Answers) -> Tensor:
 
 def _top(answers: Answers) -> Tensor:
     """(B, L) the likeliest token of each place."""
+    if is_hidden(answers):
+        found = torch.cat([logits.max(-1).indices for logits in logits_in_pieces(answers)])
+        return found.view(answers[STATES].shape[:-1])
     if is_sparse(answers):
         return likeliest(answers)[0]
     if isinstance(answers, Mapping):

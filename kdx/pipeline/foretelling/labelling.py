@@ -18,7 +18,7 @@ from kdx.pipeline.foretelling import (
 from kdx.pipeline.foretelling.others import chosen_rows
 from kdx.pipeline.scores import answer_bytes
 from kdx.pipeline.stages import LABEL
-from kdx.tasks.kept import place_bytes
+from kdx.tasks.kept import HIDDEN_STATES, place_bytes
 
 
 class Label(Foretelling):
@@ -48,9 +48,13 @@ class Label(Foretelling):
         asks = step.inputs["passes"] and step.inputs["pool"]
         extras = 4 * 4 * len(about.get("classes", [])) * self.counts(step)["unlabelled"] if asks else 0
         whole, part = answer_bytes(about), answer_bytes(about, step.inputs.get("form"))
-        return extras + sum(
-            (whole if name == "validation" and kept_whole(about) else part) * rows * views
-            for name, (rows, views, _) in answers(step, steps).items()
+        return (
+            extras
+            + head_bytes(about, step.inputs.get("form"))
+            + sum(
+                (whole if name == "validation" and kept_whole(about) else part) * rows * views
+                for name, (rows, views, _) in answers(step, steps).items()
+            )
         )
 
     def costs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -131,11 +135,24 @@ def _each(step: PlannedStage) -> str:
     if not form or "distributions" not in about:
         return ""
     found = about["distributions"]
+    bytes_each = place_bytes(found["width"], form)
+    several = f", {bytes_each * found['places']:,} a row" if found["places"] > 1 else ""
+    if form["name"] == HIDDEN_STATES:
+        once = head_bytes(about, form)
+        return (
+            f", {form['width']:,} numbers before the last layer: {bytes_each:,} bytes each{several}, and "
+            f"{once:,} of the layer"
+        )
     named = {
         "topk": f"the {form['k']} likeliest",
         "sampled": f"{form['draws']} draws",
         "auto": f"the {form['k']} likeliest or {form['draws']} draws",
     }[form["name"]]
-    bytes_each = place_bytes(found["width"], form)
-    several = f", {bytes_each * found['places']:,} a row" if found["places"] > 1 else ""
     return f", {named} of {found['width']:,}: at most {bytes_each} bytes each{several}"
+
+
+def head_bytes(about: Mapping[str, Any], form: Mapping[str, Any] | None) -> int:
+    """Of the last layer that lies beside hidden states."""
+    if not form or form["name"] != HIDDEN_STATES:
+        return 0
+    return 4 * int(about["distributions"]["width"]) * int(form["width"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
+from kdx.tasks.kept import HIDDEN_STATES
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
 
@@ -126,7 +127,7 @@ def ask_teacher(
         **({"only": which.only} if which.only else {}),
         **({"aggregate": experiment.aggregate} if experiment.aggregate and len(teachers) > 1 else {}),
         **_temperature(experiment, data, teachers),
-        **({"form": form} if (form := answer_form(experiment)) and views else {}),
+        **({"form": form} if (form := _form(experiment, data)) and views else {}),
     )
 
 
@@ -144,16 +145,34 @@ def _temperature(experiment: Experiment, data: Artifact, teachers: Sequence[Arti
     return {} if asked == 1 else {"temperature": asked}
 
 
-def answer_form(experiment: Experiment) -> dict[str, Any] | None:
-    """What is kept of each stored answer, at the temperature of the loss; None: all of it."""
+def answer_form(experiment: Experiment, width: Callable[[Component], int]) -> dict[str, Any] | None:
+    """What is kept of each stored answer, at the temperature of the loss; None: all of it. width: of the
+    network that is described, how many numbers its last layer reads; asked where these are kept."""
     asked, loss = experiment.pseudo_label, experiment.loss
     if asked["format"] in ("dense", "text"):
         return None
+    if asked["format"] == HIDDEN_STATES:
+        return {"name": HIDDEN_STATES, "width": width(experiment.teachers[0].model)}
     heat = float(loss.spec.get("temperature", 1)) if loss else 1.0
     kind = loss.spec.get("kind", "forward") if loss else "forward"
     # draws tell no probabilities, which the other kinds need
     name = "topk" if asked["format"] == "auto" and kind != "forward" else asked["format"]
     return {"name": name, "k": asked["k"], "draws": asked["draws"], "temperature": heat}
+
+
+def _form(experiment: Experiment, data: Artifact) -> dict[str, Any] | None:
+    """`answer_form` of a run on prepared data."""
+
+    def width(model: Component) -> int:
+        import torch  # late: what lies in the store is found without
+
+        from kdx.core.hidden_answers import head_width
+        from kdx.pipeline.stages.files import new_network
+
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):  # it takes no room
+            return head_width(new_network(model, data.json("data.json"), read_weights=False))
+
+    return answer_form(experiment, width)
 
 
 def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
@@ -173,7 +192,7 @@ def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
     else:
         views = passes(steps, shares(spec["batch_size"], seen_rows, spec["labelled_share"]), seen_rows)
         views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
-    fits = stored_bytes(counts, views, answer_bytes(about, answer_form(experiment))) <= asked["limit"]
+    fits = stored_bytes(counts, views, answer_bytes(about, _form(experiment, data))) <= asked["limit"]
     # A choice among the rows is made after they are answered, so how often a row will be seen is not known
     # yet: augmented, the teacher is live.
     if experiment.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:

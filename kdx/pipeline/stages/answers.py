@@ -21,7 +21,7 @@ from kdx.data.ragged import RaggedReader
 from kdx.data.reader import OfArray, open_array
 from kdx.methods.teachers import Extra, Stored
 from kdx.pipeline.stages.arrays import TRUTH, read_truth
-from kdx.pipeline.stages.packing import leaves_of, temperature_beside
+from kdx.pipeline.stages.packing import leaves_of, shared_beside
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 
@@ -110,9 +110,9 @@ def places(artifact: Artifact, split: str) -> np.ndarray | None:
 
 def mapped(folder: Path, name: str) -> dict[str, np.ndarray]:
     """The arrays of one file's name, (N, V, ...), left on the disk; rows of draws are read as they are asked
-    for."""
+    for, and what all rows share is a `SharedRows`."""
     found = leaves_of(folder, name, lambda path: np.load(path, mmap_mode="r"), lambda rows: rows)
-    return temperature_beside(found, folder, lambda shape, heat: np.broadcast_to(np.float32(heat), shape))
+    return shared_beside(found, folder, "cpu")
 
 
 def score_of_validation(folder: Path, data: Artifact, task: Task) -> float | None:
@@ -182,7 +182,7 @@ def extras(artifact: Artifact, device: str) -> dict[str, Teacher]:
 
 def _read_all(artifact: Artifact, name: str, device: str) -> dict[str, Any]:
     found = leaves_of(artifact.path, name, lambda path: _read(path, device), RaggedReader)
-    return temperature_beside(found, artifact.path, lambda shape, heat: torch.tensor(heat).expand(shape))
+    return shared_beside(found, artifact.path, device)
 
 
 def _read(path: Path, device: str) -> Tensor | OfArray:

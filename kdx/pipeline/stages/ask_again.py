@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from kdx.core.errors import UserError
-from kdx.core.sparse_answers import TEMPERATURE
+from kdx.core.hidden_answers import HEAD, is_hidden
 from kdx.core.task import Task
+from kdx.core.trees import tensor_of_rows
 from kdx.core.types import Answers, Batch, Frozen
 from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
@@ -23,6 +24,7 @@ from kdx.pipeline.stages.packing import Packing, packing_of
 from kdx.pipeline.stages.parts import TrainInputs
 from kdx.store.artifact import Artifact
 from kdx.tasks.answer_formats import whole_alike
+from kdx.tasks.kept import HIDDEN_STATES
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -45,7 +47,8 @@ def ask_again(inputs: TrainInputs, runtime: Runtime, task: Task) -> None:
     with torch.random.fork_rng(devices=[]):
         networks = [Frozen(runtime.place(open_network(one))) for one in inputs.networks]
     packing = packing_of(about["format"], task, about["seed"])
-    teacher = live_teacher(networks, "main", aggregate_in(about, task))
+    hidden = about["format"]["name"] == HIDDEN_STATES
+    teacher = live_teacher(networks, "main", aggregate_in(about, task), hidden=hidden)
     temperature = about.get("temperature", 1)
     teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     for name, found in about["splits"].items():
@@ -94,11 +97,9 @@ def differs(packing: Packing, answers: Artifact, name: str, said: Answers, batch
     where = places(answers, split_of(name))
     index = batch.index.cpu().numpy()
     rows = index if where is None else where[index]
-    stored = {
-        leaf: torch.from_numpy(np.array(found[:, 0][rows]))
-        for leaf, found in mapped(answers.path, name).items()
-        if leaf != TEMPERATURE
-    }
+    first = {leaf: found[:, 0][rows] for leaf, found in mapped(answers.path, name).items()}
+    stored = {leaf: tensor_of_rows(found) for leaf, found in first.items()}
     kept = packing.of(name)
-    fresh = {leaf: value.cpu() for leaf, value in packing.pack(said, batch, name).items()}
+    beside = {HEAD: said[HEAD][:1]} if is_hidden(said) else {}
+    fresh = {leaf: value.cpu() for leaf, value in {**packing.pack(said, batch, name), **beside}.items()}
     return whole_alike(stored, fresh) if kept is None else kept.alike(stored, fresh)

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from kdx.core.errors import UserError
 from kdx.core.files import write_atomically
+from kdx.core.hidden_answers import TellsHidden, head_width, several_hidden, tells_hidden
 from kdx.core.task import Task
 from kdx.core.trees import all_finite
 from kdx.core.types import Answers, Batch, Frozen, Teacher
@@ -44,6 +46,7 @@ from kdx.pipeline.stages.packing import (
     digest_of_data,
     open_files,
     packing_of,
+    save_head,
     settle_format,
 )
 from kdx.pipeline.stages.spread import BATCH, Passes, write_spread
@@ -51,6 +54,7 @@ from kdx.pipeline.stages.tempering import temper
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.work import Work
+from kdx.tasks.kept import HIDDEN_STATES
 from kdx.training.runtime import Runtime
 
 _LET_GO = 64
@@ -87,22 +91,24 @@ def run(
     aggregate: what makes one answer of those of several teachers, None: the mean; answers.json then has it
     (kdx.pipeline.stages.aggregating).
 
-    Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays; answers.json. Slot v of a
-    row answers exactly the inputs of view `first` + v, which are a pure function of (seed, split, row,
-    view): 1 + v where the student is
-    augmented, 0 for the clean row. Always answered are the validation split, clean and (slot 1) in one
-    view such as those of the pool, and the whole pool, clean (clean.npy where unlabelled.npy holds other
-    views), unless `rows` are given or not all are looked at: then places.SPLIT.npy says where each row's
-    answer lies. Where the teacher is asked live about augmented views, sample.npy holds its answers to one of
-    them; validation.by_row.npy what one attains there that acts. An interrupted stage goes on at the view it
-    had reached.
+    Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays, head.npy beside hidden
+    states; answers.json. Slot v of a row answers exactly the inputs of view `first` + v, which are a pure
+    function of (seed, split, row, view): 1 + v where the student is augmented, 0 for the clean row. Always
+    answered are the validation split, clean and (slot 1) in one view such as those of the pool, and the whole
+    pool, clean (clean.npy where unlabelled.npy holds other views), unless `rows` are given or not all are
+    looked at: then places.SPLIT.npy says where each row's answer lies. Where the teacher is asked live about
+    augmented views, sample.npy holds its answers to one of them; validation.by_row.npy is what one attains
+    there that acts. An interrupted stage goes on at the view it had reached.
     """
     about = data.json("data.json")
     task = build_task(about)
     networks = [runtime.place(open_network(t)) for t in teachers]
     frozen = [Frozen(n) for n in networks]
     combine, combined = settle_aggregate(work.note, runtime, data, frozen, aggregate, precision)
-    teacher = live_teacher(frozen, "main", combine)
+    hidden = hidden_network(networks, form)
+    if hidden:
+        form = {**(form or {}), "width": head_width(hidden)}
+    teacher = live_teacher(frozen, "main", combine, hidden=hidden is not None)
     for one, other in equal_networks(networks):
         work.note(
             f"the members {one} and {other} of the teacher are one and the same network, which counts twice: "
@@ -133,6 +139,8 @@ def run(
     work.write_json(FORMAT_JSON, packing.about())
     asked_for = replace(asked_for, packing=packing)
     _answer(work, runtime, data, wanted, asked_for)
+    if hidden:
+        save_head(work.path, hidden)
     for split, found in some.items():
         np.save(work.path / places_file(split), places_of(found, about["counts"][split]).numpy())
     asked = open_split(data, "unlabelled", runtime) if passes and pool else None
@@ -164,6 +172,16 @@ def run(
             "seed": seed,
         },
     )
+
+
+def hidden_network(networks: Sequence[nn.Module], form: Mapping[str, Any] | None) -> TellsHidden | None:
+    """The teacher's network where its hidden states are kept; None: its answers are. Raises UserError where
+    it tells none."""
+    if form is None or form["name"] != HIDDEN_STATES:
+        return None
+    if len(networks) > 1:
+        raise UserError(several_hidden(len(networks)))
+    return tells_hidden(networks[0], "this one")
 
 
 @dataclass(frozen=True)

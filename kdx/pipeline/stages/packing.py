@@ -11,22 +11,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from kdx.core.files import read_json
+from kdx.core.hidden_answers import HEAD, STATES, TellsHidden
 from kdx.core.sparse_answers import DRAWS, IDS, TEMPERATURE
 from kdx.core.task import Task
+from kdx.core.trees import SharedRows
 from kdx.core.types import Answers, Batch
 from kdx.data.ragged import RAGGED_DATA, RaggedArray
 from kdx.pipeline.stages.arrays import array_file, array_files
 from kdx.pipeline.stages.left import open_answers
 from kdx.store.work import Work
-from kdx.tasks.answer_formats import MASS, AnswerFormat, Sampled, TopK, distributions, top_mass
-from kdx.tasks.kept import id_bytes
+from kdx.tasks.answer_formats import MASS, AnswerFormat, HiddenStates, Sampled, TopK, distributions, top_mass
+from kdx.tasks.kept import HIDDEN_STATES, id_bytes
 
 FORMAT_JSON = "format.json"
 """Which format it is, laid down before the first answer."""
 DENSE: Mapping[str, Any] = {"name": "dense"}
+HEAD_NPY = "head.npy"
+"""The teacher's last layer, beside the hidden states that it reads."""
 _K = 8
 """Of answers that are kept whole the mass of so many is printed, where a row has several."""
 
@@ -63,6 +69,8 @@ def packing_of(about: Mapping[str, Any], task: Task, seed: int) -> Packing:
     are kept whole: they are measured, and methods estimate from them."""
     if about["name"] == "dense":
         return Packing(task, None)
+    if about["name"] == HIDDEN_STATES:
+        return Packing(task, HiddenStates(task, 1.0, seed, about["width"]))
     heat = float(about["temperature"])
     kept = (
         TopK(task, heat, seed, about["k"])
@@ -80,11 +88,12 @@ def settle_format(
     and temperature as they were asked for, None: all of each answer. ask: the teacher's answers to a few of
     the rows.
     """
-    if form is None:
+    form = DENSE if form is None else form
+    if form["name"] in (DENSE["name"], HIDDEN_STATES):
         several = distributions(task)
         if several is None or several["places"] == 1:  # nobody wonders whether to keep less
-            return packing_of(DENSE, task, seed), None
-        form = {**DENSE, "k": min(_K, several["width"]), "temperature": 1.0}
+            return packing_of(form, task, seed), None
+        form = {**form, "k": min(_K, several["width"]), "temperature": 1.0}
     mass = top_mass(task, ask(), form["k"], form["temperature"])
     found = {"k": form["k"], "mean": mass.mean().item(), "places": len(mass)}
     said = (
@@ -155,13 +164,23 @@ def leaves_of(
     return found
 
 
-def temperature_beside(found: Mapping[str, Any], folder: Path, fill: Callable[..., Any]) -> dict[str, Any]:
-    """The arrays, and of answers of which a part was kept their temperature (N, V). fill: the shape and the
-    temperature -> an array that takes no room."""
-    if not {IDS, DRAWS} & set(found):
+def shared_beside(found: Mapping[str, Any], folder: Path, device: str) -> dict[str, Any]:
+    """The arrays (N, V, ...), and beside them what all rows share: of answers of which a part was kept their
+    temperature, of hidden states the last layer that reads them."""
+    if STATES in found:
+        one = {HEAD: torch.from_numpy(np.load(folder / HEAD_NPY)).to(device)}
+    elif {IDS, DRAWS} & set(found):
+        heat = float(read_json(folder / FORMAT_JSON)["temperature"])
+        one = {TEMPERATURE: torch.tensor(heat, device=device)}
+    else:
         return dict(found)
-    shape = next(iter(found.values())).shape[:2]
-    return {**found, TEMPERATURE: fill(shape, float(read_json(folder / FORMAT_JSON)["temperature"]))}
+    lead = next(iter(found.values())).shape[:2]
+    return {**found, **{name: SharedRows(leaf, lead) for name, leaf in one.items()}}
+
+
+def save_head(folder: Path, network: TellsHidden) -> None:
+    """Lays down the last layer of the teacher whose hidden states are stored, (V, d) float32."""
+    np.save(folder / HEAD_NPY, network.head_weight.detach().float().cpu().numpy())
 
 
 def digest_of_data(about: Mapping[str, Any]) -> str:

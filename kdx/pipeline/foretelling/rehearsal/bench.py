@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from kdx.core.hidden_answers import TellsHidden, head_width
 from kdx.core.task import HELD_BYTES, Task
 from kdx.core.trees import leaves, part_of
 from kdx.core.types import Batch, Frozen, Split, Teacher
@@ -16,8 +17,10 @@ from kdx.methods.teachers import live_teacher
 from kdx.pipeline.foretelling import PlannedStage, networks_asked
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import open_together
+from kdx.pipeline.stages.label import hidden_network
 from kdx.pipeline.stages.packing import DENSE, Packing, packing_of
 from kdx.store.artifact import Artifact
+from kdx.tasks.kept import HIDDEN_STATES
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
@@ -67,20 +70,32 @@ class Bench:
 
     def teacher(self, asked: PlannedStage) -> Teacher:
         """Who answers in a labelling stage."""
+        networks = [self.network(teacher) for teacher in self.real(networks_asked(asked))]
         return live_teacher(
-            [Frozen(self.network(teacher)) for teacher in self.real(networks_asked(asked))],
+            [Frozen(network) for network in networks],
             "main",
             self.task(asked).mean,  # another aggregate takes as long
+            hidden=hidden_network(networks, asked.inputs.get("form")) is not None,
         )
 
     def task(self, step: PlannedStage) -> Task:
         """Of the data that a stage works on."""
         return build_task(step.inputs["data"].json("data.json"))
 
-    def packing(self, asked: PlannedStage) -> Packing:
-        """What a labelling stage keeps of each answer; where that hangs on the teacher, the likeliest."""
+    def hidden(self, asked: PlannedStage) -> TellsHidden | None:
+        """The network whose hidden states a labelling stage keeps; None: it keeps answers."""
+        form = asked.inputs.get("form")
+        if not form or form["name"] != HIDDEN_STATES:
+            return None  # without a look at them
+        return hidden_network([self.network(one) for one in self.real(networks_asked(asked))], form)
+
+    def packing(self, asked: PlannedStage, hidden: TellsHidden | None = None) -> Packing:
+        """What a labelling stage keeps of each answer; where that hangs on the teacher, the likeliest.
+        hidden: see `hidden`, where files are to be laid for what it tells."""
         form = asked.inputs.get("form")
         about = DENSE if not form else {**form, "name": {"auto": "topk"}.get(form["name"], form["name"])}
+        if hidden:
+            about = {**about, "width": head_width(hidden)}
         return packing_of(about, self.task(asked), asked.inputs["seed"])
 
     def packed(

@@ -24,7 +24,7 @@ from kdx.pipeline.stages.answers import digest_of_views, places_file
 from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.asked import MIXUP, split_of
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.packing import FORMAT_JSON, open_files
+from kdx.pipeline.stages.packing import FORMAT_JSON, open_files, save_head
 from kdx.pipeline.stages.spread import BATCH, Passes, write_spread
 from kdx.store.work import Listener, Work
 
@@ -49,7 +49,8 @@ def label(
     wanted = dict(sorted(answers.items(), key=lambda item: item[1][0] * item[1][1]))
     splits = {name: need_split(inputs["data"], split_of(name), bench.runtime) for name in wanted}
     paces = {"start": time.perf_counter() - start, "views": 0.0, "clean": 0.0, "passes": 0.0}
-    work, packing = Work(folder, step.name, Listener()), bench.packing(step)
+    hidden = bench.hidden(step)
+    work, packing = Work(folder, step.name, Listener()), bench.packing(step, hidden)
     work.write_json(FORMAT_JSON, packing.about())
     for name, (rows, views, first) in wanted.items():
         files = open_files(work, name, packing, (rows, views), fresh=True)
@@ -70,6 +71,8 @@ def label(
     extras = bool(inputs["passes"] and inputs["pool"] and about["counts"]["unlabelled"])
     paces["passes"] = dropout(bench, step, inputs, folder, paces["clean"]) if extras else 0.0
     lay_answers(inputs, folder, wanted, extras)
+    if hidden:
+        save_head(folder, hidden)
     return Rehearsed(paces)
 
 

@@ -16,8 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from kdx.core.levels import as_float
-from kdx.core.sparse_answers import TEMPERATURE
-from kdx.core.trees import device_of, moved, picked, tree
+from kdx.core.trees import SharedRows, device_of, moved, picked, tree
 from kdx.data.ragged import RaggedArray, RaggedReader
 from kdx.data.reader import OfArray
 from kdx.data.stored import StoredRows
@@ -166,7 +165,7 @@ def _answer(bench: Bench, lesson: Lesson, step: PlannedStage) -> None:
         place = stored.places[name][index] if name in stored.places else index
         packed = bench.packed(asked, teacher, batch, name)
         for leaf, file in stored.answers[name].items():
-            if leaf == TEMPERATURE:
+            if isinstance(file, SharedRows):
                 continue
             to = file.device
             if isinstance(file, RaggedReader):
