@@ -219,8 +219,7 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
             "T² D(others ‖ it)": divergence(both, peer, heat),
         }
     if loss == "self_distill":
-        past = torch.cat([logits(PEER)[0:2], logits(PEER)[5:8]])
-        values["T² D(past ‖ student)"] = divergence(past, both, o.temperature)
+        values["T² D(past ‖ student)"] = divergence(logits(PEER)[0:2], known, o.temperature)
     if loss == "adversarial":
         on_own, on_teacher = (o.critic(x.log_softmax(1)).sigmoid() for x in (both, asked))
         values["-log c(student)"] = -on_own.log()

@@ -13,9 +13,8 @@ from kdx.core.checks import choice, integer, number
 from kdx.core.errors import Caution, UserError
 from kdx.core.math import kl
 from kdx.core.task import Categorical
-from kdx.core.trees import rows_of, tree
+from kdx.core.trees import tree
 from kdx.core.types import Answers, Objective, Outcome, Parts, Streams
-from kdx.methods.forward import OnePass, one_pass
 from kdx.methods.logits import Setting, checked_setting, value_at
 from kdx.models.exits import Exits
 
@@ -29,8 +28,8 @@ _ONLY = {"every": "snapshot", "heads_at": "deepest", "hint": "deepest", "weight"
 
 
 class SelfDistill(Objective):
-    """teacher "snapshot": loss = (1 - alpha) * mean over labelled rows of cross-entropy + alpha * mean over
-    all rows of T^2 KL(snapshot^T || student^T), the snapshot in eval mode and without gradient.
+    """teacher "snapshot": loss = mean over labelled rows of (1 - alpha) * cross-entropy + alpha * T^2
+    KL(snapshot^T || student^T), the snapshot in eval mode and without gradient.
 
     The snapshot is the student at the end of the last `every` epochs, and answers for the next ones. every =
     1 is PS-KD (Kim, Ji, Yoon and Hwang 2021, arXiv 2006.12000), whose alpha grows in a straight line, [0,
@@ -42,20 +41,19 @@ class SelfDistill(Objective):
 
     teacher "deepest", Be Your Own Teacher (Zhang et al. 2019, arXiv 1905.08094, section 3): heads on layers
     before the last. loss = mean over labelled rows of the student's cross-entropy + weight * sum over heads i
-    of [(1 - alpha) * mean over labelled rows of its cross-entropy + alpha * mean over all rows of T^2
-    KL(student^T || head^T) + hint * mean over all rows of |F_i - F|^2], the student's answer and F, what its
-    last linear layer sees, without gradient. Heads, see kdx.models.exits.Exits, train with it and are gone
-    from what is exported; their gradient reaches the layers that they stand on. weight 0 is `supervised`;
-    alpha and hint 0 leave cross-entropy of every head (deep supervision).
+    of [(1 - alpha) * its cross-entropy + alpha * T^2 KL(student^T || head^T) + hint * |F_i - F|^2], the
+    student's answer and F, what its last linear layer sees, without gradient. Heads, see
+    kdx.models.exits.Exits, train with it and are gone from what is exported; their gradient reaches the
+    layers that they stand on. weight 0 is `supervised`; alpha and hint 0 leave cross-entropy of every head
+    (deep supervision).
 
-    Pool rows, where there are some, are in the terms that need no label. alpha in [0, 1], temperature > 0:
-    each a number, or [from, to], a straight line over the training; None: [0, 0.8] and 1 of a snapshot, 0.1
-    and 3 of the deepest layer. every >= 1, epochs; hint >= 0; weight >= 0. Cost: of a snapshot one more
-    forward pass a step and a copy of the weights; of heads two small convolutions each.
+    No pool is read, as in the papers. alpha in [0, 1], temperature > 0: each a number, or [from, to], a
+    straight line over the training; None: [0, 0.8] and 1 of a snapshot, 0.1 and 3 of the deepest layer. every
+    >= 1, epochs; hint >= 0; weight >= 0. Cost: of a snapshot one more forward pass a step and a copy of the
+    weights; of heads two small convolutions each.
     """
 
     uses = ("labelled",)
-    may_use = ("unlabelled",)
     needs_task = Categorical
     reads = ()
     taps_with = {"teacher": "deepest"}
@@ -112,27 +110,27 @@ class SelfDistill(Objective):
         return self
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        made = one_pass(streams, self.student, self.may_use)
-        y = streams["labelled"].y
+        shown, y = streams["labelled"].views["main"], streams["labelled"].y
+        said = self.student(shown)
         alpha, heat = value_at(self.alpha, progress), value_at(self.temperature, progress)
-        labels = self.task.loss(made.known, y, self.class_weights).mean()
+        labels = self.task.loss(said, y, self.class_weights).mean()
         if self.exits is not None:
-            return self._heads(made, y, labels, alpha, heat)
-        answers = self.past.answers(made.shown, progress) if self.past is not None else None
+            return self._heads(said, y, labels, alpha, heat)
+        answers = self.past.answers(shown, progress) if self.past is not None else None
         if answers is None:
             return Outcome({"labels": labels})
-        apart = kl(made.said, answers, heat).mean()
-        agreement = lambda: self.task.agreement(made.said, answers).float().mean()  # noqa: E731
+        apart = kl(said, answers, heat).mean()
+        agreement = lambda: self.task.agreement(said, answers).float().mean()  # noqa: E731
         return Outcome({"labels": (1 - alpha) * labels, "snapshot": alpha * apart}, {"agreement": agreement})
 
-    def _heads(self, made: OnePass, y: Answers, labels: Tensor, alpha: float, heat: float) -> Outcome:
+    def _heads(self, own: Answers, y: Answers, labels: Tensor, alpha: float, heat: float) -> Outcome:
         heads, deepest = self.exits()
-        said = tree(Tensor.detach, made.said)
+        said = tree(Tensor.detach, own)
         known, apart, away = [], [], []
         for head in heads:
-            known.append(self.task.loss(head.logits[: rows_of(y)], y, self.class_weights).mean())
+            known.append(self.task.loss(head.logits, y, self.class_weights).mean())
             apart.append(kl(head.logits, said, heat).mean())
-            away.append((head.feature - deepest).square().sum(1).mean())
+            away.append((head.feature.float() - deepest.float()).square().sum(1).mean())
         shares = {"labels": 1 - alpha, "deepest": alpha, "hint": self.hint}
         terms = {
             f"heads/{name}": self.weight * share * torch.stack(losses).sum()
