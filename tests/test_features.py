@@ -248,6 +248,7 @@ def test_vid_sums_over_its_pairs_and_is_weighted():
             [("features.3", 24, 32), ("features.6", 32, 16), ("features.13", 96, 8), ("features", 1280, 4)],
         ),
         ("vit_b_16", (3, 32, 32), [("encoder", 768, 8)]),
+        ("vit_tiny", (3, 32, 32), [("map", 64, 8)]),
         ("mlp", (1, 8, 8), []),
     ],
 )

@@ -47,7 +47,7 @@ TERMS = {
     "cosine": {"cosine"},
 }
 """Every option of the slot -> the names of its terms."""
-FEW = ("cnn", "mlp", "resnet8x4", "mobilenet_v3_small")
+FEW = ("cnn", "vit_tiny", "mlp", "resnet8x4", "mobilenet_v3_small")
 
 
 def at(parts, **more):

@@ -21,6 +21,7 @@ from kdx.methods.losses.mean_teacher import ramp_up
 from kdx.methods.losses.pseudo_label import weight_at
 from kdx.methods.losses.slam import slam_loss
 from kdx.methods.losses.taylor_ce import taylor
+from kdx.models.distillation_token import MayHaveDistillationToken, mean_of_two
 from kdx.store.component import Component
 from kdx.tasks.classification import Classification
 from kdx.tasks.regression import Regression
@@ -72,6 +73,20 @@ class Student(nn.Module):
         return self.table(self.number(x))
 
 
+class TwoTokens(MayHaveDistillationToken):
+    """The class token answers as `Student` does, the distillation token as another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList([Student(), Student(PEER)])
+
+    def token_heads(self) -> tuple[nn.Module, nn.Module]:
+        return self.heads[0], self.heads[1]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return mean_of_two(*(head(x) for head in self.heads))
+
+
 def pictures(first: int, rows: int) -> torch.Tensor:
     return torch.arange(first, first + rows).float()[:, None, None, None]
 
@@ -92,6 +107,7 @@ PEER = 6
 """The seed of what a peer, or a further head, answers."""
 NUMBERS = ("teacher_bounded", "heteroscedastic")
 """The losses that read numbers: of four of them a row, here."""
+OF_ALPHA = ("divergence", "dkd", "virtual_teacher", "distillation_token", "self_distill")
 OF_NUMBERS = STREAMS | {
     "labelled": replace(STREAMS["labelled"], y=F.one_hot(torch.tensor([1, 3]), C).float())
 }
@@ -131,7 +147,7 @@ def build(loss: str) -> nn.Module:
     validation = Split("validation", torch.zeros(30, 1, 1, 1, dtype=torch.uint8), torch.arange(30) % C)
     extras = {name: (lambda b, table=table: table) for name, table in SPREAD.items()}
     parts = Parts(
-        Student(),
+        TwoTokens() if loss == "distillation_token" else Student(),
         lambda: Student(PEER),
         lambda b: ANSWERS[b.views["main"].flatten(1)[:, 0].long()],
         [],
@@ -224,6 +240,9 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
         on_own, on_teacher = (o.critic(x.log_softmax(1)).sigmoid() for x in (both, asked))
         values["-log c(student)"] = -on_own.log()
         values["-log c(teacher) - log(1 - c(student))"] = -on_teacher.log() - (1 - on_own).log()
+    if loss == "distillation_token":
+        said = torch.cat([logits(PEER)[0:2], logits(PEER)[5:8]])
+        values["CE(answer) of the distillation token"] = ce(said, asked.argmax(1))
     if loss == "divergence":
         q, p = ((x / 2).softmax(1) for x in (both, asked))
         mixed = 0.3 * p + 0.7 * q
@@ -297,7 +316,7 @@ def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str
         known |= {"alpha": getattr(o, "alpha", None), "beta": getattr(o, "beta", None)}
     known |= {"S": which.get("sure", torch.zeros(1)).sum(), "D": which.get("denied", torch.zeros(1)).sum()}
     known |= {name: getattr(o, name, None) for name in ("beta", "gamma")} | {"C": C}
-    if loss in NUMBERS or loss in ("divergence", "dkd", "virtual_teacher", "self_distill"):
+    if loss in NUMBERS or loss in OF_ALPHA:
         known |= {"alpha": getattr(o, "alpha", None), "pool": getattr(o, "pool", None)}
     if loss == "dist":
         known["T2"] = o.temperature**2

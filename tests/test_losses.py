@@ -14,10 +14,12 @@ from kdx.core.errors import UserError
 from kdx.core.task import Numeric
 from kdx.core.types import Batch, Frozen, Parts, Split
 from kdx.methods.logits import value_at
+from kdx.methods.losses.distillation_token import DistillationToken
 from kdx.methods.losses.kd import KD
 from kdx.methods.losses.label_smoothing import LabelSmoothing
 from kdx.methods.losses.supervised import Supervised
 from kdx.models.cnn import cnn
+from kdx.models.vit import vision_transformer
 from kdx.store.component import Component
 from kdx.tasks.regression import Regression
 from kdx.training.loop import gradient_norms
@@ -37,6 +39,23 @@ def network(seed=0, width=4):
         widths=[width],
         hidden=8,
         batch_norm=True,
+        dropout=0.0,
+        stochastic_depth=0.0,
+    )
+
+
+def two_tokens(seed=0):
+    """A student with a distillation token."""
+    torch.manual_seed(seed)
+    return vision_transformer(
+        shape=SHAPE,
+        classes=CLASSES,
+        patch=8,
+        width=8,
+        depth=1,
+        heads=2,
+        hidden=16,
+        distillation_token=True,
         dropout=0.0,
         stochastic_depth=0.0,
     )
@@ -106,7 +125,7 @@ class OfNumbers:
     """A loss that reads numbers: four of them a row, and a teacher that tells their variance too."""
 
     def __init__(self, made):
-        self.made = made
+        self.made, self.resolve = made, made.resolve
 
     def build(self, parts):
         answer = parts.teacher
@@ -134,6 +153,11 @@ def loss(request):
     return OfNumbers(made) if made.resolve().needs_task is Numeric else made
 
 
+def student_for(loss):
+    """A network that this loss can teach."""
+    return two_tokens() if loss.resolve() is DistillationToken else network()
+
+
 def train(objective, optimiser, steps, start=0):
     losses = []
     for step in range(start, start + steps):
@@ -152,7 +176,7 @@ def train(objective, optimiser, steps, start=0):
 
 
 def test_improves_on_a_fixed_batch_in_20_steps(loss):
-    objective = loss.build(parts(network()))
+    objective = loss.build(parts(student_for(loss)))
     losses = train(objective, torch.optim.AdamW(objective.parameters(), 5e-3), 20)
     assert losses[-1] < 0.9 * losses[0]
 
@@ -160,7 +184,7 @@ def test_improves_on_a_fixed_batch_in_20_steps(loss):
 def test_leaves_the_teacher_bit_identical_and_out_of_the_state(loss):
     teacher = network(7, 8)
     before = {k: v.clone() for k, v in teacher.state_dict().items()}
-    objective = loss.build(parts(network(), teacher))
+    objective = loss.build(parts(student_for(loss), teacher))
     objective.train()
     train(objective, torch.optim.AdamW(objective.parameters(), 5e-3), 3)
     assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
@@ -179,7 +203,7 @@ def test_class_weights_are_of_the_labels_and_of_nothing_else(loss):
         "two": torch.full((CLASSES,), 2.0),
         "first": torch.eye(CLASSES)[1],
     }.items():
-        objective = loss.build(replace(parts(network()), class_weights=weights))
+        objective = loss.build(replace(parts(student_for(loss)), class_weights=weights))
         assert "class_weights" not in objective.state_dict(), "a resume does not depend on it"
         torch.manual_seed(0)
         terms[name] = objective(streams(), 0.9).terms
@@ -195,7 +219,7 @@ def test_class_weights_are_of_the_labels_and_of_nothing_else(loss):
 
 def test_saves_and_resumes_bitwise(loss):
     def fresh():
-        objective = loss.build(parts(network()))
+        objective = loss.build(parts(student_for(loss)))
         return objective, torch.optim.AdamW(objective.parameters(), 5e-3)
 
     one, optimiser = fresh()
@@ -216,10 +240,10 @@ def test_exports_the_student_itself_or_an_average_of_it(loss):
     """An average is known by its state: a child of the objective, so that it is saved and resumed, and never
     optimised.
     """
-    student = network()
+    student = student_for(loss)
     objective = loss.build(parts(student))
     exported = objective.export()
-    network().load_state_dict(exported.state_dict())
+    student_for(loss).load_state_dict(exported.state_dict())
     assert exported is student or (
         exported in objective.modules() and not any(p.requires_grad for p in exported.parameters())
     )
@@ -230,7 +254,7 @@ def test_exports_the_student_itself_or_an_average_of_it(loss):
 
 
 def test_every_term_is_a_finite_scalar_with_a_gradient(loss):
-    objective = loss.build(parts(network()))
+    objective = loss.build(parts(student_for(loss)))
     outcome = objective(streams(), 0.9)  # late: some terms come in only then
     norms = gradient_norms(outcome.terms, [p for p in objective.parameters() if p.requires_grad])
     own = gradient_norms(outcome.terms, list(objective.student.parameters()))
@@ -247,7 +271,7 @@ def test_never_reads_the_truth_of_the_pool(loss):
     truth = torch.arange(16) % CLASSES
     found = []
     for y in (None, truth, truth.flip(0)):
-        objective = loss.build(parts(network()))
+        objective = loss.build(parts(student_for(loss)))
         train(objective, torch.optim.AdamW(objective.parameters(), 5e-3), 1)
         outcome = objective(streams(y), 0.5)
         found.append({**outcome.terms, **outcome.watched(logging=True)})

@@ -346,7 +346,10 @@ def test_too_small_pictures_are_reported(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet8x4", "wrn_16_2", "resnet18", "mobilenet", "mobilenet_v3_small", "efficientnet_b0", "vit_b_16"],
+    [
+        *("resnet8x4", "wrn_16_2", "resnet18", "mobilenet", "mobilenet_v3_small", "efficientnet_b0"),
+        *("vit_b_16", "vit_tiny"),
+    ],
 )
 def test_rates_change_training_and_no_key(name):
     with torch.device("meta"):
@@ -386,6 +389,8 @@ def test_stochastic_depth_auto_is_a_fifth_where_there_are_branches(name):
         ("shufflenet_v2", "dropout"),
         ("mlp", "dropout"),
         ("cnn", "dropout"),
+        ("vit_tiny", "dropout"),
+        ("vit_tiny", "stochastic_depth"),
     ],
 )
 def test_rates_act_in_training_only(name, rate):

@@ -170,6 +170,17 @@ def test_a_run_that_is_killed_between_segments_goes_on(half, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("more", ["student_train.steps=28", "recipe.on_policy=0.25"])
+def test_a_plan_on_a_store_that_has_some_of_it(half, more, capsys):
+    """Its data and the answers of a shorter training are there; what is tried leaves the store as it was."""
+    before = {path: path.read_bytes() for path in Path("store", "prepare").rglob("*.json")}
+    assert main(["plan", *RUN, *SEGMENTS, "recipe.on_policy=0.5", more]) == 0
+    shown = capsys.readouterr().out
+    assert "rollout-2" in shown and "segments: 3, of one training" in shown
+    assert before == {path: path.read_bytes() for path in Path("store", "prepare").rglob("*.json")} != {}
+
+
+@pytest.mark.slow
 def test_each_rollout_is_an_artifact_of_rows_that_the_segment_shows(half):
     data = artifact(half, "prepare", "prepare")
     before = np.asarray(read_inputs(data, "labelled")[:])

@@ -17,7 +17,14 @@ from kdx.core.hidden_answers import TellsHidden
 from kdx.core.rollouts import Rolling, RollsOut
 from kdx.core.trees import Tree
 from kdx.models import reads
-from kdx.models.decoder_layers import Cache, DecoderBlock, DecoderShape, block_parts, norm_of
+from kdx.models.decoder_layers import (
+    Cache,
+    DecoderShape,
+    PreNormBlock,
+    begin_weights,
+    block_parts,
+    norm_of,
+)
 from kdx.models.layers import check_rates, check_whole, rising
 from kdx.models.parts import WIDTH, LabelledTensor, TransformerParts, WithParts, linear_parts, norm_parts
 from kdx.models.sampling import continued
@@ -47,25 +54,11 @@ class DecoderNetwork(WithParts, RollsOut, TellsHidden):
         self.positions = None if shape.llama else nn.Embedding(shape.positions, shape.width)
         self.drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            DecoderBlock(shape, dropout, rate) for rate in rising(stochastic_depth, shape.depth)
+            PreNormBlock(shape, dropout, rate) for rate in rising(stochastic_depth, shape.depth)
         )
         self.norm = norm_of(shape)
         self.head = None if shape.tied else nn.Linear(shape.width, shape.outputs, bias=False)
-        self._begin()
-
-    def _begin(self) -> None:
-        """Normal, with the deviation that GPT-2's 0.02 is at its width of 768; what ends a branch is divided
-        by the root of their number (Radford et al. 2019). At 32 wide 0.02 itself learns more slowly.
-        """
-        std = (3 * self.shape.width) ** -0.5
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=std)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            for last in (block.attention.out, block.mlp.down):
-                nn.init.normal_(last.weight, std=std / (2 * self.shape.depth) ** 0.5)
+        begin_weights(self, self.blocks, shape.width)
 
     @property
     def head_weight(self) -> Tensor:

@@ -1,10 +1,12 @@
-"""The layers of decoder.py: attention that sees the past, feed-forward layers, and the cache of what was
-read.
+"""The layers of decoder.py, attention, feed-forward layers, and the cache of what was read; vit.py has its
+blocks of the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,22 @@ from torch.nn import functional as F
 
 from kdx.models.layers import DropPath
 from kdx.models.parts import HIDDEN, QUERIES, WIDTH, LabelledTensor, fused_parts, linear_parts, norm_parts
+
+
+class BlockShape(Protocol):
+    """What a block is made of, in the words of `DecoderShape`. llama: gated feed-forward layers and norms
+    without a mean; causal: tokens see those up to their own, else all of the row.
+    """
+
+    width: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    hidden: int
+    bias: bool
+    epsilon: float
+    llama: bool
+    causal: bool
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,10 @@ class DecoderShape:
     @property
     def llama(self) -> bool:
         return self.family == "llama"
+
+    @property
+    def causal(self) -> bool:
+        return True
 
 
 class Cache:
@@ -71,11 +93,11 @@ def turned(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
     return x * cosine + torch.cat([-second, first], -1) * sine
 
 
-class CausalAttention(nn.Module):
-    """Heads that see the tokens up to their own. Of Llama's, several heads of queries share keys and values
-    (Ainslie et al. 2023, arXiv 2305.13245)."""
+class Attention(nn.Module):
+    """Heads that see the tokens up to their own, or all of them. Of Llama's, several heads of queries share
+    keys and values (Ainslie et al. 2023, arXiv 2305.13245)."""
 
-    def __init__(self, shape: DecoderShape, dropout: float):
+    def __init__(self, shape: BlockShape, dropout: float):
         super().__init__()
         self.shape, self.dropout = shape, dropout
         self.queries, self.keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
@@ -85,6 +107,7 @@ class CausalAttention(nn.Module):
     def forward(
         self, x: Tensor, angles: tuple[Tensor, Tensor] | None, block: int, cache: Cache | None
     ) -> Tensor:
+        """(B, L, width) -> (B, L, width)"""
         q, k, v = (
             part.unflatten(-1, (-1, self.shape.head_width)).transpose(1, 2)
             for part in self.qkv(x).split([self.queries, self.keys, self.keys], -1)
@@ -103,7 +126,7 @@ class CausalAttention(nn.Module):
             v,
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=new == seen,
+            is_causal=self.shape.causal and new == seen,
             enable_gqa=self.shape.heads != self.shape.kv_heads,
         )
         return self.out(found.transpose(1, 2).flatten(2))
@@ -114,7 +137,7 @@ class FeedForward(nn.Module):
     2002.05202).
     """
 
-    def __init__(self, shape: DecoderShape):
+    def __init__(self, shape: BlockShape):
         super().__init__()
         self.up = nn.Linear(shape.width, shape.hidden, bias=shape.bias)
         self.gate = nn.Linear(shape.width, shape.hidden, bias=shape.bias) if shape.llama else None
@@ -126,28 +149,33 @@ class FeedForward(nn.Module):
         return self.down(inner)
 
 
-def norm_of(shape: DecoderShape) -> nn.Module:
+def norm_of(shape: BlockShape) -> nn.Module:
     kind = nn.RMSNorm if shape.llama else nn.LayerNorm
     return kind(shape.width, eps=shape.epsilon)
 
 
-class DecoderBlock(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+class PreNormBlock(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)), each with dropout and stochastic depth."""
 
-    def __init__(self, shape: DecoderShape, dropout: float, drop_path: float):
+    def __init__(self, shape: BlockShape, dropout: float, drop_path: float):
         super().__init__()
-        self.norm1, self.attention = norm_of(shape), CausalAttention(shape, dropout)
+        self.norm1, self.attention = norm_of(shape), Attention(shape, dropout)
         self.norm2, self.mlp = norm_of(shape), FeedForward(shape)
         self.drop = nn.Sequential(nn.Dropout(dropout), DropPath(drop_path))
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor] | None, block: int, cache: Cache | None
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor] | None = None,
+        block: int = 0,
+        cache: Cache | None = None,
     ) -> Tensor:
+        """(B, L, width) -> (B, L, width)"""
         x = x + self.drop(self.attention(self.norm1(x), angles, block, cache))
         return x + self.drop(self.mlp(self.norm2(x)))
 
 
-def block_parts(block: DecoderBlock) -> dict[str, LabelledTensor]:
+def block_parts(block: PreNormBlock) -> dict[str, LabelledTensor]:
     attention, mlp = block.attention, block.mlp
     fused = fused_parts(attention.qkv.weight, attention.qkv.bias, attention.queries, attention.keys)
     gate = {} if mlp.gate is None else linear_parts("gate", mlp.gate, HIDDEN, WIDTH)
@@ -160,3 +188,19 @@ def block_parts(block: DecoderBlock) -> dict[str, LabelledTensor]:
         **gate,
         **linear_parts("down", mlp.down, WIDTH, HIDDEN),
     }
+
+
+def begin_weights(network: nn.Module, blocks: Iterable[PreNormBlock], width: int) -> None:
+    """Normal, with the deviation that GPT-2's 0.02 is at its width of 768; what ends a branch is divided by
+    the root of their number (Radford et al. 2019). At 32 wide 0.02 itself learns more slowly.
+    """
+    std = (3 * width) ** -0.5
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    blocks = list(blocks)
+    for block in blocks:
+        for last in (block.attention.out, block.mlp.down):
+            nn.init.normal_(last.weight, std=std / (2 * len(blocks)) ** 0.5)

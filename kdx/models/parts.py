@@ -101,7 +101,7 @@ def transformer_parts(network: nn.Module) -> TransformerParts | None:
     for module in network.modules():
         if isinstance(module, WithParts):
             return module.parts()
-        if (found := _vision_parts(module)) is not None:
+        if (found := _of_library(module)) is not None:
             return found
     return None
 
@@ -109,7 +109,7 @@ def transformer_parts(network: nn.Module) -> TransformerParts | None:
 # Vision transformers of libraries
 
 
-def _vision_parts(module: nn.Module) -> TransformerParts | None:
+def _of_library(module: nn.Module) -> TransformerParts | None:
     """Of one as Dosovitskiy et al. 2020 (arXiv 2010.11929) have it; None for a variant with more weights."""
     of = {
         ("torchvision.models.vision_transformer", "VisionTransformer"): _of_torchvision,
@@ -140,7 +140,7 @@ def _of_torchvision(net: Any) -> TransformerParts:
         for layer in layers
     ]
     begin = (net.conv_proj, net.class_token, net.encoder.pos_embedding)
-    return _vision(begin, layers[0].self_attention.num_heads, blocks, net.encoder.ln, net.heads[-1])
+    return vision_parts(begin, layers[0].self_attention.num_heads, blocks, net.encoder.ln, net.heads[-1])
 
 
 def _of_timm(net: Any) -> TransformerParts:
@@ -157,21 +157,24 @@ def _of_timm(net: Any) -> TransformerParts:
         for layer in layers
     ]
     begin = (net.patch_embed.proj, net.cls_token, net.pos_embed)
-    return _vision(begin, layers[0].attn.num_heads, blocks, net.norm, net.head)
+    return vision_parts(begin, layers[0].attn.num_heads, blocks, net.norm, net.head)
 
 
 def _even(weight: Tensor, bias: Tensor | None) -> dict[str, LabelledTensor]:
     return fused_parts(weight, bias, len(weight) // 3, len(weight) // 3)
 
 
-def _vision(
+def vision_parts(
     begin: tuple[nn.Conv2d, Tensor, Tensor],
     heads: int,
     blocks: Sequence[Mapping[str, LabelledTensor]],
     norm: nn.Module,
     head: Any,
+    more: Mapping[str, LabelledTensor] | None = None,
 ) -> TransformerParts:
-    """begin: what makes patches, the class token (1, 1, width), positions (1, patches + 1, width)."""
+    """Those of a vision transformer. begin: what makes patches, the class token (1, 1, width), positions (1,
+    patches + 1, width). blocks: the parts of each; norm: the last one; head: the last layer, where it is a
+    linear one. more: what else lies outside of the blocks."""
     patches, token, positions = begin
     width, whole = positions.shape[-1], {}
     whole["patches.weight"] = LabelledTensor(patches.weight.detach(), (WIDTH, FIXED, FIXED, FIXED))
@@ -182,6 +185,7 @@ def _vision(
     whole |= norm_parts("norm", norm)
     if isinstance(head, nn.Linear):
         whole |= linear_parts("head", head, "outputs", WIDTH)
+    whole |= more or {}
     return TransformerParts(
         family="vision transformer",
         width=width,

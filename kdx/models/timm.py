@@ -8,9 +8,11 @@ from typing import Any
 from torch import nn
 
 from kdx.core import shortage
+from kdx.core.checks import flag
 from kdx.core.errors import UserError, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, InputFormat
+from kdx.models.distillation_token import token_heads
 from kdx.models.layers import check_rates, check_size, enlarged
 
 _LEAST = 64
@@ -25,13 +27,15 @@ def by_name(
     weights: str | None,
     dropout: float,
     stochastic_depth: float | str,
+    distillation_token: bool = False,  # an option file of before has none
 ) -> Fitted:
     """The network that timm calls `name`, such as resnet18d.
 
     weights: null, DEFAULT, or a tag of timm's such as a1_in1k. From scratch a network that has one picture
     size gets its own, any other the pictures as they are or enlarged to 64 pixels; with weights it gets the
-    size, the channels and the normalisation of the weights.
+    size, the channels and the normalisation of the weights. distillation_token: whether it must have one.
     """
+    flag(f"timm '{name}': distillation_token", distillation_token)
     try:
         import timm
     except ImportError as error:
@@ -72,6 +76,11 @@ def by_name(
             f"the weights '{seen.hf_hub_id or seen.url}' of timm '{name}' are neither in the hub's cache "
             f"nor to be downloaded ({str(error).splitlines()[0][:120]}): set weights=null"
         ) from error
+    if distillation_token and token_heads(net) is None:
+        raise UserError(
+            f"timm '{name}' has no distillation token: name one that has, such as "
+            "deit_tiny_distilled_patch16_224, or leave distillation_token out"
+        )
     if weights is None:
         return Fitted(net, InputFormat(channels=channels, size=size, mean=None, std=None))
     return Fitted(net, InputFormat(channels=channels, size=size, mean=tuple(seen.mean), std=tuple(seen.std)))

@@ -22,7 +22,16 @@ from kdx.core.errors import UserError, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, InputFormat
 from kdx.models.layers import DropPath, check_rates, check_size, drop_branches, rising
-from kdx.models.small import HALVINGS, halve_less, halvings, in_one_list, strided, take_channels
+from kdx.models.small import (
+    HALVINGS,
+    even_patch,
+    halve_less,
+    halvings,
+    in_one_list,
+    patches_a_side,
+    strided,
+    take_channels,
+)
 
 VITS = {"vit_b": (12, 12, 768), "vit_l": (24, 16, 1024)}
 """Layers, heads and width."""
@@ -237,9 +246,7 @@ def patches(variant: str, side: int, patch: int | None) -> tuple[int, int]:
     if patch is None and side >= 128:
         patch = int(variant[-2:])
     if patch is None:
-        aim = 4 if side < 24 else 8
-        grids = [g for g in range(aim - aim // 4, 2 * aim + 1) if side % g == 0]
-        patch = side // min(grids, key=lambda g: abs(g - aim)) if grids else math.ceil(side / aim)
+        patch = even_patch(side, side) or math.ceil(side / patches_a_side(side))
     if isinstance(patch, bool) or not isinstance(patch, int) or not 1 <= patch <= side:
         raise UserError(
             f"{variant}: patch must be a whole number of pixels from 1 to the picture's {side}, not "

@@ -26,8 +26,8 @@ _ATTENTION = ("attn", "attention", "qkv", "in_proj")
 
 class Select(Initialiser):
     """Each weight of the student is one of the teacher's, along every axis evenly spaced ones: whole heads
-    and the same numbers of each where a transformer says what it is made of (decoders; the vision
-    transformers of torchvision and timm), else each tensor by its name (residual nets, ConvNeXts and others
+    and the same numbers of each where a transformer says what it is made of (decoders, vision
+    transformers), else each tensor by its name (residual nets, ConvNeXts and others
     without attention). The student's blocks are the teacher's first ones.
 
     parts: "all", or "guide", those that init=guide takes (decoders only): table, positions, first block.
@@ -100,9 +100,8 @@ def _pairs_by_name(student: nn.Module, teacher: nn.Module) -> list[tuple[Tensor,
     mixed = next((name for name in own if any(word in name for word in _ATTENTION)), None)
     if mixed is not None:
         raise UserError(
-            f"init=select would mix the heads of attention in {mixed}: it knows those of decoders and of the "
-            "vision transformers of torchvision and timm, when student and teacher both are one; take "
-            "init=fresh"
+            f"init=select would mix the heads of attention in {mixed}: it knows those of decoders and of "
+            "vision transformers, when student and teacher both are one; take init=fresh"
         )
     lacking = [name for name in own if name not in other]
     wrong = [

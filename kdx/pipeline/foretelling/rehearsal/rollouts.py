@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from kdx.core.rollouts import Rolling, RollsOut
 from kdx.pipeline.foretelling import Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import Bench
-from kdx.pipeline.stages.arrays import need_split
+from kdx.pipeline.stages.arrays import DECODED, decoded_folder, need_split, pointer
 
 _ROWS = 16
 """That are gone on with to time it."""
@@ -23,6 +24,12 @@ def roll_out(bench: Bench, inputs: Mapping[str, Any], folder: Path) -> Rehearsed
     for file in inputs["data"].path.iterdir():
         if not (folder / file.name).exists():
             os.symlink(os.path.abspath(file), folder / file.name)
+    described = folder / "data.json"
+    about = json.loads(described.read_text(encoding="utf-8"))
+    if DECODED in about:
+        about[DECODED] = pointer(folder, decoded_folder(inputs["data"], inputs["data"].json("data.json")))
+        described.unlink()  # which may be a link to the data's own
+        described.write_text(json.dumps(about), encoding="utf-8")
     network = bench.network(inputs["network"])
     assert isinstance(network, RollsOut)
     split = need_split(inputs["data"], inputs["splits"][0], bench.runtime)
