@@ -27,7 +27,7 @@ def check_aggregate(
     if not experiment.aggregate:
         with trying(errors):
             if task is not None:
-                task.mean([task.made_up(_TRIED) for _ in experiment.teachers])
+                task.mean([task.made_up(1) for _ in experiment.teachers])
         return
     with trying(errors, own=experiment.aggregate.target):
         if task is None:
