@@ -6,8 +6,8 @@ says what these say.
     scripts/methods.py --check    # exit code 1 where they say something else
 
 An option's YAML begins with comments: its line in `kdx list`, then `# When:`, `# Not:`, `# Cost:`,
-`# Limit:` (what it must equal, and the test that holds it) and `# Measured:`; a line that begins with none of
-these goes on with the one before. The formula is the docstring of the class.
+`# Limit:` (what it must equal, and the test that holds it), `# Measured:` and `# Try:` (what to type); a line
+that begins with none of these goes on with the one before. The formula is the docstring of the class.
 """
 
 from __future__ import annotations
@@ -41,9 +41,22 @@ GROUPS = {
         "kdx train loss=soft loss.weights={}",
         "how far a pool row's answer counts: [losses](../loss.md#weights-of-pseudo-labels)",
     ),
+    "aggregate": (
+        "How several teachers' answers become one",
+        "kdx train 'teachers=[cnn,resnet20]' aggregate={}",
+        "what makes one answer of several: [several teachers](../aggregate.md)",
+    ),
+    "recipe": ("Recipes", "kdx train recipe={}", "which stages run, in which order: [recipes](../recipe.md)"),
+    "init": (
+        "What the student's weights begin with",
+        "kdx train init={}",
+        "made of the teacher's weights, or not: [initialisation](../init.md)",
+    ),
 }
 """Folder in conf/ -> the page's title, what one types, and a line on what they are."""
 SAYS = ("When", "Not", "Cost", "Limit", "Measured")
+TRY = "Try"
+"""What one types, where it is more than the group's words."""
 TEST = re.compile(r"(tests/\w+\.py)::(\w+)")
 
 
@@ -66,7 +79,7 @@ def read(path: Path) -> Method:
         head, _, rest = text.partition(":")
         if not method.idea:
             method.idea = text
-        elif head in SAYS:
+        elif head in (*SAYS, TRY):
             last, method.says[head] = head, rest.strip()
         elif last:
             method.says[last] += f" {text}"
@@ -97,7 +110,7 @@ def _options(lines: Sequence[str]) -> list[tuple[str, tuple[str, str]]]:
             above.append((len(indent), key))
             continue
         path = [name for _, name in above] + [key]
-        path = path[1:] if path[0] == "loss" and len(path) > 1 else path
+        path = path[1:] if path[0] in ("loss", "recipe") and len(path) > 1 else path
         found.append((".".join(path), (value, comment or "")))
     return found
 
@@ -117,7 +130,7 @@ def entry(group: str, method: Method) -> str:
         "",
         f"{method.idea}.",
         "",
-        f"    {GROUPS[group][1].format(method.name)}",
+        f"    {method.says.get(TRY) or GROUPS[group][1].format(method.name)}",
         "",
     ]
     for word in SAYS:

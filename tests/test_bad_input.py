@@ -106,6 +106,17 @@ def ask(reported, line: str, *says: str) -> None:
     [
         ("loss=kb", ["loss has no option 'kb'; one of: "]),
         ("student=mobilnet", ["student has no option 'mobilnet'; did you mean 'mobilenet'?"]),
+        ("student=x", ["student has no option 'x'; kdx list student shows all "]),
+        (
+            "loss.features=[fitnet,fitnet]",
+            ["loss.features=[fitnet, fitnet] names fitnet twice, and each is taken once: name it once"],
+        ),
+        (
+            "loss.features=[none,rkd]",
+            ["loss.features=[none, rkd] names none and others, and none means that there is no other"],
+        ),
+        ("augment=[cutout,affine,cutout]", ["augment=[cutout, affine, cutout] names cutout twice"]),
+        ("shift=[none,blur]", ["shift=[none, blur] names none and others"]),
         ("los=kd", ["'los' is no key; did you mean 'loss'?"]),
         ("+foo=1", ["'foo' is no key; one of: aggregate, allow, assistants, augment"]),
         ("++foo=1", ["'foo' is no key; one of: aggregate, allow, assistants, augment"]),
@@ -247,7 +258,7 @@ def test_many_errors_in_one_value_are_reported_in_four_lines(reported, line, fir
                 "dataset.labelled=abc stages=5 headline=lst"
             ),
             [
-                "loss.temperature must be greater than 0; given: nan",
+                "loss.temperature must be finite and greater than 0; given: nan",
                 "loss.alpha must be at least 0 and at most 1; given: -0.1",
                 "student_train.lr must be a number; given: 'abc'",
                 "seed must be a whole number; given: 'x'",
@@ -567,6 +578,19 @@ def test_no_space_left_is_reported_before_any_work(reported, monkeypatch):
         line.startswith("no space left for this run: it needs about ")
         and "1 MB are free; set store=PATH on another disk" in line
     )
+
+
+def test_too_little_room_is_no_fault_of_a_plan(tmp_path, monkeypatch, capsys):
+    """Which is made elsewhere than the run, perhaps: it is priced, and says that it would stop."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "kdx.config.validate.shutil.disk_usage", lambda path: type("usage", (), {"free": 1000})
+    )
+    words = ["device=cpu", "teacher=mlp_small", "student=mlp_small", "augment=none"]
+    assert main(["plan", *words, "teacher_pretrain.steps=2", "student_train.steps=2"]) == 2
+    shown = capsys.readouterr().out
+    assert "This run will stop: no space left for this run: it needs about " in shown
+    assert "student-train" in shown and "Time: about" in shown
 
 
 def test_the_room_for_answers_is_that_of_the_rows_that_the_split_will_have(would_run, monkeypatch):

@@ -64,3 +64,34 @@ def test_its_temperature_is_1_and_one_round_is_refused(capsys):
     assert order.experiment.loss.spec["temperature"] == 1 and order.experiment.rounds == 3
     assert main(["train", *RUN, "rounds=1"]) == 2
     assert "rounds=1 is recipe=distil" in capsys.readouterr().err
+
+
+def test_the_commands_that_open_weights_know_the_generations(run, capsys, monkeypatch, tmp_path):
+    """All of the run measures them too; their export answers as they do together."""
+    made, _ = run
+    assert made["results"]["generations"]["model"] == "2 x mlp_small"
+    assert main(["evaluate", "run", "device=cpu", "json=all.json"]) == 0
+    found = json.load(open("all.json"))["results"]
+    assert list(found) == ["teacher", "student", "generations"]
+    known = made["results"]["generations"]["last"]["test"]["accuracy"]
+    assert found["generations"]["accuracy"] == pytest.approx(known, abs=1e-6)
+    assert found["generations"]["model"] == "2 x mlp_small"
+    assert main(["export", "run", "role=generations", "to=out", "format=state_dict"]) == 0
+    card = json.load(open("out/card.json"))
+    assert (
+        card["model"] == "2 x mlp_small"
+        and card["metrics"]["generations"]["parameters"] == card["parameters"]
+    )
+    capsys.readouterr()
+    assert main(["evaluate", "out", "dataset=digits", "device=cpu", "json=one.json", "store=store"]) == 0
+    again = json.load(open("one.json"))["results"]["generations"]
+    assert again["model"] == "ensemble of 2 mlp"
+    assert again["accuracy"] == pytest.approx(known, abs=1e-6)
+    assert main(["predict", "run", "role=generations", "data=test", "to=a.csv", "device=cpu"]) == 0
+    rows = Path("a.csv").read_text().splitlines()[1:]
+    assert len(rows) == found["generations"]["n"] == 500
+
+
+def test_a_teacher_that_stands_has_not_moved(run, capsys):
+    assert main(["evaluate", "run", "role=moved_teacher"]) == 2
+    assert "has not moved: teacher.update=ema lets it, say" in capsys.readouterr().err

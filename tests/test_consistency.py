@@ -232,6 +232,7 @@ def test_pseudo_label_pool_term_by_hand():
 def test_pseudo_label_is_supervised_before_it_starts():
     student = network()
     early = PseudoLabel(parts(student), **PSEUDO_LABEL)(streams(), 0.1)
+    assert "loss.start" in PseudoLabel(parts(student), **PSEUDO_LABEL).ended(0.1)
     assert early.loss.item() == pytest.approx(Supervised(parts(student))(streams(), 0.1).loss.item())
 
 

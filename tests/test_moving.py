@@ -2,10 +2,13 @@
 teaches, and what is refused.
 """
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_losses import CLASSES, batch, network, parts, streams, validation
 from torch import nn
 
@@ -13,7 +16,7 @@ from kdx.cli import main
 from kdx.config.compose import check_words
 from kdx.config.unused import idle
 from kdx.config.wire import examine_config
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, UserErrors
 from kdx.core.types import Frozen, Parts
 from kdx.methods.losses.kd import KD
 from kdx.methods.moving import Moving
@@ -23,6 +26,18 @@ from kdx.tasks.regression import Regression
 from kdx.training.loop import check_groups, wait_for_turns
 
 LOSS = {"_target_": "kdx.methods.losses.kd.KD", "temperature": 4.0, "alpha": 0.9}
+SHORT = [
+    "device=cpu",
+    "device.threads=1",
+    "teacher=mlp_small",
+    "student=cnn_tiny",
+    "augment=none",
+    "baseline=false",
+    "dataset.validation=60",
+    "dataset.test=50",
+    "teacher_pretrain.steps=2",
+    "student_train.steps=2",
+]
 KEYS = dict(update="slow", decay=0.9, begin="teacher", rate=0.1, beta=0.0, delay=0.0, ready=0.0)
 
 
@@ -164,6 +179,91 @@ def test_nothing_is_taught_before_the_teacher_is_ready():
     assert found["teacher/ready"] == found["teacher/accuracy"] == 1
     del teacher.forward
     assert made(streams(), 0.5).terms["distillation"].item() > 0
+
+
+def test_one_that_never_taught_is_told_of_at_the_end():
+    made = moving(ready=0.9)
+    made(streams(), 0.5)
+    assert made.ended(0.9) == (
+        "the training ended before the teacher was ready (accuracy on validation, looked at once an epoch: "
+        "never, and teacher.ready=0.9), so that it taught the student nothing: set teacher.ready lower, or "
+        "train longer"
+    )
+    wrong = (validation().truth + 1) % CLASSES
+    made.network.forward = lambda x: 9 * nn.functional.one_hot(wrong[: len(x)], CLASSES).float()
+    assert made.refresh()["teacher/accuracy"] == 0
+    assert "looked at once an epoch: 0.0% at best, and" in made.ended(0.9)
+    late = moving(delay=0.5)
+    late(streams(), 0.4)
+    assert "ended before teacher.delay=0.5 of it was done" in late.ended(0.4)
+    late(streams(), 0.5)
+    assert late.ended(0.5) is None
+    again = moving(delay=0.5)
+    again.load_state_dict(late.state_dict())
+    assert again.ended(0.9) is None, "a resumed one remembers"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["teacher.update=ema"],
+            "teacher.update is of one teacher that moves, and teachers=[mlp_small,cnn_tiny] names 2, of "
+            "which none can: name one, teacher=mlp_small, or leave it out",
+        ),
+        (
+            ["members.2.rate=0.5"],
+            "members.2.rate is no key of one of several teachers, of which none can move: name one, "
+            "teacher=cnn_tiny teacher.rate=VALUE, or leave it out",
+        ),
+    ],
+)
+def test_none_of_several_teachers_moves_and_the_remedy_is_one(words, says):
+    with pytest.raises(UserErrors) as error:
+        check_words(["teachers=[mlp_small,cnn_tiny]", *words])
+    assert error.value.messages == [says]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A run whose teacher is an average of the student that remembers nothing, and is never ready."""
+    place = tmp_path_factory.mktemp("moved")
+    moves = ["teacher.update=ema", "teacher.begin=student", "teacher.decay=0", "teacher.ready=1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert main(["train", *SHORT, *moves, "hydra.run.dir=run"]) == 0
+        yield json.loads(Path("run/run.json").read_text())
+
+
+def test_the_run_warns_of_it_in_its_report(ran):
+    said = "the training ended before the teacher was ready (accuracy on validation"
+    assert any(said in text for text in ran["warnings"]) and said in Path("run/report.md").read_text()
+
+
+def test_the_teacher_is_measured_as_it_moved_too(ran, capsys):
+    moved, student = ran["results"]["moved_teacher"], ran["results"]["student"]
+    assert moved["last"]["test"]["accuracy"] == student["last"]["test"]["accuracy"]
+    assert moved["last"]["test"]["nll"] == pytest.approx(student["last"]["test"]["nll"], abs=1e-6)
+    assert (moved["model"], moved["parameters"]) == ("cnn_tiny", student["parameters"])
+    assert ran["results"]["teacher"]["model"] == "mlp_small"
+    key = next(stage["key"] for stage in ran["stages"] if stage["name"] == "student-train")
+    files = [load_file(f"outputs/store/train/{key}/{name}.safetensors") for name in ("teacher", "last")]
+    assert files[0].keys() == files[1].keys()
+    assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])
+    report = Path("run/report.md").read_text()
+    assert "| teacher (before it moved) |" in report and "| moved teacher |" in report
+    assert main(["evaluate", "run", "role=moved_teacher", "json=again.json", "device=cpu"]) == 0
+    again = json.loads(Path("again.json").read_text())["results"]["moved_teacher"]
+    assert again["accuracy"] == moved["last"]["test"]["accuracy"]
+    assert main(["export", "run", "role=moved_teacher", "to=out", "format=state_dict"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "run"]) == 0
+    assert "the teacher moved while the student learned" in capsys.readouterr().out
+
+
+def test_a_run_without_generations_says_who_has_them(ran, capsys):
+    assert main(["predict", "run", "data=test", "to=x.csv", "role=generations"]) == 2
+    assert "has no generations: recipe=born_again makes them" in capsys.readouterr().err
 
 
 def test_stability_is_the_agreement_with_the_last_look():

@@ -27,7 +27,7 @@ LINES = [
         ["teacher._target_=nan"],
         "teacher._target_ must be the address of its code, such as kdx.models.causal_lm.CausalLM; given: nan",
     ),
-    (["student.dropout=nan"], "cnn: dropout must be at least 0 and less than 1; given: nan"),
+    (["student.dropout=nan"], "cnn: dropout must be finite, at least 0 and less than 1; given: nan"),
     (
         ["teacher.widths=[100000,100000]"],
         "the teacher (4 times each weight, to train it) is too large for this machine",
@@ -159,11 +159,31 @@ def test_what_is_refused_stands_for_nothing_and_all_of_it_is_reported(picky):
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "limits", "says"),
+    [
+        (math.inf, {"low": 0}, "finite and at least 0; given: inf"),
+        (-math.inf, {"low": 0}, "at least 0; given: -inf"),
+        (-math.inf, {"high": 1}, "finite and at most 1; given: -inf"),
+        (math.inf, {"low": 0, "high": 1}, "at least 0 and at most 1; given: inf"),
+        (math.nan, {"low": 0, "open_low": True}, "finite and greater than 0; given: nan"),
+        (math.nan, {"low": 0, "high": 1}, "finite, at least 0 and at most 1; given: nan"),
+        (math.inf, {}, "finite; given: inf"),
+        (10**400, {"low": 0}, "finite and at least 0; given: a number of 400 digits"),
+        (-1, {"low": 0}, "at least 0; given: -1"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_called_so_where_no_limit_says_it(value, limits, says):
+    with pytest.raises(UserError) as error:
+        checks.number("x", value, **limits)
+    assert str(error.value) == f"x must be {says}"
+
+
 def test_an_attempt_gives_nothing_where_something_was_refused(picky):
     errors: list[str] = []
     assert checks.attempt(errors, picky(share=0.5, count=2).build).share == 0.5 and not errors
     assert checks.attempt(errors, picky(share=math.nan, count=2).build) is None
-    assert errors == ["share must be at least 0 and at most 1; given: nan"]
+    assert errors == ["share must be finite, at least 0 and at most 1; given: nan"]
     with pytest.raises(ZeroDivisionError):  # nothing was refused: a bug is no error
         checks.attempt(errors, lambda: 1 / 0)
 

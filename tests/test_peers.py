@@ -15,6 +15,7 @@ from torch import nn
 
 from kdx.cli import main
 from kdx.config.compose import check_words
+from kdx.config.options import options_of
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
 from kdx.core.errors import Caution, UserError
@@ -27,6 +28,7 @@ from kdx.methods.losses.supervised import Supervised
 from kdx.methods.peers import Standing
 from kdx.methods.row_memory import RowMemory
 from kdx.models.ensemble import NetworkEnsemble, ensemble_of
+from kdx.pipeline.recipes.experiment import name_made
 from kdx.store.component import Component
 from kdx.training.loop import check_groups
 
@@ -274,6 +276,7 @@ def test_codistill_without_delay_and_memory_is_mutual_learning():
 
 def test_nothing_is_told_before_the_delay():
     made = Codistill(parts(Table(STUDENT), Table(PEER)), **CODISTILL | {"delay": 0.5})
+    assert "ended before loss.delay=0.5 of it was done" in made.ended(0.49) and made.ended(0.5) is None
     assert made({"labelled": batch()}, 0.49).terms["peers"].item() == 0
     assert made({"labelled": batch()}, 0.5).terms["peers"].item() == pytest.approx(0.115611, abs=1e-6)
 
@@ -396,6 +399,9 @@ def test_peers_of_other_architectures_are_named_as_options():
     assert not errors and peer["_target_"] == "kdx.models.mlp.mlp"
     _, errors = examine_config(check_words(["loss=mutual", "loss.architectures=[mlp_smal]"]))
     assert errors == ["loss.architectures has no model 'mlp_smal'; did you mean 'mlp_small'?"]
+    _, errors = examine_config(check_words(["loss=mutual", "loss.architectures=[x]"]))
+    shown = len(options_of("model"))
+    assert errors == [f"loss.architectures has no model 'x'; kdx list student shows all {shown}"]
     order, _ = examine_config(check_words(["loss=mutual", "loss.architectures=[text_cnn]", "device=cpu"]))
     assert any("text_cnn reads texts, and this data set holds pictures" in error for error in inspect(order))
 
@@ -429,6 +435,13 @@ def test_whole_runs_at_the_limits_are_those_without(tmp_path, monkeypatch):
     assert weights("loss=mutual", "loss.weight=0") == alone != weights("loss=mutual")
 
 
+def test_what_is_exported_together_is_called_an_ensemble():
+    alike, other = {"_target_": "x", "width": 1}, {"_target_": "y"}
+    assert name_made(alike, "cnn_tiny") == "cnn_tiny"
+    assert name_made(ensemble_of([alike] * 3), "cnn_tiny") == "ensemble of 3 cnn_tiny"
+    assert name_made(ensemble_of([alike, other]), "cnn_tiny") == "ensemble of 2 networks"
+
+
 @pytest.mark.slow
 def test_an_ensemble_of_unlike_peers_is_measured_opened_and_exported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -441,3 +454,8 @@ def test_an_ensemble_of_unlike_peers_is_measured_opened_and_exported(tmp_path, m
     assert main(["predict", "run", "data=test", "to=answers.csv"]) == 0
     assert main(["export", "run", "to=exported", "format=state_dict"]) == 0
     assert any("is 2 networks that answer together" in str(note) for note in run["warnings"])
+    assert run["results"]["student"]["model"] == "ensemble of 2 networks"
+    assert main(["evaluate", "exported", "dataset=digits", "device=cpu", "json=found.json"]) == 0
+    assert (
+        json.loads(Path("found.json").read_text())["results"]["student"]["model"] == "ensemble of 2 networks"
+    )

@@ -1,5 +1,7 @@
 """Every run of a command line checked before the first begins: all that is wrong reported together, each
 error with the combinations that have it.
+
+Checks that need torch are left out for a run that the store has whole: what passed them is in its keys.
 """
 
 from __future__ import annotations
@@ -15,23 +17,25 @@ from kdx.config.unused import Learned, idle
 from kdx.config.wire import Order, examine_config
 from kdx.core import checks, signals
 from kdx.core.errors import UserErrors
-from kdx.runs.run import stored
+from kdx.runs.run import checked_by_keys, refused, stored
 from kdx.store.artifact import Artifact
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a command line: its own words, what they ask for, and where the store was found to have all
-    of it the key of its evaluation.
+    """One run of a command line: its own words, what they ask for, where the store was found to have all of
+    it the key of its evaluation, and what there is to say of too little room on the disk.
     """
 
     words: list[str]
     order: Order
     key: str | None = None
+    room: tuple[str, ...] = ()
 
 
-def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
-    """Every run of the command. Raises UserErrors with all that is wrong."""
+def check_runs(words: Sequence[str], multirun: bool, *, planned: bool = False) -> list[Job]:
+    """Every run of the command. planned: nothing is to be run now, and too little room is no fault. Raises
+    UserErrors with all that is wrong."""
     combinations, everywhere = grid.combinations(words, multirun)
     unreadable = bool(everywhere)
     everywhere += grid.misplaced(words, multirun)
@@ -55,15 +59,19 @@ def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
             jobs[-1] = replace(jobs[-1], key=here and here.key)
             if here:
                 learned[alike] = Learned(rows=_rows_of(order, here))
+                wrong = refused(order, learned[alike].rows)
             if unread:  # nobody can say whether anything has to be made
                 looked[alike] = unread
-        if alike not in looked and not here:
+        if alike not in looked and not (here and checked_by_keys(order)):
             # A slip of the pen alone is reported at once; with more on the line it is worth importing torch
             # to tell all that is wrong.
             known = learned.setdefault(alike, Learned())
             looked[alike] = _inspect(order, data=not slip, learned=known) if not slip or good_words else []
             with checks.gather(looked[alike]):  # a store that has everything may be read only
                 checks.folder("store", config["store"])
+        if planned and alike in learned and (room := learned[alike].room):
+            looked[alike] = [error for error in looked[alike] if error not in room]
+            jobs[-1] = replace(jobs[-1], room=tuple(room))
         found[-1] = [*slips, *wrong, *looked.get(alike, [])]
         if not found[-1]:
             without_effect.append(idle(order.config, _keys(combination), learned.get(alike)))

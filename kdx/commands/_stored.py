@@ -103,7 +103,7 @@ def weights_of(
         number, which = member_of(run, member), which_of("teacher", which or of_table(run.document))
         weights, _ = stored.of_member(run, number, which, allow)
         return "teacher", which, replace(weights, called=f"member {number} of the teacher")
-    there = [*(["teacher"] if run.members() else []), *run.roles()]
+    there = [*(["teacher"] if run.members() else []), *run.roles(), *run.moved, *run.joined]
     if role is None:
         role = "student" if "student" in there or not there else there[-1]
     if role not in there and role not in ROLES:

@@ -24,7 +24,7 @@ OPTIONS = (
         "role",
         "all",
         "of a run: whose weights",
-        ("all", *(role for role in ROLES if role != "generations")),
+        ("all", *ROLES),
     ),
     Option(
         "which",
@@ -83,7 +83,8 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     seed = run.document["config"].get("seed")
     order = order_of("evaluate", words, seed if isinstance(seed, int) else 0)
     together = bool(run.members()) and words["role"] in ("all", "teacher")
-    roles = list(run.roles()) if words["role"] == "all" else [] if together else [words["role"]]
+    every = [role for role in (*ROLES, *run.roles()) if role in (*run.roles(), *run.moved, *run.joined)]
+    roles = list(dict.fromkeys(every)) if words["role"] == "all" else [] if together else [words["role"]]
     if not roles and not together:
         raise UserError(f"the run '{target}' has trained nothing yet")
     from kdx.runs import measure, stored
@@ -191,7 +192,9 @@ def measured(
 
 def _words(role: str, results: Any) -> str:
     """What a role is called; a checkpoint by its name. results: of a run, which name its own controls."""
-    known = known_roles(results if isinstance(results, Mapping) else None)
+    found = results if isinstance(results, Mapping) else {}
+    inner = found.get("results")  # of what this command has found
+    known = known_roles({**found, **inner} if isinstance(inner, Mapping) else found)
     return known[role].words if role in known else role
 
 

@@ -18,7 +18,9 @@ from kdx.runs.reading import as_written, read_run
 _FORMATS = ("state_dict", "torch_export", "onnx", "save_pretrained")
 OPTIONS = (
     Option("to", None, "the folder to write; default: RUN/export/ROLE"),
-    Option("role", "student", "whose weights", ("student", "baseline", "teacher")),
+    Option(
+        "role", "student", "whose weights", ("student", "baseline", "teacher", "moved_teacher", "generations")
+    ),
     Option(
         "which",
         None,

@@ -36,15 +36,16 @@ def main(argv: Sequence[str]) -> int:
         from kdx.commands import train
 
         return train.main(rest)
-    jobs = check_runs(words, "--multirun" in flags)
+    jobs = check_runs(words, "--multirun" in flags, planned=True)
 
-    from kdx.planning.document import look_ahead
+    from kdx.planning.document import by_sentence, look_ahead
 
     with Telling() as telling:
         plan = {
             "command": ["kdx", "plan", *argv],
             **look_ahead(((grid.own_words(job.words), job.order) for job in jobs), telling),
         }
+    plan["stops"] += by_sentence(job.room for job in jobs)
     if "--multirun" in flags and not grid.all_combinations(words):
         plan["searched"] = (
             "a search chooses its runs as it goes: these are the runs at the ends of its ranges"

@@ -24,7 +24,7 @@ from kdx.report.run.written import write_or_error
 from kdx.runs import claims
 from kdx.runs.claims import UNITS, Claim
 from kdx.runs.derived import add_derived
-from kdx.runs.run import all_stored
+from kdx.runs.run import passes_unread
 
 OPTIONS = (
     Option(
@@ -166,7 +166,7 @@ def train_errors(words: Sequence[str]) -> list[str]:
     if config is None or errors:
         return errors
     order, errors = examine_config(config)
-    if errors or all_stored(order):
+    if errors or passes_unread(order):
         return errors
     from kdx.config.validate import inspect
 

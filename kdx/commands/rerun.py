@@ -24,7 +24,7 @@ from kdx.core.files import LogFile
 from kdx.report.run.written import write_or_error
 from kdx.runs import diff
 from kdx.runs.reading import Run, as_written, read_mapping, read_run
-from kdx.runs.run import all_stored
+from kdx.runs.run import passes_unread
 from kdx.store.places import recorded
 from kdx.training.runtime import cores, share_of_cores
 
@@ -183,7 +183,7 @@ def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> t
     restore.check_data(
         config["dataset"], order.experiment.dataset.build(), {word.partition("=")[0] for word in given}
     )
-    if not all_stored(order):
+    if not passes_unread(order):
         from kdx.config.validate import preflight
 
         checks.folder("store", config["store"])

@@ -26,6 +26,7 @@ from kdx.core.paths import conf_dir
 from kdx.core.roles import roles_of
 from kdx.core.shortage import Shortage
 from kdx.pipeline.controls.control import own_controls
+from kdx.pipeline.recipes.experiment import name_made
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.report.run import document
 from kdx.runs import sweep
@@ -209,9 +210,16 @@ def finish(
     own = {role: words for role, words in own_controls(order.experiment.controls).items() if role in results}
     results |= {"roles": own} if own else {}
     trace(folder.run, results, artifacts)
+    student = order.config["choices"]["student"]
     for role in roles_of(results):
-        student = order.config["choices"]["student"]
         results[role]["model"] = order.experiment.teacher_name if role == "teacher" else student
+    if (made := artifacts.get("student-train")) and "student" in results:  # of peers it may be all of them
+        results["student"]["model"] = name_made(made.json("model.json")["component"], student)
+    if (moving := order.experiment.moving) and "moved_teacher" in results:
+        of_student = (moving.spec["update"], moving.spec["begin"]) == ("ema", "student")
+        results["moved_teacher"]["model"] = student if of_student else order.experiment.teacher_name
+    if "generations" in results:
+        results["generations"]["model"] = f"{len(results['rounds'])} x {student}"
     for member, asked in zip(results.get("members") or [], order.experiment.teachers, strict=False):
         member["model"] = asked.name
     if results["rounds"]:

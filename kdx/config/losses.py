@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,13 +14,12 @@ from kdx.config.trying import trying
 from kdx.core import checks
 from kdx.core.errors import UserError, lacks_answer
 from kdx.core.task import Task
-from kdx.core.types import Batch, Frozen, Objective
+from kdx.core.types import Batch, Features, Frozen, Objective
 from kdx.data.raw import Description
 from kdx.models.estimator import estimator_in
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.parts import reads_networks
 from kdx.store.component import Component, terms_of
-from kdx.store.declared import declared
 from kdx.training.length import shares
 from kdx.training.loop import check_accumulate
 
@@ -87,6 +86,7 @@ def check_losses(
                 tried = try_loss(loss, student, streams, made, live, mixer)
                 learners = [student] if node == "student_train" else taught
                 _check_accumulate(node, training, tried, learners, rows)
+                errors += _too_few(node, training, loss, tried)
                 # of one that makes no steps it is said elsewhere that it cannot move
                 if experiment.moving and loss is experiment.loss and taught and not fitted:
                     try_moving(experiment.moving, loss, student, streams, made, taught[0])
@@ -98,11 +98,6 @@ def check_losses(
         and streams
         and experiment.student_train.spec["batch_size"] == 1
     ):
-        if names := [name for name, spec in terms_of(experiment.loss.spec).items() if _of_rows(spec)]:
-            errors.append(
-                f"loss.features={','.join(names)} compares the rows of a batch with each other, and "
-                "student_train.batch_size=1 has one: set it to 2 at least"
-            )
         with checks.gather(errors):
             objective = experiment.loss.resolve()
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
@@ -110,8 +105,24 @@ def check_losses(
     return idle
 
 
-def _of_rows(spec: Mapping[str, Any]) -> bool:
-    return bool(declared(str(spec.get("_target_")), "whole_batch", False))
+def _too_few(node: str, training: Component | None, loss: Component, objective: Objective) -> Iterator[str]:
+    """Whether a batch has the rows that a loss, or its terms on hidden features, compares with each other."""
+    if training is None:
+        return
+    size = training.spec["batch_size"]
+    parts = {
+        name.rpartition(".")[2]: part
+        for name, part in objective.named_modules()
+        if isinstance(part, Objective | Features) and part.least_rows > size
+    }
+    terms = [name for name, part in parts.items() if isinstance(part, Features)]
+    named = [f"loss.features={','.join(terms)}"] if terms else []
+    least = max((part.least_rows for part in parts.values()), default=1)
+    for what in ([f"loss={loss.target.split('.')[-2]}"] if len(terms) < len(parts) else []) + named:
+        yield (
+            f"{what} compares the rows of a batch with each other, and {node}.batch_size={size} has "
+            f"{'one' if size == 1 else size}: set it to {least} at least"
+        )
 
 
 def _check_accumulate(

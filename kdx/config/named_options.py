@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.described import component
-from kdx.config.options import no_address, own, read_option
+from kdx.config.options import no_address, own, read_option, unlike
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
@@ -50,7 +50,7 @@ def read_augmentation(asked: Any, node: str) -> dict[str, Any]:
         for name in names
         if name not in known
     ]
-    checks.refuse_all(in_short(wrong, node))
+    checks.refuse_all(in_short(wrong or unlike(node, names), node))
     for name in names:
         if name in known:
             found |= read_option(folder / f"{name}.yaml") or {}
@@ -81,8 +81,9 @@ def read_models(node: str, names: Any) -> list[Component]:
         raise UserError(
             f"{node} names {len(names)} models, each to be trained, and at most {MOST_ASSISTANTS} are taken"
         )
+    everything = f"; kdx list student shows all {len(known)}"
     wrong = [
-        f"{node} has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
+        f"{node} has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known) or everything}"
         for name in names
         if name not in known
     ]

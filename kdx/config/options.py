@@ -170,15 +170,29 @@ def wrong_option(group: str, value: Any) -> list[str]:
         for v in (value if several else [value])
         if not isinstance(v, str | int | float) or str(v) not in options
     ]
-    return in_short(
-        [f"{group} has no option '{shown(w, bare=True)}'{_instead(group, w, options)}" for w in wrong], group
-    )
+    unknown = [f"{group} has no option '{shown(w, bare=True)}'{_instead(group, w, options)}" for w in wrong]
+    slot = next((slot for slot, of in SLOTS.items() if of == group), group)
+    return in_short(unknown or (unlike(slot, value) if several else []), group)
+
+
+def unlike(key: str, names: Sequence[Any]) -> list[str]:
+    """Why options that are combined cannot be: each counts once, and `none` is no other."""
+    given, names = f"{key}={shown(list(names))}", [str(name) for name in names]
+    twice = [f"{given} names {name} twice, and each is taken once" for name in _twice(names)]
+    if not twice and "none" in names and len(names) > 1:
+        return [f"{given} names none and others, and none means that there is no other: leave it out"]
+    return [f"{why}: name it once" for why in twice]
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def _instead(group: str, value: Any, options: Sequence[str]) -> str:
+    """What follows the name of an option that is not there: what is meant, the nearest, or where all are."""
     meant = option_meant(group, shown(value, bare=True))
     if meant:
         return f": write {meant}"
-    close = nearest(str(value), options)
+    close = nearest(str(value), options) or f"; kdx list {group} shows all {len(options)}"
     # what lies in a folder of the user's own cannot be known without it
     return close if own or "did you mean" in close else f"{close}; your own are found by --config-dir FOLDER"

@@ -31,11 +31,13 @@ holds this to.
 @dataclass
 class Learned:
     """What checks before work learn of a run on the way. rows: of each split, as far as they are known. idle:
-    key -> why, of settings that what was built from them says are without effect.
+    key -> why, of settings that what was built from them says are without effect. room: what there is to say
+    where the disk has too little room.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     idle: dict[str, str] = field(default_factory=dict)
+    room: list[str] = field(default_factory=list)
 
 
 def idle(config: Mapping[str, Any], typed: Collection[str], learned: Learned | None = None) -> dict[str, str]:

@@ -106,8 +106,8 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
                 "classes: each needs one"
             )
     if about and not errors and order.sound:
-        check_room(order, about, errors)
-    return errors
+        check_room(order, about, learned.room)
+    return [*errors, *learned.room]
 
 
 def check_controls(

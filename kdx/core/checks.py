@@ -124,7 +124,12 @@ def number(
     below = value <= low if open_low else value < low
     above = value >= high if open_high else value > high
     if below or above or not _finite(value):
-        refuse(f"{name} must be {_interval(low, high, open_low, open_high)}; given: {shown(value)}")
+        interval = _interval(low, high, open_low, open_high)
+        if interval != "finite" and (
+            value != value or not (below or above)
+        ):  # NaN, or an open end's infinity
+            interval = f"finite{',' if ' and ' in interval else ' and'} {interval}"
+        refuse(f"{name} must be {interval}; given: {shown(value)}")
         return _inside(low, high)
     return value
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Role:
-    """stage: what trains it; of "generations", which are others' networks together, no stage is called so.
+    """stage: what trains it; of "generations", which are others' networks together, and of
+    "moved_teacher", which the student's training has made, no stage is called so.
     words, short: what it is called in sentences and wide tables, and in narrow tables and figures. colour: of
     its lines and bars, "#rrggbb".
     """
@@ -22,6 +23,7 @@ class Role:
 
 ROLES: Mapping[str, Role] = {
     "teacher": Role("teacher-pretrain", "teacher", "teacher", "#4c566a"),
+    "moved_teacher": Role("moved-teacher", "moved teacher", "moved", "#7f6f9e"),
     "noiseless": Role("noiseless-train", "student alone, no noise", "no noise", "#b48ead"),
     "baseline": Role("baseline-train", "student alone", "alone", "#d08770"),
     "validation_labels": Role(
@@ -52,8 +54,10 @@ def role_trained_by(stage: str) -> str | None:
 
 def known_roles(results: Mapping[str, Any] | None) -> dict[str, Role]:
     """kdx's own roles, then those that `results.roles` of a run.json adds: a user's own controls."""
-    own = (results or {}).get("roles")
-    return {**ROLES, **{n: _own_role(n, about or {}) for n, about in (own or {}).items() if n not in ROLES}}
+    own, known = (results or {}).get("roles"), dict(ROLES)
+    if (results or {}).get("moved_teacher"):
+        known["teacher"] = replace(ROLES["teacher"], words="teacher (before it moved)", short="before")
+    return {**known, **{n: _own_role(n, about or {}) for n, about in (own or {}).items() if n not in ROLES}}
 
 
 def roles_of(results: Mapping[str, Any] | None) -> dict[str, Role]:

@@ -217,6 +217,8 @@ class Objective(nn.Module, ABC):
     whole_batch: bool = False
     """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
     the network in parts (`accumulate`)."""
+    least_rows: int = 1
+    """Rows that a batch must have: 2 where terms compare them with each other; checked before any work."""
     networks: ClassVar[tuple[str, ...]] = ()
     """Keys that name networks of conf/model in a list: they come as components, which `Parts.build` makes."""
     extra_views: ClassVar[tuple[str, ...]] = ()
@@ -257,6 +259,22 @@ class Objective(nn.Module, ABC):
         """What there is to say where its student begins with fresh weights, a sentence; None: nothing."""
         return None
 
+    def ended(self, progress: float) -> str | None:
+        """What there is to say once its training is over, a sentence that becomes a warning of the run; None:
+        nothing. progress: the share of the planned training that was done at its last step, in [0, 1).
+        """
+        alone = [
+            name.rpartition(".")[2]
+            for name, part in self.named_modules()
+            if isinstance(part, Features) and part.alone(progress)
+        ]
+        return (
+            f"the training ended while loss.features={','.join(alone)} counted alone, so that the student "
+            "learned neither labels nor answers: train longer, or let that stage end sooner"
+            if alone
+            else None
+        )
+
     def curves(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Functions that it has estimated, for people to look at: name -> x and y, both (n,), x increasing,
         to be joined by straight lines.
@@ -272,6 +290,11 @@ class Objective(nn.Module, ABC):
     def export(self) -> nn.Module:
         """The network that is evaluated and saved."""
         return self.student
+
+    def moved(self) -> tuple[nn.Module, bool] | None:
+        """(the teacher as it has moved by now, whether it is of the student's architecture and not of the
+        teacher's); None: it stands."""
+        return None
 
     def describe_export(self, model: Mapping[str, Any]) -> Mapping[str, Any]:
         """The description of what `export` gives. model: that of the student, `_target_` and arguments."""
@@ -328,6 +351,8 @@ class Features(nn.Module, ABC):
     """As an Objective's."""
     whole_batch: bool = False
     """As an Objective's: of terms that compare the rows of a batch with each other."""
+    least_rows: int = 1
+    """As an Objective's."""
 
     @abstractmethod
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:

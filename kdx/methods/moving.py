@@ -90,6 +90,7 @@ class Moving(Objective):
                 f"teacher.update={update} moves one network, and {len(parts.live_teachers)} teach here"
             )
         old = parts.live_teachers[0].network
+        self.like_student = update == "ema" and begin == "student"
         self.average = _average(old, parts.student, begin, decay) if update == "ema" else None
         network = self.average.network if self.average else copy.deepcopy(old)
         frozen = Frozen(network)
@@ -99,12 +100,17 @@ class Moving(Objective):
         self.inner: Objective = loss.build(
             replace(parts, teacher=self._answering(parts.teacher, frozen), live_teachers=[frozen])
         )
-        for name in ("uses", "may_use", "extra_views", "whole_batch"):
+        for name in ("uses", "may_use", "extra_views", "whole_batch", "least_rows"):
             setattr(self, name, getattr(self.inner, name))
         self.register_buffer("is_ready", torch.tensor(not self.ready))
+        self.register_buffer("has_taught", torch.tensor(False))
+        self.register_buffer("best", torch.tensor(math.nan, dtype=torch.float64))
         self.register_buffer("before", self._no_answers(parts))
 
     is_ready: Tensor
+    has_taught: Tensor
+    best: Tensor
+    """Of its values on validation."""
     before: Tensor | None
 
     @property
@@ -143,6 +149,8 @@ class Moving(Objective):
         terms = {
             name: term if on or name in _NOT_TAUGHT else 0 * term for name, term in outcome.terms.items()
         }
+        if on:
+            self.has_taught.fill_(True)
         monitors = {**outcome.monitors, "teacher/taught": torch.tensor(on)}
         labelled = streams["labelled"]
         known: Answers | None = self.asked.get("labelled")
@@ -189,6 +197,8 @@ class Moving(Objective):
         metric = self.task.metric
         values = [self.task.quick(answers, truth)[metric.name] for answers in (teacher, student)]
         found |= {f"teacher/{metric.name}": values[0], "teacher/lead": metric.gain(values[0], values[1])}
+        if self.best.isnan() or metric.gain(values[0], self.best.item()) > 0:
+            self.best.fill_(values[0])
         if metric.gain(values[0], self.ready) >= 0:  # once it is, it stays so
             self.is_ready.fill_(True)
         found["teacher/ready"] = float(self.is_ready)
@@ -233,11 +243,28 @@ class Moving(Objective):
     def cold_student(self) -> str | None:
         return self.inner.cold_student()
 
+    def ended(self, progress: float) -> str | None:
+        if self.has_taught:
+            return self.inner.ended(progress)
+        why, metric = f"before teacher.delay={self.delay:g} of it was done", self.task.metric
+        remedy = "set teacher.delay lower, or train longer"
+        if not self.is_ready:
+            best = "never" if self.best.isnan() else f"{metric.text(self.best.item())} at best"
+            why = (
+                f"before the teacher was ready ({metric.title} on validation, looked at once an epoch: "
+                f"{best}, and teacher.ready={self.ready:g})"
+            )
+            remedy = "set teacher.ready lower, or train longer"
+        return f"the training ended {why}, so that it taught the student nothing: {remedy}"
+
     def curves(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         return self.inner.curves()
 
     def export(self) -> nn.Module:
         return self.inner.export()
+
+    def moved(self) -> tuple[nn.Module, bool]:
+        return self.network, self.like_student
 
     def describe_export(self, model: Mapping[str, Any]) -> Mapping[str, Any]:
         return self.inner.describe_export(model)

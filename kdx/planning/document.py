@@ -237,10 +237,15 @@ def total(entries: Iterable[Mapping[str, Any]]) -> float:
 
 
 def gathered(survey: Survey, section: Callable[[_Job], list[str]]) -> list[dict[str, Any]]:
+    """What is said of each job, as of `by_sentence`."""
+    return by_sentence(section(job) for job in survey.jobs)
+
+
+def by_sentence(said: Iterable[Iterable[str]]) -> list[dict[str, Any]]:
     """Each sentence once, with the numbers of the jobs that it is true of: [{"text", "jobs"}]."""
     found: dict[str, list[int]] = {}
-    for number, job in enumerate(survey.jobs):
-        for text in dict.fromkeys(section(job)):
+    for number, sentences in enumerate(said):
+        for text in dict.fromkeys(sentences):
             found.setdefault(text, []).append(number)
     return [{"text": text, "jobs": jobs} for text, jobs in found.items()]
 

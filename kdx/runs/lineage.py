@@ -148,7 +148,7 @@ def figures(run: Run, artifacts: Mapping[str, Artifact | list[Artifact]]) -> dic
     for role, artifact in artifacts.items():
         if role in results and tested.get(role) == _named(artifact):
             found[role] = _figures_of(results[role], kept)
-            if isinstance(artifact, list):
+            if isinstance(artifact, list) and role == "teacher":
                 members = zip(artifact, results["members"], strict=True)
                 found["members"] = [
                     {"artifact": f"{one.stage}/{one.key}", **_figures_of(about, kept)}
@@ -183,4 +183,5 @@ def compared(run: Run) -> dict[str, Artifact | list[Artifact]]:
     members: dict[str, Artifact | list[Artifact]] = (
         {"teacher": [run.stage(stage) for stage in run.members()]} if run.members() else {}
     )
-    return members | {role: run.role(role) for role in run.roles()}
+    joined: dict[str, Artifact | list[Artifact]] = {role: run.together(role) for role in run.joined}
+    return members | {role: run.role(role) for role in run.roles()} | joined

@@ -65,6 +65,33 @@ class Run:
         return {role: found[role] for role in (*ROLES, *found) if role in found}
 
     @property
+    def joined(self) -> list[str]:
+        """The roles whose networks, each trained by a stage of its own, were measured as one: "generations".
+        The teacher, where it is an ensemble, is none of them.
+        """
+        results = self.document.get("results")
+        found = results if isinstance(results, Mapping) else {}
+        apart = ("teacher", "moved_teacher", *self.roles())
+        return [role for role in ROLES if found.get(role) and role not in apart]
+
+    @property
+    def moved(self) -> list[str]:
+        """The role of a teacher that moved while the student was trained, whose stage has its weights too;
+        empty where none did."""
+        update = (self.document["config"].get("teacher") or {}).get("update", "frozen")
+        return ["moved_teacher"] if update != "frozen" and "student" in self.roles() else []
+
+    def together(self, role: str) -> list[Artifact]:
+        """The artifacts of a role that is `joined`, as its evaluation names them, looked up and checked."""
+        named = [name for name, (stage, _) in self.stages.items() if stage == stages.EVALUATE.name]
+        found = self.stage(named[-1]).manifest["inputs"]["models"].get(role) if named else None
+        keys = [one.get("artifact") for one in found] if isinstance(found, list) else []
+        by_key = {f"{stage}/{key}": name for name, (stage, key) in self.stages.items()}
+        if len(keys) < 2 or not all(key in by_key for key in keys):
+            raise UserError(f"the run '{self.path}' does not say which networks its {role} are: run it again")
+        return [self.stage(by_key[key]) for key in keys]
+
+    @property
     def given(self) -> bool:
         """Whether answers in a file stand in for its teacher."""
         return stages.GIVEN.name in self.stages
@@ -101,6 +128,15 @@ class Run:
                 "another role"
             )
         if role not in self.roles():
+            if role == "moved_teacher":
+                raise UserError(
+                    f"the teacher of '{self.path}' has not moved: teacher.update=ema lets it, say"
+                )
+            if role == "generations":
+                raise UserError(
+                    f"the run '{self.path}' has no generations: recipe=born_again makes them, with rounds=3, "
+                    "say"
+                )
             reached = ", ".join(self.stages) or "nothing"
             raise UserError(
                 f"the run '{self.path}' has no {role}: it made {reached}; run it again with all its stages"

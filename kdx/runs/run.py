@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.wire import Order, with_sources
+from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, roles_of
 from kdx.pipeline.recipes.checks import taught_splits
-from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.pipeline.recipes.recipe import Request, build_recipe
 from kdx.pipeline.recipes.steps import students, teacher_stages
 from kdx.pipeline.scores import digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE
@@ -23,6 +24,7 @@ from kdx.store.resolve import own_error
 from kdx.store.stage import subseed
 from kdx.store.store import Asked, Halt, Miss, Store
 from kdx.store.work import Listener
+from kdx.training.length import STAGES
 from kdx.training.runtime import cores, versions
 
 
@@ -51,6 +53,7 @@ def perform(
     given = {"given": store.done[GIVEN.name]} if order.experiment.given else {}
     several, aggregate = "teacher" in models and len(members) > 1, order.experiment.aggregate
     aggregated = {"aggregate": aggregate} if several and aggregate else {}
+    moved = {"moved": models["student"]} if order.experiment.moving and "student" in models else {}
     rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.experiment) else []
     if lessons:
@@ -68,6 +71,7 @@ def perform(
         learned={role: [c.also] for role, c in order.experiment.controls.items() if c.also == "validation"},
         **given,
         **aggregated,
+        **moved,
     )
     return found, store.done
 
@@ -124,6 +128,29 @@ def stored(order: Order) -> Artifact | None:
 def all_stored(order: Order) -> bool:
     """Whether the run would compute nothing."""
     return stored(order) is not None
+
+
+def checked_by_keys(order: Order) -> bool:
+    """Whether every setting but a few (see `refused`) enters a key, so that what the store has whole has
+    passed the checks before work: not those of stages that are left out (`stages=`).
+    """
+    return order.until is None or order.until >= set(STAGES)
+
+
+def refused(order: Order, rows: Mapping[str, int]) -> list[str]:
+    """What the recipe has against settings that enter no key where it makes no use of them, such as a budget
+    that nothing spends. rows: of each split, as far as they are known.
+    """
+    errors: list[str] = []
+    with checks.gather(errors):
+        asked = Request(order.experiment, order.config, rows)
+        checks.refuse_all(build_recipe(order.recipe).errors(asked))
+    return errors
+
+
+def passes_unread(order: Order) -> bool:
+    """Whether the store has the whole run, so that checks that need torch have been passed before."""
+    return all_stored(order) and checked_by_keys(order) and not refused(order, {})
 
 
 def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:

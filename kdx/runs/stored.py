@@ -11,12 +11,12 @@ from torch import nn
 
 from kdx.core.errors import UserError
 from kdx.core.shapes import expect_shape
-from kdx.models.ensemble import NetworkEnsemble
+from kdx.models.ensemble import NetworkEnsemble, ensemble_of
 from kdx.models.weights import load_weights
-from kdx.pipeline.recipes.experiment import name_of_several
+from kdx.pipeline.recipes.experiment import name_made, name_of_several
 from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.arrays import build_task
-from kdx.pipeline.stages.files import about_model, new_network
+from kdx.pipeline.stages.files import MOVED_MODEL, MOVED_WEIGHTS, about_model, new_network
 from kdx.runs.model_files import check_targets, read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
 from kdx.store.artifact import Artifact
@@ -61,6 +61,10 @@ class Weights:
 
 def of_role(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
     """(the weights of a role of a run, the artifact that holds them)"""
+    if role in run.moved:
+        return _of_moved(run, role, allow)
+    if role in run.joined:
+        return of_together(run, role, which, allow)
     artifact = run.role(role)
     return _trained(run, artifact, role, which, allow), artifact
 
@@ -84,6 +88,33 @@ def of_members(run: Run, which: str, allow: Sequence[str]) -> dict[str, tuple[We
         first, name="teacher", model=name_of_several(named), members=members, notes=[], combined=combined
     )
     return {"teacher": (whole, artifact), **opened}
+
+
+def _of_moved(run: Run, role: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
+    """The same of the teacher that moved while the student was trained: it has its last weights alone."""
+    artifact = run.role("student")
+    file = artifact.file(MOVED_WEIGHTS)
+    if not file.is_file():
+        raise UserError(
+            f"the run '{run.path}' did not keep its teacher as it moved: run the same `kdx train` again"
+        )
+    about = read_model(artifact.file(MOVED_MODEL), allow, f"the {role} of '{run.path}'")
+    teacher = run.document["config"]["teacher"]
+    of_student = (teacher.get("update"), teacher.get("begin")) == ("ema", "student")
+    return Weights(
+        role, file, about, run.model("student" if of_student else "teacher") or function(about)
+    ), artifact
+
+
+def of_together(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
+    """The same of a role whose networks are measured as one, such as "generations": their mean; the artifact
+    is that of the last of them.
+    """
+    artifacts = run.together(role)
+    members = [_trained(run, artifact, role, which, allow) for artifact in artifacts]
+    about = {**members[0].about, "component": ensemble_of([one.about["component"] for one in members])}
+    model = name_of_several([one.model for one in members])
+    return replace(members[0], about=about, model=model, members=members, notes=[]), artifacts[-1]
 
 
 def _combined(run: Run, which: str, allow: Sequence[str]) -> dict[str, Any]:
@@ -122,7 +153,7 @@ def _trained(run: Run, artifact: Artifact, role: str, which: str, allow: Sequenc
             "validation split; use which=last"
         )
     about = read_model(artifact.file("model.json"), allow, f"the {role} of '{run.path}'")
-    return Weights(role, file, about, run.model(role) or function(about))
+    return Weights(role, file, about, name_made(about["component"], run.model(role) or function(about)))
 
 
 def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[Weights, Artifact | None]:
@@ -136,7 +167,7 @@ def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[We
             "model=cnn_tiny dataset=digits"
         )
     about = read_model(beside, allow)
-    weights = Weights(file.stem, file, about, function(about), key, called=in_file(file))
+    weights = Weights(file.stem, file, about, _called(about), key, called=in_file(file))
     if not file.with_name(MANIFEST).is_file():
         return weights, None
     stage = read_run_manifest(file.with_name(MANIFEST))["stage"]
@@ -173,6 +204,15 @@ def for_data(component: Component, model: str, file: Path, key: str | None, data
     """A checkpoint whose architecture the user named, built for this data."""
     about = about_model(component, data.json("data.json"))
     return Weights(file.stem, file, about, model, key, called=in_file(file))
+
+
+def _called(about: Mapping[str, Any]) -> str:
+    """For people: the function that builds it, of an ensemble that of its members."""
+    component = about["component"]
+    members = component.get("members")
+    first = members[0] if isinstance(members, list) and members else component
+    inner = first.get("_target_") if isinstance(first, Mapping) else None
+    return name_made(component, inner.rpartition(".")[2] if isinstance(inner, str) else function(about))
 
 
 def function(about: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from kdx.config.compose.parsing import BY_NUMBER, OWN_PARTS, PARAMS, parse_overr
 from kdx.config.compose.trust import overreach
 from kdx.config.keys import misshapen, wrong_key
 from kdx.config.meant import either, words_meant
+from kdx.config.moving import without_moving
 from kdx.config.options import LAYERS, SLOTS, folders, groups, own, wrong_option
 from kdx.config.words import beyond, wrong_for_hydra
 from kdx.core import checks
@@ -92,6 +93,7 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
     whole, kept = _laid_over(options, kept, known, errors)
     if whole is not None and (twice := dropped(whole, sorted_out.typed)):
         errors += twice
+        whole = {**whole, "teacher": without_moving(whole["teacher"])}
     elif whole is not None:
         whole, wrong = with_members(whole, lambda name: _with_teacher(name, chosen, kept, typed))
         errors += wrong

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from kdx.config.keys import wrong_key
-from kdx.config.moving import without_moving
+from kdx.config.moving import MOVING_KEYS, without_moving
 from kdx.config.options import wrong_option
 from kdx.core.checks import shown
 
@@ -82,6 +82,11 @@ def dropped(config: Mapping[str, Any] | None, typed: Sequence[Override]) -> list
                 f"teacher.members is so many of one teacher, and {several} names them: name one as often as "
                 "you want it, teachers=[cnn,cnn,mlp], or leave one of the two out"
             )
+        elif inner in MOVING_KEYS:
+            found.append(
+                f"teacher.{inner} is of one teacher that moves, and {several} names {len(names)}, of which "
+                f"none can: name one, teacher={shown(names[0], bare=True)}, or leave it out"
+            )
         else:
             found.append(
                 f"teacher.{inner} is of one teacher, and {several} names its own: set members.1.{inner}, "
@@ -142,6 +147,12 @@ def _wrong_keys(
             yield f"members.{number}.{OPTION} is what teachers= names: teachers=[cnn,resnet20]"
             continue
         known = {NODE: made, "choices": choices}
+        if moves := [key for key in keys if key in MOVING_KEYS]:
+            yield (
+                f"members.{number}.{moves[0]} is no key of one of several teachers, of which none can move: "
+                f"name one, teacher={made[number][OPTION]} teacher.{moves[0]}=VALUE, or leave it out"
+            )
+            continue
         for key, value in keys.items():
             yield from wrong_key(known, [NODE, number, key], value)
             if key.startswith("_"):

@@ -60,6 +60,7 @@ class CRD(Features):
     """
 
     whole_batch = True
+    least_rows = 2
 
     def __init__(
         self,

@@ -47,9 +47,11 @@ class OFA(Features):
     or auto, the last layer at each size of map, and of a network without maps what its last linear layer
     sees; tokens of a ViT are the map that they were made of. Where the label is not known, as in a pool, and
     where rows were mixed, nothing is enhanced.
-    Deviations: as in the paper's equation 6 gamma acts on the target alone (the authors' code raises the
-    others too), and 1 is taken off, as in that code, since the labels have a term of their own; a branch is
-    one convolution and a linear layer; the last answer is taught by the loss itself.
+    Deviations, of the authors' code (the paper's own equations and its range of gamma were not checked):
+    gamma acts on the target alone, where the code raises the other probabilities too; 1 is taken off the
+    target, as there, since the labels have a term of their own; a branch is one convolution and a linear
+    layer, where theirs goes down to the last stage's size by separable convolutions, patch merging and
+    attention; the last answer is taught by the loss itself, where theirs is enhanced too.
     Cost: the teacher's network forwards each batch; a convolution a stage. The branches are not exported.
     """
 

@@ -51,6 +51,7 @@ class RKD(Features):
     """
 
     whole_batch = True
+    least_rows = 2
 
     def __init__(
         self,

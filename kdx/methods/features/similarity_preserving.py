@@ -36,6 +36,7 @@ class SimilarityPreserving(Features):
     """
 
     whole_batch = True
+    least_rows = 2
 
     def __init__(self, parts: Parts, *, weight: float, student: str, teacher: str):
         super().__init__()

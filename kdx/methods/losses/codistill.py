@@ -34,15 +34,16 @@ class Codistill(Objective):
     minimised.
 
     on is 0 before the share `delay` of the training, then 1: before it networks have nothing to teach, and
-    would only grow alike (algorithm 1 of the paper, burn-in). The others' probabilities of a row are averaged
-    over the epochs with the factor smoothing in [0, 1), from the first step on, the present ones among them:
-    0 takes the present ones alone, and a larger one makes targets that move slowly, as those of the paper,
-    which come from checkpoints of some time ago. peers: K >= 2, of the student's architecture with weights of
-    their own. weight >= 0, rate >= 0: for all, or a list of K, the student's first. The student is exported.
-    Limits: delay 0 and smoothing 0 with two networks is `mutual`; weight 0 is `supervised`, as there.
-    Deviations: KL in place of cross-entropy to q, of the same gradient; all networks see the same batch,
-    where those of the paper see batches, or data, of their own; answers in place of stale checkpoints. Cost:
-    K forward and backward passes a step, K times the weights, and 4 K C bytes a row of memory.
+    would only grow alike (the paper's burn-in, its text not checked). The others' probabilities of a row are
+    averaged over the epochs with the factor smoothing in [0, 1), from the first step on, the present ones
+    among them: 0 takes the present ones alone, and a larger one makes targets that move slowly, as those of
+    the paper, which come from checkpoints of some time ago. peers: K >= 2, of the student's architecture with
+    weights of their own. weight >= 0, rate >= 0: for all, or a list of K, the student's first. The student is
+    exported. Limits: delay 0 and smoothing 0 with two networks is `mutual`; weight 0 is `supervised`, as
+    there. Deviations: KL in place of cross-entropy to q, of the same gradient; all networks see the same
+    batch, where those of the paper see disjoint parts of the data; averaged answers where the paper's may
+    come from a stale version of the other network (both by its abstract). Cost: K forward and backward passes
+    a step, K times the weights, and 4 K C bytes a row of memory.
     """
 
     uses = ("labelled",)
@@ -105,6 +106,14 @@ class Codistill(Objective):
 
     def refresh(self) -> Mapping[str, float]:
         return self.standing.report()
+
+    def ended(self, progress: float) -> str | None:
+        if progress >= self.delay:
+            return super().ended(progress)
+        return (
+            f"the training ended before loss.delay={self.delay:g} of it was done, so that the networks "
+            "learned nothing from each other: set it lower, or train longer"
+        )
 
     def groups(self) -> Sequence[ParameterGroup]:
         return groups_of(self.student, list(self.peers), self.rate)

@@ -21,15 +21,18 @@ from kdx.models.branches import Branches
 class Collaborative(Objective):
     """For each head h of H: beta * mean over labelled rows of cross-entropy + (1 - beta) * mean over all rows
     of T^2 KL(softmax(m_h / T) || softmax(z_h / T)), m_h the mean of the other heads' logits, without
-    gradient; the sum over h is minimised (equations 2 to 4 of the paper).
+    gradient; the sum over h is minimised.
 
     The student is the trunk with the first head, and is exported alone. The other heads have layers of their
     own, with fresh weights, from `branch_at` on: a layer's name, or auto, the one after which fewer than half
     of them come; what lies before is computed once. The gradient of the trunk is divided by H, as the paper's
     rescaling does. heads: H >= 2. temperature > 0; beta in [0, 1], 1: no head reads another; rate >= 0: of
-    the further heads, times the stage's. Limit: where all heads give equal logits the second term is 0.
-    Deviation: KL in place of cross-entropy to soft targets, of the same gradient. Cost: one pass through the
-    trunk and H through the rest, where `mutual` has H whole ones; measured by scripts/bench_peers.py.
+    the further heads, times the stage's. Limit: where all heads give equal logits the second term is 0. The
+    abstract has the shared layers and the rescaling; that it is by 1 / H, the mean of logits, T = 2 and beta
+    = 0.5 were checked against a re-implementation by others alone, which has cross-entropy to soft targets,
+    of KL's gradient, without the factor T^2 (ours, as in kd). The paper's equations were not. Cost: one pass
+    through the trunk and H through the rest, where `mutual` has H whole ones; measured by
+    scripts/bench_peers.py.
     """
 
     uses = ("labelled",)

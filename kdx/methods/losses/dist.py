@@ -67,6 +67,7 @@ class DIST(Objective):
         self.beta = number("loss.beta", beta, low=0)
         self.gamma = number("loss.gamma", gamma, low=0)
         self.refine = refinement(self.task, standardise)
+        self.least_rows = 2 if self.gamma else 1
 
     def idle(self) -> Mapping[str, str]:
         if self.beta == 0 and self.gamma == 0:
@@ -76,7 +77,7 @@ class DIST(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         made = taught_pass(self, streams)
-        if len(made.answers) < 2 and self.gamma:
+        if len(made.answers) < self.least_rows:
             raise UserError(
                 "loss=dist compares the rows of a batch with each other, and this one has one: set "
                 "student_train.batch_size=2 or more, or loss.gamma=0"

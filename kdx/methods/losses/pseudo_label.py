@@ -56,3 +56,11 @@ class PseudoLabel(Objective):
             },
             monitors={"confidence": own.detach().softmax(1).amax(1).mean()},
         )
+
+    def ended(self, progress: float) -> str | None:
+        if progress >= self.start:
+            return super().ended(progress)
+        return (
+            f"the training ended before loss.start={self.start:g} of it was done, so that the pool taught "
+            "the student nothing: set it lower, or train longer"
+        )

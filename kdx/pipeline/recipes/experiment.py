@@ -13,6 +13,8 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.source import Source
 
+_ENSEMBLE = "kdx.models.ensemble.ensemble"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -98,6 +100,19 @@ class Experiment:
         if self.given:
             return "answers"
         return name_of_several([teacher.name for teacher in self.teachers])
+
+
+def name_made(component: Mapping[str, Any], option: str) -> str:
+    """What a network is called that a training gave: its option, or of peers that are exported together "an
+    ensemble of 3 cnn_tiny", of other architectures "an ensemble of 3 networks".
+
+    component: of its model.json.
+    """
+    members = component.get("members")
+    if component.get("_target_") != _ENSEMBLE or not isinstance(members, list):
+        return option
+    alike = all(member == members[0] for member in members)
+    return f"ensemble of {len(members)} {option if alike else 'networks'}"
 
 
 def name_of_several(names: Sequence[str]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from kdx.pipeline.recipes.experiment import Experiment
-from kdx.pipeline.recipes.recipe import Recipe
+from kdx.pipeline.recipes.recipe import Recipe, Request
 from kdx.pipeline.recipes.steps import (
     beginning,
     student_alone,
@@ -12,6 +14,8 @@ from kdx.pipeline.recipes.steps import (
     train_teacher,
 )
 from kdx.pipeline.stages import TRAIN
+from kdx.store.declared import declared
+from kdx.store.resolve import from_own_package
 from kdx.store.store import Store
 
 
@@ -22,6 +26,15 @@ class Supervised(Recipe):
 
     teacher = False
     takes_given = True
+
+    def errors(self, asked: Request) -> Iterator[str]:
+        yield from super().errors(asked)
+        loss, named = asked.experiment.loss, asked.config["choices"].get("loss")
+        if loss and not from_own_package(loss.target) and declared(loss.target, "reads", ("answers",)):
+            yield (
+                f"recipe=supervised asks no teacher, and loss={named} learns from its answers: choose "
+                "loss=supervised, say, or leave recipe= out"
+            )
 
     def run(self, store: Store, experiment: Experiment) -> None:
         data, teachers = train_teacher(store, experiment)

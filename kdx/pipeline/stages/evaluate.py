@@ -23,11 +23,13 @@ from kdx.pipeline.stages.files import (
     best_is_last,
     build_adapter,
     has_weights,
+    open_moved,
     open_network,
 )
 from kdx.pipeline.stages.measuring import (
     Measure,
     build_metric,
+    describe_moved,
     describe_role,
     measure_given,
     measure_members,
@@ -41,6 +43,7 @@ from kdx.store.moved import kind_of_old
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
+_MOVED = "moved_teacher"
 SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
 _TRAIN_ROWS = 2000
 
@@ -66,13 +69,15 @@ def run(
     metrics: Mapping[str, Component],
     given: Artifact | None = None,
     aggregate: Component | None = None,
+    moved: Artifact | None = None,
 ) -> None:
     """models: role -> training artifact, the teacher first; of an ensemble its members. rounds: the
     students of an iterated recipe, in order. shifts: by name, steps of a view that the test rows are seen
     through as well; seed: of what is random in them. learned: role -> splits that it learned from beside the
     labelled rows, so that they tell nothing of it. metrics: the user's own, by name. given: answers that
     came in a file, which are the teacher's. aggregate: what makes one answer of those of several teachers,
-    None: the mean; results.teacher.aggregate then has what was found of it, by weights.
+    None: the mean; results.teacher.aggregate then has what was found of it, by weights. moved: the training
+    in which the teacher moved: what it was at the end is the role "moved_teacher".
 
     Files: results.json (see docs/run-json.md) and the arrays that it names, predictions.json with those of
     each row (kdx.pipeline.stages.row_answers), examples.json, and examples.npy where rows are levels."""
@@ -119,6 +124,12 @@ def run(
         if len(several) > 1 and role == "teacher":
             results["members"] = measure_members(several, splits, answers[role], apart, measure)
         work.progress(number + 1, len(models), role)
+    if moved is not None:
+        last[_MOVED] = network = runtime.place(open_moved(moved))
+        answers[_MOVED], _ = measure.several_answers(network, splits, _beside(last, answers)[0])
+        results[_MOVED] = describe_moved(moved)
+        results[_MOVED]["last"] = measure_splits(work, answers[_MOVED], splits, measure, f"{_MOVED}.last")
+        kept.add(_MOVED, "last", answers[_MOVED])
     _best_of_taken(results, [*answers])
     for role, sizes in sizes_and_speeds(last, about, runtime).items():
         results[role] |= sizes

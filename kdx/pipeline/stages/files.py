@@ -18,6 +18,8 @@ from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
 
+MOVED_WEIGHTS, MOVED_MODEL = "teacher.safetensors", "teacher.json"
+"""Of a teacher that moved while a student was trained: as weights and model.json are of the student."""
 CLASS_PLACES = "class_places"
 """Key of a model.json of a network that learned other classes: `places` of kdx.models.build_for."""
 _OF_DATA = ("task", "metric", "example", "reads", "adapter", "shape", "classes", "mean", "std", "dataset")
@@ -60,6 +62,15 @@ def open_network(artifact: Artifact, which: str = "last") -> nn.Module:
     about = artifact.json("model.json")
     network = new_network(Component(about["component"]), about, read_weights=False)
     network.load_state_dict(load_file(artifact.file(f"{which}.safetensors")))
+    return network.eval()
+
+
+def open_moved(artifact: Artifact) -> nn.Module:
+    """The teacher that moved while this artifact's network was trained, as it was at the end; as
+    `open_network`."""
+    about = artifact.json(MOVED_MODEL)
+    network = new_network(Component(about["component"]), about, read_weights=False)
+    network.load_state_dict(load_file(artifact.file(MOVED_WEIGHTS)))
     return network.eval()
 
 

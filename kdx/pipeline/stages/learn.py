@@ -22,6 +22,7 @@ from kdx.models.fitting import WeightsNote
 from kdx.pipeline.stages.acquaint import meet_rows
 from kdx.pipeline.stages.arrays import build_task, dear_to_read
 from kdx.pipeline.stages.ask_again import ask_again
+from kdx.pipeline.stages.beside import write_beside
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import about_model
 from kdx.pipeline.stages.onward import go_on, hand_on, read_onward
@@ -58,7 +59,8 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
     nan where none was; curves.json {name: {"x", "y"}} where the loss has estimated some;
     last.safetensors; with a validation split best.safetensors (the best on it) and validation.by_row.npy (N,)
     (`Task.by_row` of the last weights there), validation.best_by_row.npy (of the best); model.json,
-    summary.json, metrics.jsonl. Of a part of a training, which ends before `inputs.stop`, onward.pt too
+    summary.json, metrics.jsonl; what the loss learned, and a teacher that moved
+    (kdx.pipeline.stages.beside). Of a part of a training, which ends before `inputs.stop`, onward.pt too
     (kdx.pipeline.stages.onward).
     """
     saved = read_checkpoint(work, runtime)
@@ -89,6 +91,9 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
         {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()},
         views_of(inputs),
     )
+    if inputs.stop is None and (why := lesson.objective.ended(max(done - 1, 0) / lesson.loop.steps)):
+        work.note(why, "warning")
+    write_beside(work, lesson.objective, inputs)
     about = inputs.data.json("data.json")
     made = Component(lesson.objective.describe_export(inputs.model.spec))
     work.write_json("model.json", about_model(made, about))

@@ -18,7 +18,7 @@ from kdx.core.types import Answers, Batch, Split
 from kdx.data.views.chain import Views
 from kdx.models.ensemble import Apart, NetworkEnsemble, join_answers, split_answers
 from kdx.pipeline.stages.answers import measured_answers
-from kdx.pipeline.stages.files import open_network
+from kdx.pipeline.stages.files import MOVED_MODEL, open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.source import sha256
@@ -184,6 +184,12 @@ def describe_role(artifacts: Sequence[Artifact]) -> dict[str, Any]:
         "stopped": summaries[0]["stopped"] if alone else None,
         **({"fitted": True} if all(summary.get("fitted") for summary in summaries) else {}),
     }
+
+
+def describe_moved(artifact: Artifact) -> dict[str, Any]:
+    """Of a teacher that moved as a student was trained: the steps are those of that training."""
+    found, model = describe_role([artifact]), artifact.json(MOVED_MODEL)["component"]["_target_"]
+    return {**found, "model": model.rpartition(".")[2], "best_step": None}
 
 
 def build_metric(name: str, described: Component) -> OwnMetric:

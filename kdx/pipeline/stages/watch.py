@@ -230,8 +230,10 @@ def shown_as(metric: Metric) -> dict[str, Any]:
 
 
 def plain_state(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of the weights on the CPU, in the usual memory format."""
-    return {
-        k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for k, v in network.state_dict().items()
-    }
+    """A copy of the weights, each as `plain_tensor` has it."""
+    return {k: plain_tensor(v) for k, v in network.state_dict().items()}
+
+
+def plain_tensor(value: Tensor) -> Tensor:
+    """A copy on the CPU, in the usual memory format."""
+    return value.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -99,5 +99,16 @@ def best_of_rounds(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
     return found
 
 
+def moving_teachers(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
+    """Rows whose teachers moved while the students learned: what is said of the teacher is of before."""
+    where = [name for name, entries in rows if any("moved_teacher" in e.networks for e in entries)]
+    if not where:
+        return []
+    return [
+        f"the teacher moved while the student learned in {some(where)}: its score and the gap closed are of "
+        "what it was before; kdx evaluate RUN role=moved_teacher measures it as it was at the end"
+    ]
+
+
 def some(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
     return between.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

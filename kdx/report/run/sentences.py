@@ -79,8 +79,8 @@ def _of_gap(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]:
     if summarised["gap_closed"] is not None:
         teacher, alone = (score(results, r, summarised["headline"]) for r in ("teacher", "baseline"))
         return [
-            f"Part of the gap to the teacher closed: {percent(summarised['gap_closed'], 0)} of "
-            f"{counts.counted(counts.gain(teacher, alone))}."
+            f"Part of the gap to the {called(results, 'teacher')} closed: "
+            f"{percent(summarised['gap_closed'], 0)} of {counts.counted(counts.gain(teacher, alone))}."
         ]
     if summarised["gain"] is None:
         return []

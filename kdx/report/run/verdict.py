@@ -20,7 +20,7 @@ from kdx.core.roles import roles_of
 from kdx.report.run.uncertainty import standard_error
 from kdx.tasks.shown import counting_metric
 
-LAST_ONLY = ("validation_labels",)
+LAST_ONLY = ("validation_labels", "moved_teacher")
 """Roles that learn from the validation rows: nothing is chosen for them, and their last weights stand beside
 the others' best ones.
 """
