@@ -61,8 +61,8 @@ def test_the_student_learns_what_the_teacher_has_written(place):
 
 @pytest.mark.slow
 def test_a_pool_is_looked_at_without_answers(place):
-    """None belongs to its rows, which the teacher has written anew: the audit tells the student's alone. It is
-    foreseen too, on a store that has all but the text."""
+    """None belongs to its rows, which the teacher has written anew: the audit tells the student's alone. It
+    is foreseen too, on a store that has all but the text."""
     words = [*RUN, *TEXT, "dataset.labelled=50"]
     assert main(["train", *words, "hydra.run.dir=runs/pool"]) == 0
     (found,) = json.loads(Path("runs/pool/run.json").read_text())["audit"]["rounds"]

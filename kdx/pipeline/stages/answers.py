@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,13 +116,14 @@ def mapped(folder: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def score_of_validation(folder: Path, data: Artifact, task: Task) -> float | None:
-    """The teacher's metric on validation. folder: of its answers."""
+    """The teacher's metric on validation; None where its answers alone do not tell it. folder: of these."""
     truth = read_truth(data, f"validation.{TRUTH}")
     stored = {} if truth is None else mapped(folder, "validation")
     if truth is None or not stored:
         return None
     first = {leaf: found[:, 0] for leaf, found in stored.items()}
-    return float(task.metrics(task.condensed(first, truth), truth)[task.primary])
+    found = float(task.metrics(task.condensed(first, truth), truth)[task.primary])
+    return None if math.isnan(found) else found
 
 
 def measured_answers(
