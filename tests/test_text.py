@@ -581,6 +581,8 @@ def test_every_loss_and_rule_passes_the_checks_on_texts(corpus, loss):
     numeric = "reads numbers, and an answer here is one class of several"
     if loss in ("teacher_bounded", "heteroscedastic"):
         assert errors and all(numeric in error for error in errors)
+    elif loss == "distillation_token":  # of a network of pictures
+        assert errors[0].startswith("student=vit_tiny reads pictures, and this data set holds texts")
     else:
         assert errors == []
 
