@@ -23,7 +23,7 @@ _HINTS = {
     "train -m loss=kd,slam": "sweep multirun tune hpo grid",
     "evaluate RUN": "test eval measure validate val score benchmark",
     "predict RUN": "infer inference label annotate classify answer",
-    "compare outputs": "results table summary leaderboard runs",
+    "compare outputs": "results table summary leaderboard runs report",
     "config": "cfg show print-config settings",
     "list": "options groups ls",
     "list model": "models architectures networks teacher student model",

@@ -28,6 +28,7 @@ READ_OF_MODELS = {
     "kdx.models.branches",
     "kdx.models.distillation_token",
     "kdx.models.ensemble",
+    "kdx.models.exits",
     "kdx.models.row_features",
 }
 MATHEMATICS = {

@@ -295,10 +295,12 @@ ONLINE = {
     "codistill": ["loss=codistill"],
     "collaborative": ["loss=collaborative"],
     "adversarial": ["loss=adversarial"],
+    "snapshot": ["loss=self_distill", "loss.alpha=0.5"],
+    "deepest": ["loss=self_distill", "loss.teacher=deepest", "student=cnn_tiny"],
     "ema": ["teacher.update=ema", "teacher.begin=student"],
     "alternate": ["teacher.update=alternate", "teacher.rate=1", "teacher.beta=-0.5", "teacher.delay=0.2"],
 }
-"""What trains more than the student."""
+"""What trains more than the student, or remembers its past."""
 
 
 @pytest.mark.parametrize(

@@ -544,8 +544,8 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
         (tmp_path / group).symlink_to(CONF / group)
     for group, options in dict(
         augment=("affine", "flip_crop", "none"),
-        teacher=("cnn", "resnet50", "sklearn", "tfidf", "gpt_small", "span_cnn"),
-        student=("cnn", "mobilenet", "mlp", "bag", "gpt_tiny", "span_cnn"),
+        teacher=("cnn", "resnet50", "mlp", "sklearn", "tfidf", "gpt_small", "span_cnn"),
+        student=("cnn", "mobilenet", "mlp", "mlp_small", "bag", "gpt_tiny", "span_cnn"),
         loss=("kd",),
     ).items():
         (tmp_path / group).mkdir()
@@ -570,11 +570,14 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
             texts = path.stem in ("text", "wordnet", "huggingface_text")
             tokens = path.stem == "corpus"
             spans = path.stem == "squad"
-            usual = "none" if tables or texts or tokens or spans else "flip_crop" if flips else "affine"
+            states = path.stem == "control"
+            plain = tables or texts or tokens or spans or states
+            usual = "none" if plain else "flip_crop" if flips else "affine"
             assert list(cfg.augment) == [usual]
             assert ("sklearn" in cfg.teacher and "mlp" in cfg.student) == tables
             assert ("tfidf" in cfg.teacher and "bag" in cfg.student) == texts
             assert ("gpt_small" in cfg.teacher and "gpt_tiny" in cfg.student) == tokens
+            assert ("mlp" in cfg.teacher and "mlp_small" in cfg.student) == states
             assert ("span_cnn" in cfg.teacher and "span_cnn" in cfg.student) == spans
             assert cfg.teacher_pretrain.length.endswith("epochs") == (
                 flips or path.stem in ("svhn", "folder", "text", "huggingface", "huggingface_text")

@@ -16,6 +16,7 @@ from kdx import models
 from kdx.core.errors import UserError
 from kdx.models.decoder import gpt, llama
 from kdx.models.decoder_layers import Cache, turned
+from kdx.models.tap import penultimate
 from kdx.models.tokens import TokenAdapter, byte_tokenizer, open_tokenizer
 from kdx.store.component import Component
 
@@ -95,7 +96,10 @@ def test_logits_are_the_hidden_states_times_the_last_layer(family):
         network = made(family, tied=tied).eval()
         assert ("head.weight" in network.state_dict()) is not tied
         assert (network.head_weight is network.embedding.weight) is tied
-        torch.testing.assert_close(network(rows()), network.hidden(rows()) @ network.head_weight.T)
+        with penultimate(network) as tap:  # also where no module applies the table
+            logits = network(rows())
+            torch.testing.assert_close(logits, network.hidden(rows()) @ network.head_weight.T)
+            torch.testing.assert_close(tap.take(), network.hidden(rows()))
 
 
 def test_attention_by_hand():

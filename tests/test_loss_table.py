@@ -107,6 +107,7 @@ PEER = 6
 """The seed of what a peer, or a further head, answers."""
 NUMBERS = ("teacher_bounded", "heteroscedastic")
 """The losses that read numbers: of four of them a row, here."""
+OF_ALPHA = ("divergence", "dkd", "virtual_teacher", "distillation_token", "self_distill")
 OF_NUMBERS = STREAMS | {
     "labelled": replace(STREAMS["labelled"], y=F.one_hot(torch.tensor([1, 3]), C).float())
 }
@@ -137,6 +138,8 @@ def build(loss: str) -> nn.Module:
         config |= {"heads": 2, "beta": 0.3}
     if loss == "dkd":
         config |= {"warmup": 0.5, "alpha": 2.0}
+    if loss == "self_distill":
+        config |= {"alpha": 0.3, "temperature": 2.0}
     if loss in ("nkd", "dist"):
         config |= {"temperature": 2.0, "gamma": 3.0}
     if loss == "divergence":
@@ -163,6 +166,8 @@ def build(loss: str) -> nn.Module:
             teacher=lambda b: {"value": answer(b), "variance": answer(b).square() / 10},
         )
     objective = Component(config).build(parts)
+    if loss == "self_distill":  # as after an epoch, at whose end it was another
+        objective.past.network, objective.past.taken = Student(PEER), 1
     if loss == "slam":  # as after a fit, so that the mix is one
         objective.fitted.fill_(True)
         objective.alpha_values.fill_(0.7)
@@ -229,6 +234,8 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
             "CE(label) of the other": of_labels(F.one_hot(y, C).float(), peer[:LABELLED]),
             "T² D(others ‖ it)": divergence(both, peer, heat),
         }
+    if loss == "self_distill":
+        values["T² D(past ‖ student)"] = divergence(logits(PEER)[0:2], known, o.temperature)
     if loss == "adversarial":
         on_own, on_teacher = (o.critic(x.log_softmax(1)).sigmoid() for x in (both, asked))
         values["-log c(student)"] = -on_own.log()
@@ -309,7 +316,7 @@ def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str
         known |= {"alpha": getattr(o, "alpha", None), "beta": getattr(o, "beta", None)}
     known |= {"S": which.get("sure", torch.zeros(1)).sum(), "D": which.get("denied", torch.zeros(1)).sum()}
     known |= {name: getattr(o, name, None) for name in ("beta", "gamma")} | {"C": C}
-    if loss in NUMBERS or loss in ("divergence", "dkd", "virtual_teacher", "distillation_token"):
+    if loss in NUMBERS or loss in OF_ALPHA:
         known |= {"alpha": getattr(o, "alpha", None), "pool": getattr(o, "pool", None)}
     if loss == "dist":
         known["T2"] = o.temperature**2

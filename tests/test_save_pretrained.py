@@ -5,11 +5,13 @@ needs that package is slow and skipped where it is not installed.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.models import pretrained
 from kdx.models.causal_lm import CausalLM
@@ -177,6 +179,22 @@ def test_an_export_is_read_back_from_what_was_written(tmp_path):
         UserError, match="writes language models of GPT-2's and Llama's form, and this network"
     ):
         formats.FORMATS["save_pretrained"](formats.Exported(torch.nn.Linear(2, 2), tmp_path, "a", None, ()))
+
+
+@pytest.mark.slow
+def test_an_export_of_these_files_is_replaced(tmp_path, monkeypatch, capsys):
+    """They are an export's as long as its card names them: a folder of transformers' own is nobody's."""
+    monkeypatch.chdir(tmp_path)
+    words = "dataset=corpus dataset.length=16 teacher=llama_tiny student=llama_tiny student.width=8"
+    words += " student.depth=1 student.heads=2 teacher.width=8 teacher.depth=1 teacher.heads=2 baseline=false"
+    words += " teacher_pretrain.steps=2 student_train.steps=2 device=cpu device.threads=1 hydra.run.dir=run"
+    assert main(["train", *words.split()]) == 0
+    for form in (["format=save_pretrained"], ["format=save_pretrained"], ["format=state_dict"]):
+        assert main(["export", "run", "to=out", *form]) == 0
+    assert not Path("out/config.json").exists()
+    assert main(["export", "run", "to=out", "format=save_pretrained"]) == 0
+    Path("out/card.json").unlink()
+    assert main(["export", "run", "to=out"]) == 2 and "no earlier export" in capsys.readouterr().err
 
 
 @pytest.mark.slow

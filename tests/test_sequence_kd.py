@@ -59,6 +59,24 @@ def test_the_student_learns_what_the_teacher_has_written(place):
     assert run["gate"]["gain"] is not None
 
 
+@pytest.mark.slow
+def test_a_pool_is_looked_at_without_answers(place):
+    """None belongs to its rows, which the teacher has written anew: the audit tells the student's alone. It
+    is foreseen too, on a store that has all but the text."""
+    words = [*RUN, *TEXT, "dataset.labelled=50"]
+    assert main(["train", *words, "hydra.run.dir=runs/pool"]) == 0
+    (found,) = json.loads(Path("runs/pool/run.json").read_text())["audit"]["rounds"]
+    assert found["student_metrics"]["bits"] > 0 and "metrics" not in found and found["worst"] == []
+    assert main(["plan", *words, "pseudo_label.prompt=1"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", ["loss.features=[rkd]", "loss.features=[crd]", "select=k_center budget=10"])
+def test_features_of_a_decoder_with_a_last_layer_of_its_own(place, more):
+    words = [*RUN, "dataset.labelled=50", "student.tied=false", "teacher.tied=false", *more.split()]
+    assert main(["train", *words]) == 0
+
+
 def test_what_does_not_go_with_it_is_refused(place, capsys):
     for words, said in (
         ([*RUN, "pseudo_label.format=text"], "set loss.alpha=0, of a loss"),

@@ -207,6 +207,19 @@ def test_a_plan_says_what_an_answer_takes(place, capsys):
     assert "50 draws of 10: at most 25 bytes each" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_plan_of_more_tokens_than_a_byte_counts(tmp_path, monkeypatch, capsys):
+    """Their ids take 16 bits."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("the cat sat on the mat and the dog ran " * 60)
+    words = ["dataset=corpus", "dataset.root=text.txt", "dataset.length=8", "device=cpu", "device.threads=1"]
+    words += [f"{who}.{key}" for who in ("teacher", "student") for key in ("width=8", "depth=1", "heads=2")]
+    words += ["teacher=gpt_tiny", "student=gpt_tiny", "dataset.tokens=bpe", "dataset.vocabulary=270"]
+    words += ["dataset.validation_share=0.1", "dataset.test_share=0.1", "baseline=false"]
+    words += ["student_train.steps=4", "teacher_pretrain.steps=4", "pseudo_label.format=topk"]
+    assert main(["plan", *words]) == 0
+    assert "the 8 likeliest of 2" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_cold_student_is_warned_of(place, capsys):
     more = ["loss=divergence", "loss.kind=reverse", "student_train.steps=2", *WHOLE]

@@ -34,7 +34,7 @@ class Job:
 
 
 def check_runs(words: Sequence[str], multirun: bool, *, planned: bool = False) -> list[Job]:
-    """Every run of the command. planned: nothing is to be run now, and too little room is no fault. Raises
+    """Every run of the command. planned: nothing is to be run now, and too little room hinders nothing. Raises
     UserErrors with all that is wrong."""
     combinations, everywhere = grid.combinations(words, multirun)
     unreadable = bool(everywhere)

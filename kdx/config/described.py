@@ -25,6 +25,8 @@ _LIBRARIES = ("timm", "torchvision")
 _OF_A_MODEL = ("config.json", "model.safetensors", "tokenizer.json")
 _BESIDE = ("modules.json", "1_Pooling/config.json")
 """Files of a folder that holds a model, and those that it may have too: all that is read of it."""
+_OWN_LOSSES, _LOSSES = ("teacher_loss", "baseline_loss"), "kdx.methods.losses."
+"""Nodes in which a data set may name a loss that no student is taught by, and the room of these."""
 SLOTS_OF_A_LOSS = ("weights", "features")
 
 
@@ -87,6 +89,8 @@ def _check_target(node: str, group: str, target: Any) -> None:
     if target in _addresses(group) or from_own_package(target):
         return
     if node == "teacher" and target in _addresses(node):  # answers in place of a network
+        return
+    if node in _OWN_LOSSES and target.startswith(_LOSSES) and target in _addresses("dataset"):
         return
     library = next((name for name in _LIBRARIES if target.startswith(f"{name}.") and group == "model"), None)
     raise UserError(

@@ -23,6 +23,7 @@ from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, build_recipe
 from kdx.pipeline.recipes.written import wrong_text
 from kdx.store.component import Component, terms_of
+from kdx.store.declared import declared
 from kdx.store.moved import current
 from kdx.store.places import path_keys
 from kdx.store.resolve import allow
@@ -158,9 +159,15 @@ def _wrong_mixing(experiment: Experiment, recipe: Recipe | None) -> list[str]:
 
 def _wrong_compiled(experiment: Experiment, device: Mapping[str, Any]) -> list[str]:
     """Where hidden layers are read, and compiling hides them."""
-    if not experiment.loss or device.get("compile") is not True or not terms_of(experiment.loss.spec):
+    if not experiment.loss or device.get("compile") is not True:
         return []
-    return ["loss.features reads hidden layers, which device.compile=true hides: set device.compile=false"]
+    spec, taps = experiment.loss.spec, declared(experiment.loss.target, "taps_with", {})
+    reading = [f"loss.{key}={value}" for key, value in taps.items() if spec.get(key) == value]
+    reading += ["loss.features"] if terms_of(spec) else []
+    return [
+        f"{what} reads hidden layers, which device.compile=true hides: set device.compile=false"
+        for what in reading
+    ]
 
 
 def with_sources(order: Order, tell: Callable[[str, str], None], *, ahead: bool = False) -> Order:

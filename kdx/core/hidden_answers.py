@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdx.core.divergence import head_logits, pieces, rows_at_once
 from kdx.core.errors import UserError
@@ -34,6 +34,11 @@ class TellsHidden(ABC):
     @abstractmethod
     def head_weight(self) -> Tensor:
         """(V, d)"""
+
+    @property
+    @abstractmethod
+    def before_head(self) -> nn.Module:
+        """The module whose output `hidden` is."""
 
 
 def tells_hidden(network: Any, who: str) -> TellsHidden:

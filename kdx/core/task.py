@@ -436,7 +436,7 @@ class Task(ABC):
     def audit(self, evidence: Evidence) -> Audited:
         """What pseudo-labels were worth, by the pool's truth where it is known."""
         found: dict[str, Any] = {}
-        if evidence.truth is not None:
+        if evidence.truth is not None and evidence.answers:
             answers = self.condensed(evidence.answers, evidence.truth)
             found["metrics"] = self.metrics(answers, evidence.truth)
         if evidence.whole is not None:

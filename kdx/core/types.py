@@ -211,6 +211,9 @@ class Objective(nn.Module, ABC):
     kept_with: ClassVar[Mapping[str, Any]] = {}
     """Where it `reads_kept`: keys, each with the one value at which it does; at others it reads all of each
     answer."""
+    taps_with: ClassVar[Mapping[str, Any]] = {}
+    """Keys, each with the one value at which it reads hidden layers of the student, which compiling
+    hides."""
     whole_batch: bool = False
     """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
     the network in parts (`accumulate`)."""

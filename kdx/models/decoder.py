@@ -65,6 +65,10 @@ class DecoderNetwork(WithParts, RollsOut, TellsHidden):
         """(V, width): `hidden` times it are the logits. Tied, it is the table."""
         return self.embedding.weight if self.head is None else self.head.weight
 
+    @property
+    def before_head(self) -> nn.Module:
+        return self.norm
+
     def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, L) tokens -> (B, L, width), what the last layer reads. cache: see `forward`. Raises UserError
         where there are more tokens than positions."""

@@ -131,9 +131,10 @@ def last_states(network: nn.Module, example: Inputs) -> nn.Module | None:
 class Side:
     """What the terms read of one of the two networks: the student or the teacher."""
 
-    def __init__(self, network: nn.Module, example: Inputs, role: str):
+    def __init__(self, network: nn.Module, example: Inputs, role: str, key: str | None = None):
+        """key: the setting that names its layers, for sentences; None: `loss.layers.ROLE`."""
         check_tappable(network, role)
-        self.network, self.role = network, role
+        self.network, self.role, self.key = network, role, key or f"loss.layers.{role}"
         self.layers = survey(network, example)
         self.stages = deepest_layers(self.layers)
 
@@ -149,7 +150,7 @@ class Side:
                     or "the one before the last linear layer"
                 )
                 raise UserError(
-                    f"loss.layers.{self.role}: the {self.role} has no layer '{name}' with a feature to read"
+                    f"{self.key}: the {self.role} has no layer '{name}' with a feature to read"
                     f"{nearest(name, filter(None, known))}; auto takes of: {shown}"
                 )
         return [Tap(known[name].module, at="output") for name in names]
@@ -213,13 +214,13 @@ class Pairs:
         return [(as_map(s.take()), as_map(t.take())) for s, t in self.taps]
 
 
-def asked_names(role: str, asked: str | Sequence[str]) -> list[str] | None:
-    """None: auto."""
+def asked_names(role: str, asked: str | Sequence[str], key: str | None = None) -> list[str] | None:
+    """None: auto. key: as of a `Side`."""
     names = [asked] if isinstance(asked, str) else asked
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(
-            f"loss.layers.{role} must be auto, the name of a layer or a list of names, such as [stage1, "
-            f"stage2]; given: {shown(asked)}"
+            f"{key or f'loss.layers.{role}'} must be auto, the name of a layer or a list of names, such as "
+            f"[stage1, stage2]; given: {shown(asked)}"
         )
     return None if names == ["auto"] else names
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.core.errors import UserError
+from kdx.core.hidden_answers import TellsHidden
 
 
 class Tap:
@@ -79,9 +80,12 @@ def check_tappable(network: nn.Module, role: str) -> None:
 
 
 def penultimate(network: nn.Module) -> Tap:
-    """A Tap on what the last linear layer sees, (B, D): in train mode after dropout, so choose rows in eval
-    mode. UserError without such a layer.
+    """A Tap on what the last layer sees, (B, D), or (B, ..., D) of rows with several places: in train mode
+    after dropout, so choose rows in eval mode. UserError without a linear layer.
     """
+    for part in network.modules():
+        if isinstance(part, TellsHidden):  # its last layer may be a table that no module applies
+            return Tap(part.before_head, at="output")
     linear = [part for part in network.modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise UserError(

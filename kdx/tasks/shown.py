@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from kdx.core.errors import UserError
@@ -67,6 +68,15 @@ DISTANCE = Metric(
     low=0,
     head="from teacher",
     note="From teacher: the mean absolute difference of the model's numbers and the teacher's.",
+)
+RETURN = Metric(
+    "return",
+    "return",
+    digits=1,
+    note="Return: what the rewards of an episode add up to, the mean over those that begin in the test rows.",
+)
+SAME_ACTION = replace(
+    AGREEMENT, note="Agreement: share of test rows in which the model and the teacher take the same action."
 )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from kdx.core.episodes import Acts
 from kdx.core.scorer import Scorer
 from kdx.core.task import Task
 from kdx.core.trees import leaves, tree
@@ -82,6 +83,8 @@ def predict(
 def _said(model: nn.Module, rows: Batch) -> Answers:
     if isinstance(model, Scorer) and rows.y is not None:
         return model.score(rows.views["main"], rows.y)
+    if isinstance(model, Acts) and rows.y is not None:
+        return model.acted(rows.views["main"])
     answers: Answers = model(rows.views["main"])
     return answers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,13 +116,14 @@ def mapped(folder: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def score_of_validation(folder: Path, data: Artifact, task: Task) -> float | None:
-    """The teacher's metric on validation. folder: of its answers."""
+    """The teacher's metric on validation; None where its answers alone do not tell it. folder: of these."""
     truth = read_truth(data, f"validation.{TRUTH}")
     stored = {} if truth is None else mapped(folder, "validation")
     if truth is None or not stored:
         return None
     first = {leaf: found[:, 0] for leaf, found in stored.items()}
-    return float(task.metrics(task.condensed(first, truth), truth)[task.primary])
+    found = float(task.metrics(task.condensed(first, truth), truth)[task.primary])
+    return None if math.isnan(found) else found
 
 
 def measured_answers(
@@ -151,9 +153,9 @@ def some_of_validation(artifact: Artifact) -> tuple[np.ndarray, dict[str, np.nda
 
 def learned_answers(artifact: Artifact) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
     """(rows of the pool (n,), the teacher's answers to views that the student learns from, (n, V, ...) as
-    they
-    are packed, mapped); None where rows were mixed, as an answer then belongs to no row. Where the teacher is
-    asked live, one view of some rows stands for all of them.
+    they are packed, mapped); None where rows were mixed, as an answer then belongs to no row, and where the
+    teacher wrote text in place of answers. Where it is asked live, one view of some rows stands for all of
+    them.
     """
     about = artifact.json("answers.json")
     if about["mixed"]:
@@ -162,7 +164,8 @@ def learned_answers(artifact: Artifact) -> tuple[np.ndarray, dict[str, np.ndarra
     asked = np.arange(about["pool"]) if asked is None else asked
     if SAMPLE in about["splits"]:
         return asked[sampled_rows(len(asked))], mapped(artifact.path, SAMPLE)
-    return asked, mapped(artifact.path, "unlabelled" if "unlabelled" in about["splits"] else CLEAN)
+    found = mapped(artifact.path, "unlabelled" if "unlabelled" in about["splits"] else CLEAN)
+    return (asked, found) if found else None
 
 
 def sampled_rows(pool: int) -> np.ndarray:

@@ -169,7 +169,7 @@ class PoolAudit:
         NAMED_ROWS. answers, right, kept: of the rows that were asked. Empty where the truth is not known.
         """
         some = np.flatnonzero(kept if right is None else kept & ~right)
-        if self.truth is None or not len(some):
+        if self.truth is None or not len(some) or not answers:
             return []
         truth = picked(self.truth, torch.from_numpy(asked[some]))
         taught = self.task.condensed({name: stored[some] for name, stored in answers.items()}, truth)

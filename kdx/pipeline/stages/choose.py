@@ -88,13 +88,15 @@ def run(
 
 @torch.inference_mode()
 def features(runtime: Runtime, student: Artifact, split: Split) -> np.ndarray:
-    """(N, D) float32: what the student's last layer reads, of the clean rows."""
+    """(N, D) float32: what the student's last layer reads, of the clean rows; of a row with several places
+    the mean over them."""
     network = runtime.place(open_network(student))
     found = []
     with penultimate(network) as tap:
         for rows in sequential(split, batch=256, views=None, view=0, device=torch.device(runtime.device)):
             network(rows.views["main"])
-            found.append(tap.take().float().cpu().numpy())
+            read = tap.take().float()
+            found.append(read.flatten(1, -2).mean(1).cpu().numpy() if read.dim() > 2 else read.cpu().numpy())
     return np.concatenate(found)
 
 

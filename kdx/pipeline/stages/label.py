@@ -26,6 +26,7 @@ from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.models import size
 from kdx.pipeline.stages.acquaint import meet_rows
+from kdx.pipeline.stages.acting import acted_on_validation
 from kdx.pipeline.stages.aggregating import equal_networks, settle_aggregate
 from kdx.pipeline.stages.answers import (
     SAMPLE,
@@ -96,8 +97,8 @@ def run(
     answered are the validation split, clean and (slot 1) in one view such as those of the pool, and the whole
     pool, clean (clean.npy where unlabelled.npy holds other views), unless `rows` are given or not all are
     looked at: then places.SPLIT.npy says where each row's answer lies. Where the teacher is asked live about
-    augmented views, sample.npy holds its answers to one of them. An interrupted stage goes on at the view it
-    had reached.
+    augmented views, sample.npy holds its answers to one of them; validation.by_row.npy is what one attains
+    there that acts. An interrupted stage goes on at the view it had reached.
     """
     about = data.json("data.json")
     task = build_task(about)
@@ -145,6 +146,7 @@ def run(
     asked = open_split(data, "unlabelled", runtime) if passes and pool else None
     spread = Passes(task, networks, passes, seed, some.get("unlabelled"))
     extras = write_spread(work, runtime, asked, spread) if asked else []
+    acted = acted_on_validation(work, networks, data, task, runtime)
     splits = {name: {"views": count, "first": first} for name, (count, first) in wanted.items()}
     work.write_json(
         "answers.json",
@@ -160,7 +162,7 @@ def run(
             "some": sorted(some),
             "teachers": [t.key for t in teachers],
             "teacher_size": size.most_parameters(networks),
-            "validation_score": score_of_validation(work.path, data, task),
+            "validation_score": score_of_validation(work.path, data, task) if acted is None else acted,
             **found_temperature,
             **combined,
             "format": packing.about(),

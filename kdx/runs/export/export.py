@@ -73,8 +73,6 @@ def export(
         about["allow"] = own
     if not about.get("classes"):
         about["output"] = shapes_of_row(network, example, names_inside(weights.about).output)
-    if beside := accompanying(weights.about):
-        about["beside"] = sorted(beside)
     temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
     try:
         temporary.mkdir(parents=True)
@@ -92,6 +90,8 @@ def export(
                     **check_parity(name, network, answer, rows, classes=bool(about.get("classes"))),
                 },
             }
+        if beside := sorted({path.name for path in temporary.iterdir()} - _usual()):
+            about["beside"] = beside
         write_atomically(temporary / "card.json", dump(about))
         write_atomically(temporary / "card.md", card.markdown(json.loads(dump(about))))
         for path in temporary.iterdir():  # safetensors writes for its owner only
@@ -199,15 +199,17 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _usual() -> set[str]:
+    """Files that an export may have, whatever the network; others are named in card.json ("beside")."""
+    weights = {f"{role}.{kind}" for role in ROLE_WORDS for kind in ("safetensors", "pt2", "onnx")}
+    return weights | {"model.json", "card.json", "card.md"}
+
+
 def check_folder(to: Path) -> None:
     """The folder is free, or holds an earlier export and nothing else: that is replaced."""
     if not to.exists() and not to.is_symlink():
         return
-    names = {f"{role}.{kind}" for role in ROLE_WORDS for kind in ("safetensors", "pt2", "onnx")} | {
-        "model.json",
-        "card.json",
-        "card.md",
-    }
+    names = _usual()
     with suppress(UserError, OSError):
         names |= {str(name) for name in read_mapping(to / "card.json").get("beside") or ()}
     strange = (

@@ -145,9 +145,8 @@ def _answer(bench: Bench, lesson: Lesson, step: PlannedStage) -> None:
     stored = lesson.parts.teacher
     if not isinstance(stored, Stored):
         return
-    for (
-        place
-    ) in stored.places.values():  # a rehearsal may take more steps than the run whose answers they are
+    # a rehearsal may take more steps than the run whose answers they are
+    for place in stored.places.values():
         lacking = (place < 0).nonzero().flatten()
         place[lacking] = torch.arange(len(lacking)) % max(1, int(place.max()) + 1)
     if bench.steps[step.inputs["answers"].key].stored:
@@ -184,4 +183,5 @@ def _answer(bench: Bench, lesson: Lesson, step: PlannedStage) -> None:
                 mapped = np.load(file.rows.files[0], mmap_mode="r+")
                 mapped[place.numpy(), slot.numpy()] = packed[leaf].cpu().numpy()
                 continue
-            file[place.to(to), slot.to(to)] = packed[leaf].to(to)
+            made = packed[leaf].to(to)  # ids of 16 bits are read as int16, see kdx.pipeline.stages.answers
+            file[place.to(to), slot.to(to)] = made.view(torch.int16) if made.dtype == torch.uint16 else made
