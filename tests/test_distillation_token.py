@@ -179,6 +179,7 @@ def test_settings_that_could_not_act_are_named():
     assert set(built(hard=False, alpha=0).idle()) == {"temperature", "hard"}
 
 
+@pytest.mark.slow
 def test_timms_distilled_deit_learns_by_it():
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)

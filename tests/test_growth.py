@@ -85,7 +85,7 @@ def test_a_command_lists_a_folder_and_opens_a_header_once(tmp_path, monkeypatch,
     folders = [os.path.abspath(folder) for folder in folders]
     monkeypatch.chdir(tmp_path)
     words = [*SHORT, "dataset=folder", "dataset.root=pictures", "dataset.image_size=8"]
-    words += ["dataset.on_error=skip", "dataset.test=10", "dataset.validation=8", "stages=[teacher_pretrain]"]
+    words += ["dataset.on_error=skip", "dataset.test=10", "dataset.validation=8"]
     listed, opened = looks
     assert main(["train", *words]) == 0
     assert [listed[folder] for folder in folders] == [1, 1, 1]

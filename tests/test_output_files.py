@@ -90,7 +90,7 @@ def test_a_device_stays_a_device_whatever_command_writes_to_it(tmp_path, monkeyp
     monkeypatch.setattr("kdx.commands.halfspace._show", lambda *_: None)
     monkeypatch.setattr("kdx.commands.evaluate.evaluate_run", lambda *_: {})
     monkeypatch.setattr("kdx.commands.evaluate._show", lambda *_: None)
-    monkeypatch.setattr("kdx.commands.plan.check_runs", lambda *_: [])
+    monkeypatch.setattr("kdx.commands.plan.check_runs", lambda *_, **__: [])
     monkeypatch.setattr("kdx.planning.document.look_ahead", lambda *_: {})
     monkeypatch.setattr("kdx.commands.plan.show_plan", lambda *_: None)
     for words in (["halfspace"], ["evaluate", "run"], ["plan"]):

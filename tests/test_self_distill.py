@@ -350,7 +350,7 @@ def test_layers_are_not_read_of_a_compiled_student():
     assert not messages("student=cnn_tiny", "device.compile=true")
 
 
-@pytest.mark.parametrize("words", [[], ["loss.teacher=deepest"]])
+@pytest.mark.parametrize("words", [[], pytest.param(["loss.teacher=deepest"], marks=pytest.mark.slow)])
 def test_a_run_makes_no_pseudo_labels(tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     few = ["student=cnn_tiny", "student_train.steps=null", "student_train.epochs=2", "augment=[none]"]

@@ -226,6 +226,7 @@ def test_other_patches_are_refused():
         initialiser("guide").check(vit(), vit(**LARGE))
 
 
+@pytest.mark.slow
 def test_both_tokens_answer_alike_in_training_and_in_use_and_an_export_follows_the_batch():
     net, x = vit(distillation_token=True), torch.rand(3, 1, 16, 16)
     with torch.no_grad():

@@ -34,8 +34,8 @@ class Job:
 
 
 def check_runs(words: Sequence[str], multirun: bool, *, planned: bool = False) -> list[Job]:
-    """Every run of the command. planned: nothing is to be run now, and too little room hinders nothing. Raises
-    UserErrors with all that is wrong."""
+    """Every run of the command. planned: nothing is to be run now, and too little room hinders nothing.
+    Raises UserErrors with all that is wrong."""
     combinations, everywhere = grid.combinations(words, multirun)
     unreadable = bool(everywhere)
     everywhere += grid.misplaced(words, multirun)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
             "command": ["kdx", "plan", *argv],
             **look_ahead(((grid.own_words(job.words), job.order) for job in jobs), telling),
         }
-    plan["stops"] += by_sentence(job.room for job in jobs)
+    plan["stops"] = [*plan.get("stops", ()), *by_sentence(job.room for job in jobs)]
     if "--multirun" in flags and not grid.all_combinations(words):
         plan["searched"] = (
             "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
