@@ -233,15 +233,40 @@ def test_keys_of_the_loss_that_are_refused(keys):
     "words, said",
     [
         (["dataset=control", "loss=dkd"], "loss=dkd reads the probabilities of classes"),
-        (["dataset=control", "loss=supervised"], "learn nothing"),
+        (["dataset=control", "loss=supervised"], "loss=supervised learns from labels alone"),
+        (["dataset=control", "loss=mutual"], "without labels, so that it would learn nothing of the task"),
+        (["dataset=control", "loss.alpha=0"], "loss.alpha=0 leaves the labels alone to learn from"),
+        (["dataset=control", "loss.alpha=[0,0]"], "loss.alpha=0 leaves the labels alone to learn from"),
+        (["dataset=control", "teacher.update=slow"], "lets the teacher go on with the labels"),
+        (["dataset=control", "teacher.update=alternate"], "lets the teacher go on with the labels"),
+        (["dataset=control", "loss=token_kd"], "loss=token_kd compares distributions over tokens"),
         (["dataset=control", "student=cnn_tiny"], "student=cnn_tiny reads pictures"),
+        (["dataset=control", "dataset.spread=2"], "dataset.spread must be"),
+        (["dataset=control", "dataset.horizon=0"], "dataset.horizon must be"),
+        (["dataset=control", "dataset.rows=-1"], "dataset.rows must be"),
+        (["dataset=control", "teacher_loss.discount=2"], "teacher_loss.discount must be greater than 0"),
+        (["dataset=control", "baseline_loss.entropy=-1"], "baseline_loss.entropy must be at least 0"),
+        (["dataset=control", "loss.alpha=2"], "loss.alpha must be at least 0"),
         (["dataset=control", "teacher=sklearn"], "choose another teacher"),
         (["dataset=control", "teachers=[mlp,mlp_small]"], "several teachers do not act together"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_work(words, said):
     order, errors = examine_config(check_words(["device=cpu", *words]))
-    assert any(said in message for message in errors or inspect(order))
+    (only,) = errors or inspect(order)
+    assert said in only
+
+
+def test_keys_of_a_loss_are_refused_where_no_student_could_be_built():
+    words = ["device=cpu", "dataset=control", "student=cnn_tiny", "teacher_loss.discount=2"]
+    order, errors = examine_config(check_words(words))
+    wrong = errors or inspect(order)
+    assert len(wrong) == 2 and wrong[1].startswith("teacher_loss.discount must be greater than 0")
+
+
+def test_an_alpha_that_grows_from_0_is_let_through():
+    order, errors = examine_config(check_words(["device=cpu", "dataset=control", "loss.alpha=[0,1]"]))
+    assert not errors and not inspect(order)
 
 
 def test_it_needs_a_network_that_acts():
@@ -268,6 +293,13 @@ def test_a_run_shows_returns(tmp_path, monkeypatch, capsys):
     (gate,) = (tmp_path / "outputs/store/gate").glob("*/gate.json")
     held = json.loads(gate.read_text())
     assert held["teacher"] > held["alone"] > 0, "by what it attains on validation, not by its answers"
+
+
+@pytest.mark.slow
+def test_generations_are_trained_and_not_measured_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, _ = run_of(tmp_path / "run", *SMALL, "recipe=born_again", "rounds=2")
+    assert len(run["results"]["rounds"]) == 2 and "generations" not in run["results"]
 
 
 def weights_of(place, *words):

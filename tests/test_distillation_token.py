@@ -228,6 +228,8 @@ def test_a_run_ends_with_a_student_that_stands_alone(tmp_path, monkeypatch, caps
             ["loss=distillation_token", "student.distillation_token=false"],
             "this student has none: choose student=vit_tiny with student.distillation_token=true",
         ),
+        (["loss=distillation_token", "student.patch=3"], "patch must divide the picture's"),
+        (["loss=distillation_token", "dataset=wine"], "student=vit_tiny reads pictures"),
         (["student=vit_tiny", "student.patch=5"], "patch must divide the picture's 16x16 pixels, as 1, 2, 4"),
     ],
 )

@@ -28,6 +28,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.digest import modules_read
 from kdx.store.resolve import module_of
+from kdx.tasks.answer_formats import distributions
 from kdx.tasks.kept import HIDDEN_STATES
 from kdx.training.settings import Training
 
@@ -85,6 +86,11 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
             Fitness("dataset.class_weights=balanced", Categorical, "leave it out").check(task)
         if experiment.pseudo_label and experiment.pseudo_label["passes"]:
             Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
+        if order.config["choices"].get("loss") == "token_kd" and distributions(task) is None:
+            checks.refuse(
+                f"loss=token_kd compares distributions over tokens, and an answer here is {task.words}: "
+                "choose another loss, such as kd"
+            )
         check_temperature(experiment, about, task)
         check_format(experiment, task)
     for name, described in order.metrics.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ from kdx.config.network_names import called_in_words, teachers_by_node
 from kdx.config.trials import MadeUp, check_method, fits_stand_in, mixes, try_loss, try_moving
 from kdx.config.trying import trying
 from kdx.core import checks
-from kdx.core.errors import UserError, lacks_answer
+from kdx.core.errors import UserError, WrongStudent, lacks_answer
 from kdx.core.task import Task
 from kdx.core.types import Batch, Features, Frozen, Objective
 from kdx.data.raw import Description
 from kdx.models.estimator import estimator_in
+from kdx.pipeline.controls import CONTROLS
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.parts import reads_networks
 from kdx.store.component import Component, terms_of
@@ -57,24 +59,28 @@ def check_losses(
     idle: dict[str, str] = {}
     student = built.get("student") or torch.nn.Identity()
     taught = [built[role] for role in teachers_by_node(experiment) if role in built]
+    said: set[str] = set()
     lessons = [
         *(
-            ("teacher_pretrain", experiment.teacher_loss, training)
+            ("teacher_pretrain", "teacher_loss", experiment.teacher_loss, training)
             for node, training in trainings_of(experiment)
             if node != "student_train"
         ),
-        ("student_train", experiment.loss, experiment.student_train),
-        *(("student_train", control.loss, control.training) for control in experiment.controls.values()),
+        ("student_train", "loss", experiment.loss, experiment.student_train),
+        *(
+            ("student_train", _key_of(role), control.loss, control.training)
+            for role, control in experiment.controls.items()
+        ),
     ]
-    for node, loss, training in lessons:
+    for node, key, loss, training in lessons:
         if loss and reads_networks(loss) and teachers_by_node(experiment) and not taught:
             continue  # why the teacher cannot be built is said elsewhere
         if loss and (described or fits_stand_in(loss)):
-            with trying(errors, own=loss.target):
+            with _saying(key, said, errors, loss.target):
                 check_method(f"loss={loss.target.split('.')[-2]}", loss.resolve(), Objective)
                 live = [Frozen(network) for network in taught] if reads_networks(loss) else []
-                fitted = [found for network in taught if (found := estimator_in(network))]
-                if live and not all(found.layered for found in fitted):
+                fitted = [one for network in taught if (one := estimator_in(network))]
+                if live and not all(one.layered for one in fitted):
                     finished = any(teacher.finished for teacher in experiment.teachers)
                     how = "only answers" if finished else "is fitted at once"
                     names = ",".join(terms_of(loss.spec))
@@ -83,7 +89,12 @@ def check_losses(
                         "none: choose a network, or loss.features=none"
                     )
                 mixer = f"{node}.augment" if mixes(training) else None
-                tried = try_loss(loss, student, streams, made, live, mixer)
+                try:
+                    tried = try_loss(loss, student, streams, made, live, mixer)
+                except WrongStudent:
+                    if "student" in built:
+                        raise
+                    continue  # another stood in for it
                 learners = [student] if node == "student_train" else taught
                 _check_accumulate(node, training, tried, learners, rows)
                 errors += _too_few(node, training, loss, tried)
@@ -91,7 +102,7 @@ def check_losses(
                 if experiment.moving and loss is experiment.loss and taught and not fitted:
                     try_moving(experiment.moving, loss, student, streams, made, taught[0])
                 if described and loss is experiment.loss:
-                    idle |= {f"loss.{key}": why for key, why in tried.idle().items()}
+                    idle |= {f"loss.{name}": why for name, why in tried.idle().items()}
     if (
         experiment.loss
         and experiment.student_train
@@ -103,6 +114,27 @@ def check_losses(
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
             shares(1, read, None)
     return idle
+
+
+def _key_of(role: str) -> str:
+    """Where the loss of a control is set."""
+    return "baseline_loss" if role in CONTROLS else f"controls.{role}.loss"
+
+
+@contextmanager
+def _saying(key: str, said: set[str], errors: list[str], own: str) -> Iterator[None]:
+    """`trying` of a loss that is set at `key`. said: by the losses before, from one of which it may take its
+    keys, so that they are wrong once."""
+    found: list[str] = []
+    with trying(found, own=own):
+        yield
+    errors += [_in_words_of(key, message) for message in found if message not in said]
+    said |= {*found}
+
+
+def _in_words_of(key: str, message: str) -> str:
+    """What a loss says of a key of its own, which it calls `loss.KEY`, by where it is set."""
+    return f"{key}.{message.removeprefix('loss.')}" if message.startswith("loss.") else message
 
 
 def _too_few(node: str, training: Component | None, loss: Component, objective: Objective) -> Iterator[str]:

@@ -121,6 +121,11 @@ def try_loss(
     Fitness(f"loss={loss.target.split('.')[-2]}", method.needs_task, "choose another loss, such as kd").check(
         task
     )
+    if not (task.labels or method.acts or method.reads):
+        raise UserError(
+            f"loss={loss.target.split('.')[-2]} learns from labels alone, and an answer here is "
+            f"{task.words}, without labels, so that it would learn nothing of the task: choose loss=kd"
+        )
     if weights := loss.spec.get("weights"):
         weighting = Component(weights).resolve()
         Fitness(f"loss.weights={weighting.__name__}", weighting.needs_task, "leave it out").check(task)
@@ -215,7 +220,8 @@ def fits_stand_in(loss: Component) -> bool:
     parts = [loss, *map(Component, slots)]
     task = task_of(STAND_IN)
     with trying([], own=loss.target):
-        return all(isinstance(task, part.resolve().needs_task) for part in parts)
+        acts = getattr(loss.resolve(), "acts", False)  # and the rows of STAND_IN are no states
+        return not acts and all(isinstance(task, part.resolve().needs_task) for part in parts)
     return True
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kdx.core import files
-from kdx.core.errors import UserError, UserErrors, nearest
+from kdx.core.errors import UserError, UserErrors, WrongStudent, nearest
 
 MOST = 2**63 - 1
 """The largest whole number that any setting takes: that of 64 bits, as the libraries below hold them."""
@@ -67,7 +67,7 @@ def whole() -> Iterator[None]:
             error.messages
             if isinstance(error, UserErrors)
             else [str(error)]
-            if isinstance(error, UserError)
+            if isinstance(error, UserError) and not isinstance(error, WrongStudent)
             else []
         )
     finally:

@@ -38,6 +38,12 @@ class WrongPart(UserError):
     """A part of the user's own is not what its kind must be. Who tries it says where it lies."""
 
 
+class WrongStudent(UserError):
+    """A loss has no meaning for the student that it was given. It is not said where none could be built, as
+    another stood in for it, nor beside what is wrong with the keys of the loss.
+    """
+
+
 class Caution(UserWarning):
     """Something that a method noticed and the user should know; given with `warnings.warn`, it is shown and
     kept with the run.

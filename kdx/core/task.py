@@ -127,6 +127,10 @@ class Task(ABC):
     width: int | Mapping[str, int]
     words: ClassVar[str]
     """What an answer is, for a sentence: "one class of several", "several numbers a row"."""
+    labels: ClassVar[bool] = True
+    """Whether `loss` tells anything: False where nobody knows the right answer to a row."""
+    averages: ClassVar[bool] = True
+    """Whether several networks answer together, by `mean`."""
     beside: ClassVar[bool] = False
     """Whether `condense` compares answers with those of the teacher to the same rows, in full."""
 

@@ -198,6 +198,9 @@ class Objective(nn.Module, ABC):
     """What it reads of the teacher: "answers", which `parts.teacher` gives, stored or live; "network", the
     live networks `parts.live_teachers`, beside stored answers. (): no teacher, and no pseudo-labels are
     made."""
+    acts: ClassVar[bool] = False
+    """Whether it learns from what the student's actions lead to (kdx.core.episodes.Acts), so that it needs no
+    labels."""
     needs_task: ClassVar[Any] = Task
     """The kind of task without which the method has no meaning; checked before any work. `Categorical` for
     what reads the probabilities of classes."""

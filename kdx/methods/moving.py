@@ -85,6 +85,11 @@ class Moving(Objective):
                 f"teacher.beta compares probabilities of classes, and an answer here is {self.task.words}: "
                 "leave it out"
             )
+        if self.update != "ema" and not self.task.labels:
+            raise UserError(
+                f"teacher.update={update} lets the teacher go on with the labels, and an answer here is "
+                f"{self.task.words}, without labels: set teacher.update=ema, or leave it out"
+            )
         if len(parts.live_teachers) != 1:
             raise UserError(
                 f"teacher.update={update} moves one network, and {len(parts.live_teachers)} teach here"

@@ -9,6 +9,7 @@ from typing import Any
 
 from kdx.core.metric import Metric
 from kdx.store.artifact import Artifact
+from kdx.store.declared import declared
 from kdx.store.moved import ARRAYS
 from kdx.tasks.kept import place_bytes
 from kdx.tasks.shown import counting_metric
@@ -17,6 +18,12 @@ from kdx.tasks.shown import counting_metric
 def metric_of(data: Artifact) -> Metric:
     """What counts on a prepared data set, as its data.json says; one of before says nothing."""
     return counting_metric({"metric": data.json("data.json").get("metric")})
+
+
+def averages(data: Artifact) -> bool:
+    """Whether networks of the task of a prepared data set answer together, by their mean; it is not made."""
+    task = data.json("data.json").get("task") or {}
+    return bool(declared(task["_target_"], "averages", True)) if task else True
 
 
 def score_of(document: Mapping[str, Any]) -> float | None:

@@ -135,7 +135,7 @@ class Run:
             if role == "generations":
                 raise UserError(
                     f"the run '{self.path}' has no generations: recipe=born_again makes them, with rounds=3, "
-                    "say"
+                    "say, of answers that have a mean"
                 )
             reached = ", ".join(self.stages) or "nothing"
             raise UserError(

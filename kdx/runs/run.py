@@ -15,7 +15,7 @@ from kdx.core.roles import ROLES, control_stage, roles_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import Request, build_recipe
 from kdx.pipeline.recipes.steps import students, teacher_stages
-from kdx.pipeline.scores import digests_of
+from kdx.pipeline.scores import averages, digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE
 from kdx.store.artifact import Artifact
 from kdx.store.manifest import Unreadable
@@ -49,7 +49,8 @@ def perform(
     members = [store.done.get(stage) for stage in teacher_stages(len(order.experiment.teachers))]
     if len(members) > 1 and all(members):
         models = {"teacher": members, **models}
-    models |= recipe.together(store.done)
+    if (together := recipe.together(store.done)) and averages(store.done[PREPARE.name]):
+        models |= together
     given = {"given": store.done[GIVEN.name]} if order.experiment.given else {}
     several, aggregate = "teacher" in models and len(members) > 1, order.experiment.aggregate
     aggregated = {"aggregate": aggregate} if several and aggregate else {}

@@ -35,6 +35,8 @@ class Policy(Task):
     primary = RETURN.name
     paired = RETURN
     words: ClassVar[str] = "one action of several, known by what it leads to"
+    labels = False
+    averages = False
 
     def __init__(self, *, actions: Sequence[str]):
         self.actions, self.width = tuple(actions), len(actions)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdx.core.checks import flag, number
 from kdx.core.divergence import over_temperature
-from kdx.core.errors import UserError
+from kdx.core.errors import WrongStudent
 from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import known_and_own, taught_pass
@@ -53,7 +53,7 @@ class DistillationToken(Objective):
         self.features = HiddenTerms(features, parts)
         heads = token_heads(parts.student)
         if heads is None:
-            raise UserError(
+            raise WrongStudent(
                 "loss=distillation_token teaches a second token of a vision transformer, and this student "
                 "has none: choose student=vit_tiny with student.distillation_token=true, or loss=kd"
             )

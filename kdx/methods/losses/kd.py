@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kdx.core.errors import Caution
+from kdx.core.errors import Caution, UserError
 from kdx.core.task import Numeric
 from kdx.core.types import Answers, Objective, Outcome, Parts, Streams
 from kdx.methods.forward import TaughtPass, taught_pass
@@ -55,6 +55,11 @@ class KD(Objective):
         if alpha != 0 and (words := self.task.too_soft(hottest(self.temperature))):
             warnings.warn(words, Caution, stacklevel=2)
         self.alpha = checked_setting("loss.alpha", alpha, low=0, high=1)
+        if self.alpha in (0, (0, 0)) and not self.task.labels:
+            raise UserError(
+                f"loss.alpha=0 leaves the labels alone to learn from, and an answer here is "
+                f"{self.task.words}, without labels: set it above 0"
+            )
         self.refine = refinement(self.task, standardise, wrong, adaptive)
         self.whole_batch = self.refine.adaptive != "none"  # the weights' mean is that of the batch
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdx.core.checks import number
 from kdx.core.episodes import Acts
-from kdx.core.errors import UserError
+from kdx.core.errors import WrongStudent
 from kdx.core.types import Objective, Outcome, Parts, Streams
 
 _LEAST = 1e-8
@@ -47,6 +47,7 @@ class Reinforce(Objective):
 
     uses = ("labelled",)
     reads = ()
+    acts = True
     whole_batch = True
 
     def __init__(self, parts: Parts, *, discount: float, entropy: float):
@@ -54,7 +55,7 @@ class Reinforce(Objective):
         self.discount = number("loss.discount", discount, low=0, high=1, open_low=True)
         self.entropy = number("loss.entropy", entropy, low=0)
         if not isinstance(parts.student, Acts):
-            raise UserError(
+            raise WrongStudent(
                 "Reinforce lets a network act, and the rows of this data set are no states in which one "
                 "acts: choose dataset=control, or another loss"
             )
