@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_peers import QUICK, run_of
 from torch import nn
 
@@ -24,6 +25,7 @@ from kdx.core.types import Batch, Parts, Split
 from kdx.data.datasets.control import CartPole
 from kdx.methods.losses.reinforce import Reinforce, advantages, to_come
 from kdx.models.control import ControlAdapter
+from kdx.models.weights import load_weights
 from kdx.tasks.policy import Policy
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -269,6 +271,31 @@ def test_an_alpha_that_grows_from_0_is_let_through():
     assert not errors and not inspect(order)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["dataset.rows=3"], "and one labelled row is needed: at most 2"),
+        (["dataset.labelled=0.001", "dataset.rows=300"], "makes 0 labelled rows, and one is needed"),
+    ],
+)
+def test_where_there_are_no_classes_none_are_counted(words, said):
+    order, errors = examine_config(check_words(["device=cpu", "dataset=control", *words]))
+    assert any(said in message for message in errors or inspect(order))
+
+
+def test_weights_that_kdx_saved_are_loaded_without_a_word(tmp_path):
+    whole = {name: value.clone() for name, value in acting(nn.Linear(4, 2)).state_dict().items()}
+    save_file(whole, tmp_path / "whole.safetensors")
+    made = acting(nn.Linear(4, 2))
+    assert load_weights(made, tmp_path / "whole.safetensors") == []
+    assert torch.equal(made.net.weight, whole["net.weight"])
+    save_file(
+        {f"net.{name}": whole[f"net.{name}"] for name in ("weight", "bias")}, tmp_path / "net.safetensors"
+    )
+    ((text, level),) = load_weights(made, tmp_path / "net.safetensors")
+    assert "begin with 'net.', which was dropped" in text and level == "info"
+
+
 def test_it_needs_a_network_that_acts():
     parts = Parts(nn.Linear(4, 2), lambda: None, None, [], None, TASK)
     with pytest.raises(UserError, match="no states in which one acts: choose dataset=control"):
@@ -291,6 +318,11 @@ def test_a_run_shows_returns(tmp_path, monkeypatch, capsys):
     lead = found["teacher"] - found["baseline"]
     assert results["gap_closed"] == pytest.approx(results["gain"] / lead)
     (gate,) = (tmp_path / "outputs/store/gate").glob("*/gate.json")
+    report = (tmp_path / "run/report.md").read_text()
+    assert "augmentation, with the loss reinforce and no teacher." in report
+    assert run["protocol"]["baseline"].endswith("augmentation; the loss reinforce and no teacher")
+    assert "the teacher was most wrong" not in report, "the answers of the pool tell no return"
+    assert "| test row | teacher | student alone | distilled student |" in report
     held = json.loads(gate.read_text())
     assert held["teacher"] > held["alone"] > 0, "by what it attains on validation, not by its answers"
 

@@ -68,3 +68,9 @@ def roles_of(results: Mapping[str, Any] | None) -> dict[str, Role]:
 def _own_role(name: str, about: Mapping[str, str]) -> Role:
     words = about.get("words") or name
     return Role(control_stage(name), words, about.get("short") or words, about.get("colour") or _OWN_COLOUR)
+
+
+def learned_alone(loss: str) -> str:
+    """What the student alone learns from. loss: the address of its loss."""
+    name = loss.rpartition(".")[0].rpartition(".")[2]
+    return "the labels only" if name == "supervised" else f"the loss {name} and no teacher"

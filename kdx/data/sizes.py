@@ -137,7 +137,7 @@ def resolve_sizes(
     elif validated and validated > train - classes:
         errors.append(
             f"dataset.validation={validation} asks for {validated} rows; {train} are there to train with, "
-            f"and {classes} classes need one labelled row each: at most {max(0, train - classes)}"
+            f"and {_needed(classes)}: at most {max(0, train - classes)}"
         )
     if errors:
         return None, errors
@@ -157,7 +157,8 @@ def _divided(
     chosen = _count(labelled, train) if labelled is not None else train - validated
     if chosen < classes:
         errors.append(
-            f"dataset.labelled={labelled} makes {chosen} labelled rows, fewer than the {classes} classes"
+            f"dataset.labelled={labelled} makes {chosen} labelled rows, "
+            + (f"fewer than the {classes} classes" if classes > 1 else "and one is needed")
         )
     if chosen + validated > train:
         taken = [f"{n} for {part}" for n, part in ((tested, "test"), (validated, "validation")) if n]
@@ -178,11 +179,16 @@ def _divided(
     return (None, errors) if errors else (SplitSizes(tested, validated, chosen, wanted), [])
 
 
+def _needed(classes: int) -> str:
+    """Where there are no classes all rows are one group."""
+    return f"{classes} classes need one labelled row each" if classes > 1 else "one labelled row is needed"
+
+
 def _too_few(rows: int, classes: int, test: Size, tested: int) -> str:
     """Why there is no row to train with for every class."""
     held = (
-        f"dataset.test={test} holds out {tested} of all {rows} rows, and {rows - tested} stay; {classes} "
-        "classes need one labelled row each"
+        f"dataset.test={test} holds out {tested} of all {rows} rows, and {rows - tested} stay; "
+        f"{_needed(classes)}"
     )
     return f"{held}: " + (
         f"set dataset.test={rows - classes} at most, or add rows"

@@ -47,7 +47,10 @@ def load_weights(
     bare = {name.removeprefix(inner): value for name, value in own.items() if name.startswith(inner)}
     content = checkpoint.read_weights_file(path, key=key, role=role, like=bare)
     notes: list[WeightsNote] = [(text, "warning") for text in content.notes]
-    fit = fit_names(content, bare, path, role, notes)
+    of_names: list[WeightsNote] = []
+    fit = fit_names(content, bare, path, role, of_names)
+    if content.weights.keys() != own.keys():  # else it is this network as kdx saves it
+        notes += of_names
     head = last_layer(bare)
     misfits = fit.misfits(bare)
     if new_head and misfits and misfits <= head and bare.keys() - head:

@@ -11,7 +11,7 @@ from typing import Any
 from kdx.config.wire import Order, with_sources
 from kdx.core import checks
 from kdx.core.errors import UserError
-from kdx.core.roles import ROLES, control_stage, roles_of
+from kdx.core.roles import ROLES, control_stage, learned_alone, roles_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import Request, build_recipe
 from kdx.pipeline.recipes.steps import students, teacher_stages
@@ -169,7 +169,7 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
         "headline": order.headline,
         "baseline": (
             "the distilled student's model, initialisation, optimiser steps, batch size and "
-            "augmentation; the labels only"
+            f"augmentation; {learned_alone(order.config['baseline_loss']['_target_'])}"
         )
         if order.experiment.controls
         else None,

@@ -30,8 +30,9 @@ def write_examples(
     task: Task,
     adapter: Adapter | None = None,
 ) -> None:
-    """The rows of `example_rows` with what they are called, the truth and what each role answers. Levels are
-    kept as they are stored, to be drawn; what the adapter displays of rows as text. known: of the test rows.
+    """The rows of `example_rows` with what they are called, the truth where there are labels, and what each
+    role answers. Levels are kept as they are stored, to be drawn; what the adapter displays of rows as text.
+    known: of the test rows.
     """
     here = rows.to(device_of(test.inputs))
     texts = adapter.displayed(moved(picked(test.inputs, here), "cpu")) if adapter else None
@@ -47,7 +48,7 @@ def write_examples(
             "rows": rows.tolist(),
             "names": known.words(rows.numpy()),
             **({"texts": texts} if texts is not None else {}),
-            "truth": task.displayed(truth),
+            **({"truth": task.displayed(truth)} if task.labels else {}),
             "predictions": {role: _displayed(task, found, truth, adapter) for role, found in some.items()},
             "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},
         },

@@ -123,21 +123,22 @@ def example_cells(
     examples: Mapping[str, Any], known: Mapping[str, Role], classes: Sequence[str] = ()
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of examples that are no pictures: what the row is called (of an older run its number in
-    the test split), the row itself where it is shown as text, the truth and what each role makes of it; long
-    texts are cut. classes: their names, where answers are numbers of classes; those that are not right are
-    marked.
+    the test split), the row itself where it is shown as text, the truth where it is told and what each role
+    makes of it; long texts are cut. classes: their names, where answers are numbers of classes; those that
+    are not right are marked.
     """
     predictions, texts = examples["predictions"], examples.get("texts")
     roles = [role for role in known if role in predictions]
-    truth = examples["truth"]
+    truth = examples.get("truth")
     sure, names = examples.get("confidence") or {}, examples.get("names")
     columns = [
         *([texts] if texts else []),
-        [class_name(label, classes) for label in truth],
+        *([[class_name(label, classes) for label in truth]] if truth is not None else []),
         *(_answered(predictions[role], truth, classes, sure.get(role)) for role in roles),
     ]
-    numbers = names or examples.get("rows") or range(len(examples["truth"]))
-    header = ["test row", *(["text"] if texts else []), "truth", *(known[role].words for role in roles)]
+    numbers = names or examples.get("rows") or range(len(columns[0]))
+    beside = [*(["text"] if texts else []), *(["truth"] if truth is not None else [])]
+    header = ["test row", *beside, *(known[role].words for role in roles)]
     return header, [
         [shorten(str(number), _NAME, end=True), *(shorten(str(value), _LONGEST) for value in values)]
         for number, *values in zip(numbers, *columns, strict=True)
@@ -146,12 +147,13 @@ def example_cells(
 
 def _answered(
     predictions: Sequence[Any],
-    truth: Sequence[Any],
+    truth: Sequence[Any] | None,
     classes: Sequence[str],
     sure: Sequence[float] | None,
 ) -> list[str]:
     """Names of classes with the confidence, of a wrong one with that; anything else as it is."""
+    unknown = [None] * len(predictions)
     return [
         answer_text(class_name(label, classes), share) + (" (wrong)" if classes and label != right else "")
-        for label, right, share in zip(predictions, truth, sure or [None] * len(truth), strict=True)
+        for label, right, share in zip(predictions, truth or predictions, sure or unknown, strict=True)
     ]

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from kdx.core.roles import ROLES, known_roles
+from kdx.core.roles import ROLES, known_roles, learned_alone
 from kdx.report.run.detail import class_section, row_section
 from kdx.report.run.markup import code, escape, fenced, folded, markdown_table, table_of_cells
 from kdx.report.run.progress import duration
@@ -116,9 +116,11 @@ def _protocol(run: Mapping) -> list[str]:
         ),
     ]
     if numbers.get("baseline"):
+        loss = (run.get("config") or {}).get("baseline_loss") or {}
+        alone = str(loss.get("_target_") or "losses.supervised.Supervised")
         said.append(
             "The student alone is a matched baseline: the distilled student's model, initialisation, "
-            "optimiser steps, batch size and augmentation, with the labels only."
+            f"optimiser steps, batch size and augmentation, with {learned_alone(alone)}."
             + (
                 f" Its weights are fresh ones: the distilled student's begin with {numbers['gained_by'][0]}."
                 if "gained_by" in numbers
