@@ -66,6 +66,12 @@ def test_its_temperature_is_1_and_one_round_is_refused(capsys):
     assert "rounds=1 is recipe=distil" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("loss", ["supervised", "self_distill", "mutual"])
+def test_a_loss_without_a_teacher_is_refused(capsys, loss):
+    assert main(["train", "recipe=born_again", f"loss={loss}", "device=cpu"]) == 2
+    assert f"and loss={loss} learns from no teacher: choose another" in capsys.readouterr().err
+
+
 def test_the_commands_that_open_weights_know_the_generations(run, capsys, monkeypatch, tmp_path):
     """All of the run measures them too; their export answers as they do together."""
     made, _ = run

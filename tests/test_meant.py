@@ -28,6 +28,7 @@ WORDS = [
     ),
     ("background=black", "dataset.background is a key of dataset=folder"),
     ("dropout=0.3", "did you mean student.dropout=0.3 or teacher.dropout=0.3?"),
+    ("student.distillation_token=true", "is a key of student=timm, student=vit_small or student=vit_tiny"),
     ("label_smoothing=0.1", "did you mean loss=label_smoothing?"),
     ("workers=4", "did you mean device.workers=4?"),
     ("num_workers=4", "did you mean device.workers=4?"),

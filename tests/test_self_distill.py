@@ -10,10 +10,11 @@ from test_peers import PEER, STUDENT, Table, batch, parts, run_of
 from torch import nn
 from torch.autograd import gradcheck
 
+from kdx.commands._check import check_runs
 from kdx.config.compose import check_words
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
-from kdx.core.errors import Caution, UserError
+from kdx.core.errors import Caution, UserError, UserErrors
 from kdx.methods.losses.self_distill import SelfDistill
 from kdx.methods.losses.supervised import Supervised
 from kdx.models.cnn import cnn
@@ -342,6 +343,16 @@ def test_what_does_not_go_together_is_said_before_work(words, said):
 def test_keys_that_could_never_act(keys, idle):
     keys = {"heads_at": ["first"], **keys}
     assert distilled(Deep(), torch.zeros(1, 2), **keys).idle().keys() == idle
+
+
+def test_a_student_that_cannot_be_built_is_named():
+    (error, *_) = messages("student=mlp", "student.hidden=[16,16]", "loss.teacher=deepest")
+    assert error == "mlp: hidden must be a whole number of at least 1, not [16, 16]"
+
+
+def test_what_is_asked_of_a_teacher_can_never_act():
+    with pytest.raises(UserErrors, match="temperature=2 can never act: loss=self_distill learns from no"):
+        check_runs(["loss=self_distill", "pseudo_label.temperature=2", "device=cpu"], False)
 
 
 def test_layers_are_not_read_of_a_compiled_student():

@@ -145,12 +145,15 @@ def _misspelled(known: Mapping[str, Any], asked: str, value: Any) -> str:
 
 
 def keys_of(group: str, option: str) -> set[str]:
-    """The keys that an option sets of its own group; none of one that cannot be read."""
+    """The keys that an option sets of its own group, of a role those of its network; none of one that cannot
+    be read."""
+    if group in ("student", "teacher"):
+        return keys_of("model", option)
     file = option_file(group, option)
     with contextlib.suppress(UserError):
         node = read_option(file) if file else None
         inside = node.get(group, node) if isinstance(node, dict) else {}
-        return {str(key) for key in inside} - {"defaults"} if isinstance(inside, dict) else set()
+        return {str(key) for key in inside} - {"defaults", "_target_"} if isinstance(inside, dict) else set()
     return set()
 
 

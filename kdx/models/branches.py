@@ -127,7 +127,7 @@ def executed(network: nn.Module, example: Inputs) -> dict[str, tuple[int, int]]:
         handles.append(module.register_forward_hook(lambda m, given, made, name=name: ends(name)))
     try:
         with evaluating(network), torch.no_grad():
-            network(fitted_to(example, next(network.parameters())))
+            network(fitted_to(example, next(network.parameters(), torch.zeros(()))))
     finally:
         for handle in handles:
             handle.remove()

@@ -116,6 +116,8 @@ def repeated(side: Side, example: Inputs) -> list[Layer]:
     ends = [order[names[m]][0] for m in names if m is not last and m._parameters and names[m] in order]
     done = max(ends, default=0)
     groups = [[one for one in group[:-1] if order[names[one.module]][1] < done] for group in beside.values()]
+    if not groups:
+        return []
     group = max(groups, key=lambda found: sum(p.numel() for one in found for p in one.module.parameters()))
     count = min(_MOST, len(group))
     return [group[(place + 1) * len(group) // count - 1] for place in range(count)]

@@ -50,11 +50,13 @@ class Layers(Initialiser):
         pairs = []
         for block, i in zip(blocks, taken, strict=True):
             own, other = _tensors(block), _tensors(other_blocks[i])
-            if {key: value.shape for key, value in own.items()} != {k: v.shape for k, v in other.items()}:
+            if unlike := [key for key in own | other if _size(own, key) != _size(other, key)]:
+                key = max(unlike, key=lambda key: own[key].numel() if key in own else 0)
                 raise UserError(
-                    f"init=layers copies whole blocks, and those of the student ({_sizes(own)}) are other "
-                    f"than the teacher's ({_sizes(other)}): give the student the teacher's width and heads, "
-                    "or take init=select, where it is narrower"
+                    "init=layers copies whole blocks, and those of the student "
+                    f"({key} {_size(own, key)}) are other than the teacher's ({key} {_size(other, key)}): "
+                    "give the student the teacher's width and heads, or take init=select, where it is "
+                    "narrower"
                 )
             pairs += [(value, other[key]) for key, value in own.items()]
         rest, other_rest = _tensors(student, name), _tensors(teacher, other_name)
@@ -111,6 +113,5 @@ def _tensors(module: nn.Module, without: str | None = None) -> dict[str, Tensor]
     }
 
 
-def _sizes(tensors: Mapping[str, Tensor]) -> str:
-    name, value = max(tensors.items(), key=lambda pair: pair[1].numel())
-    return f"{name} {tuple(value.shape)}"
+def _size(tensors: Mapping[str, Tensor], name: str) -> str:
+    return str(tuple(tensors[name].shape)) if name in tensors else "has none"

@@ -176,9 +176,10 @@ class Snapshot(nn.Module):
             return found
         if progress >= _LATE and not self.warned:
             self.warned = True
+            epochs = "epoch" if self.every == 1 else f"{self.every} epochs"
             warnings.warn(
                 "loss=self_distill has met no snapshot of the student so far, and has learned from labels "
-                f"alone: it takes one after each {self.every} epochs; lower loss.every, or train for longer",
+                f"alone: it takes one after each {epochs}; lower loss.every, or train for longer",
                 Caution,
                 stacklevel=2,
             )

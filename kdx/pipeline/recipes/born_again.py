@@ -10,6 +10,7 @@ from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Request
 from kdx.pipeline.recipes.steps import students
 from kdx.store.artifact import Artifact
+from kdx.store.declared import declared
 from kdx.store.stage import subseed
 
 
@@ -39,4 +40,11 @@ class BornAgain(Distil):
             yield (
                 "recipe=born_again has a generation for each round, and rounds=1 is recipe=distil: set "
                 "rounds=3"
+            )
+        loss = asked.experiment.loss
+        if loss and not declared(loss.target, "reads", ("answers",)):
+            yield (
+                "recipe=born_again lets the generation before teach the next, and "
+                f"loss={asked.config['choices']['loss']} learns from no teacher: choose another loss, "
+                "such as kd, or leave recipe= out"
             )

@@ -149,11 +149,12 @@ def idle_rounds(teacher: bool, config: Mapping[str, Any]) -> Iterator[tuple[str,
         why = f"loss={config['choices']['loss']} learns from no teacher, so there is one round: leave it out"
         if config["rounds"] > 1:
             yield "rounds", why
-        yield from idle_gate(
-            config,
+        asked = (
             f"loss={config['choices']['loss']} learns from no teacher, so nothing is "
-            "asked of one: leave it out",
+            "asked of one: leave it out"
         )
+        yield from idle_gate(config, asked)
+        yield from ((f"pseudo_label.{key}", asked) for key in config["pseudo_label"] if key not in _GATES)
     elif config["rounds"] == 1:
         why = "there is one round: set rounds=3, say, or leave it out"
     else:
@@ -170,13 +171,12 @@ def idle_rounds(teacher: bool, config: Mapping[str, Any]) -> Iterator[tuple[str,
         yield "round_patience", why
 
 
+_GATES = ("gate", "near_chance")
+
+
 def idle_gate(config: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
     """By its new and by its old name; warn is the default, and asks for nothing."""
-    yield from (
-        (f"pseudo_label.{key}", why)
-        for key in ("gate", "near_chance")
-        if config["pseudo_label"][key] == "error"
-    )
+    yield from ((f"pseudo_label.{key}", why) for key in _GATES if config["pseudo_label"][key] == "error")
 
 
 def taught_splits(experiment: Experiment) -> tuple[str, ...]:

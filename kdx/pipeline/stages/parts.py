@@ -126,8 +126,9 @@ def parts_of(
         teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     elif answers:
         heat = inputs.loss.spec.get("temperature", 1)
-        # where it moves answers are kept whole, which have none: see kdx.config.kinds.check_format
-        one = None if isinstance(heat, list) else float(heat)
+        # where it moves, or is the loss's own affair, answers are kept whole, which have none: see
+        # kdx.config.kinds.check_format
+        one = None if heat is None or isinstance(heat, list) else float(heat)
         teacher = stored_answers(answers, runtime.device, views_of(inputs), task, one)
     balanced = inputs.class_weights == "balanced"
     return Parts(
