@@ -123,7 +123,7 @@ def example_cells(
     examples: Mapping[str, Any], known: Mapping[str, Role], classes: Sequence[str] = ()
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of examples that are no pictures: what the row is called (of an older run its number in
-    the test split), the row itself where it is shown as text, the truth where it is told and what each role
+    the test split), the row itself where it is shown as text, the truth where it is there and what each role
     makes of it; long texts are cut. classes: their names, where answers are numbers of classes; those that
     are not right are marked.
     """
