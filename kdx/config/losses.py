@@ -42,8 +42,8 @@ def check_teacher_tells(
                 errors.append(str(lacks_answer(experiment.loss.target.split(".")[-2], name, who)))
             if experiment.rounds > 1:
                 errors.append(
-                    f"rounds={experiment.rounds} let the student teach, which tells no {name} of its answers, "
-                    f"and loss={experiment.loss.target.split('.')[-2]} weighs by it: leave rounds= out, or "
+                    f"rounds={experiment.rounds} let the student teach, which tells no {name} of its "
+                    f"answers, and loss={experiment.loss.target.split('.')[-2]} weighs by it: leave rounds= out, or "
                     "set loss=kd"
                 )
 
