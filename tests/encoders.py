@@ -23,7 +23,7 @@ SIZES = {
 def tiny_encoder(folder: Path, words: str, *, normalise: bool = True, seed: int = 0, **config) -> Path:
     """An encoder of the vocabulary SPECIAL and these words. config: keys of its config.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *words.split()))}
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys((*SPECIAL, *words.split())))}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     made.add_special_tokens(list(SPECIAL))
     made.normalizer, made.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()

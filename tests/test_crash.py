@@ -679,7 +679,7 @@ def test_an_edited_loss_is_run_again_and_no_other(place):
     (loss / "label_smoothing.py").write_text(f"{other}\nTWO = 2\n")
     (loss / "kd.py").write_text(f"# A comment.\n{comment}")
     assert again() == set(), "another loss, and a comment"
-    edited = comment.replace("alpha * self.task.match(", "1.5 * alpha * self.task.match(")
+    edited = comment.replace('"distillation": alpha * apart', '"distillation": 1.5 * alpha * apart')
     assert edited != comment
     (loss / "kd.py").write_text(edited)
     assert again() == {"student-train", "audit", "evaluate"}

@@ -263,6 +263,8 @@ def test_a_table_of_ones_own_from_the_command_line(tmp_path, monkeypatch, capsys
     assert main([*run, "hydra.run.dir=runs/0", "loss=heteroscedastic"]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "30 of 240 rows of rows.csv have no target, and join the pool" in said
+    assert main([*run, "loss=heteroscedastic", "rounds=2"]) == 2
+    assert "rounds=2 let the student teach, which tells no variance" in capsys.readouterr().err
     assert "100 rows are made up of the" in said and "tables of 6 columns (5 numbers, 1 category)" in said
     results = json.loads((tmp_path / "runs/0/run.json").read_text())["results"]
     assert results["metric"]["name"] == "rmse" and not results["metric"]["more"]

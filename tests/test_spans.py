@@ -452,8 +452,12 @@ def checked(questions, *words):
 
 
 RUN = {f"loss={loss} select=all" for loss in ("kd", "supervised")}
-RUN |= {f"loss=kd select={rule}" for rule in ("uniform", "k_center")}
-QUICK = RUN | {"loss=slam select=all", "loss=soft select=all", "loss=kd select=entropy"}
+RUN |= {"loss=mutual select=all"} | {f"loss=kd select={rule}" for rule in ("uniform", "k_center")}
+QUICK = RUN - {"loss=mutual select=all"} | {
+    "loss=slam select=all",
+    "loss=soft select=all",
+    "loss=kd select=entropy",
+}
 
 
 def marked():

@@ -21,6 +21,16 @@ HOLDING = ("loss", "dataset", "student", "teacher", "select", "made_up", "init",
 """Groups whose options have keys that others lack."""
 
 
+def wrong_shape(content: Mapping[str, Any]) -> str | None:
+    """What is wrong with an option file that sets what holds keys to one value; None: nothing."""
+    found = (name for name in SHAPED if name in content and not isinstance(content[name], Mapping))
+    return next((_no_keys(name, content[name]) for name in found), None)
+
+
+def _no_keys(name: str, node: Any) -> str:
+    return f"an option file in --config-dir sets '{name}' to {shown(node)}, and it holds keys of its own"
+
+
 def is_left_out(name: str, node: Any) -> bool:
     """Whether a part of the configuration is not there; of the loss the layers of its terms always are."""
     return node is None or (name == "loss" and isinstance(node, Mapping) and set(node) <= {LAYERS})
@@ -58,9 +68,7 @@ def misshapen(config: Mapping[str, Any]) -> list[str]:
     for name in SHAPED:
         node = config.get(name)
         if not isinstance(node, Mapping):
-            errors.append(
-                f"an option file in --config-dir sets '{name}' to {shown(node)}, and it holds keys of its own"
-            )
+            errors.append(_no_keys(name, node))
             continue
         wanted = SIZES if name == "dataset" else template[name] if name in ("device", *STAGES) else ()
         errors += [

@@ -42,6 +42,12 @@ def check_teacher_tells(
                     continue
                 who = "this teacher" if role == "teacher" else called_in_words(role)
                 errors.append(str(lacks_answer(experiment.loss.target.split(".")[-2], name, who)))
+            if experiment.rounds > 1:
+                errors.append(
+                    f"rounds={experiment.rounds} let the student teach, which tells no {name} of its "
+                    f"answers, and loss={experiment.loss.target.split('.')[-2]} weighs by it: leave rounds= out, or "
+                    "set loss=kd"
+                )
 
 
 def check_losses(

@@ -25,10 +25,20 @@ from kdx.config.compose.members import dropped, with_members
 from kdx.config.compose.own_files import broken, chosen_files, incomplete
 from kdx.config.compose.parsing import BY_NUMBER, OWN_PARTS, PARAMS, parse_overrides
 from kdx.config.compose.trust import overreach
-from kdx.config.keys import misshapen, wrong_key
+from kdx.config.keys import misshapen, wrong_key, wrong_shape
 from kdx.config.meant import either, words_meant
 from kdx.config.moving import without_moving
-from kdx.config.options import LAYERS, SLOTS, folders, groups, own, wrong_option
+from kdx.config.options import (
+    LAYERS,
+    SLOTS,
+    folders,
+    groups,
+    no_address,
+    option_file,
+    own,
+    read_option,
+    wrong_option,
+)
 from kdx.config.words import beyond, wrong_for_hydra
 from kdx.core import checks
 from kdx.core.errors import UserErrors
@@ -184,13 +194,26 @@ def _with_teacher(
 
 def _uncomposed(error: BaseException, chosen: Sequence[str]) -> str:
     """Why options cannot be composed."""
-    if found := broken(error):
+    if found := broken(error) or _odd_content(chosen):
         return found
     for slot, group in SLOTS.items():
         if f"'{group}@{slot}'" in str(error):
             having = "kd and those that read a pool" if group == "features" else "those that read a pool"
             return f"this loss has no slot '{slot}': {having} have it, such as loss=soft or loss=slam"
     return f"{checks.shown(' '.join(chosen), bare=True)} do not go together: {first_line(error)}"
+
+
+def _odd_content(chosen: Sequence[str]) -> str | None:
+    """What is wrong with what an option file holds, which may be why nothing can be composed."""
+    for word in chosen:
+        group, _, name = word.partition("=")
+        file = option_file(group, name)
+        content = read_option(file) if file else None
+        if isinstance(content, list) and file and group != "experiment":
+            return no_address(file)
+        if isinstance(content, dict) and (wrong := wrong_shape(content)):
+            return wrong
+    return None
 
 
 def _laid_over(
