@@ -266,6 +266,16 @@ def test_keys_of_a_loss_are_refused_where_no_student_could_be_built():
     assert len(wrong) == 2 and wrong[1].startswith("teacher_loss.discount must be greater than 0")
 
 
+@pytest.mark.parametrize(
+    "words", [["loss=collaborative"], ["loss=self_distill", "loss.teacher=deepest"], ["loss.features=[rkd]"]]
+)
+def test_of_a_student_that_cannot_be_built_no_loss_says_anything(words):
+    built = ["device=cpu", "dataset=digits", "student=vit_tiny", "student.patch=3", *words]
+    order, errors = examine_config(check_words(built))
+    (only,) = errors or inspect(order)
+    assert "patch must divide" in only
+
+
 def test_an_alpha_that_grows_from_0_is_let_through():
     order, errors = examine_config(check_words(["device=cpu", "dataset=control", "loss.alpha=[0,1]"]))
     assert not errors and not inspect(order)

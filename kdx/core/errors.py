@@ -39,8 +39,9 @@ class WrongPart(UserError):
 
 
 class WrongStudent(UserError):
-    """A loss has no meaning for the student that it was given. It is not said where none could be built, as
-    another stood in for it, nor beside what is wrong with the keys of the loss.
+    """A loss, or a term on hidden layers, has no meaning for the network that it was given. It is not said
+    where no student could be built, as another stood in for it, nor beside what is wrong with the loss's own
+    keys.
     """
 
 

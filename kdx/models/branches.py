@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kdx.core.checks import shown
-from kdx.core.errors import UserError, nearest
+from kdx.core.errors import WrongStudent, nearest
 from kdx.core.types import Answers, Inputs
 from kdx.models.modes import evaluating
 from kdx.models.pairs import WRAPPED, fitted_to
@@ -141,7 +141,7 @@ def branching_layer(network: nn.Module, order: Mapping[str, tuple[int, int]], at
         return _halfway(network, order)
     names = {name.removeprefix(WRAPPED): name for name in order if name}
     if not isinstance(at, str) or at not in names:
-        raise UserError(f"loss.branch_at: the student has no layer {shown(at)}{nearest(str(at), names)}")
+        raise WrongStudent(f"loss.branch_at: the student has no layer {shown(at)}{nearest(str(at), names)}")
     return names[at]
 
 
@@ -159,7 +159,7 @@ def _halfway(network: nn.Module, order: Mapping[str, tuple[int, int]]) -> str:
             key=lambda name: order[name],
         )
         if not layers:
-            raise UserError(
+            raise WrongStudent(
                 "loss=collaborative gives the student several heads, and it has no layers to share: choose "
                 "another student, or loss=mutual"
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdx.core.errors import UserError
+from kdx.core.errors import WrongStudent
 from kdx.core.types import Inputs
 from kdx.models.branches import executed
 from kdx.models.modes import evaluating
@@ -94,7 +94,7 @@ def layers_before_the_last(side: Side, example: Inputs) -> list[str]:
     """The layers that have a head unless others are named. Raises UserError where there are none."""
     found = side.stages[:-1] or repeated(side, example)
     if not found:
-        raise UserError(
+        raise WrongStudent(
             "loss.teacher=deepest sets heads on layers before the last, and this student has one hidden "
             "layer or none: choose a deeper one, or set loss.teacher=snapshot"
         )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, WrongStudent
 from kdx.core.hidden_answers import TellsHidden
 
 
@@ -88,7 +88,7 @@ def penultimate(network: nn.Module) -> Tap:
             return Tap(part.before_head, at="output")
     linear = [part for part in network.modules() if isinstance(part, nn.Linear)]
     if not linear:
-        raise UserError(
+        raise WrongStudent(
             f"{type(network).__name__} has no linear layer to take features before: choose "
             "a model that ends in one"
         )
