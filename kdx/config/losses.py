@@ -45,8 +45,8 @@ def check_teacher_tells(
             if experiment.rounds > 1:
                 errors.append(
                     f"rounds={experiment.rounds} let the student teach, which tells no {name} of its "
-                    f"answers, and loss={experiment.loss.target.split('.')[-2]} weighs by it: leave rounds= "
-                    "out, or set loss=kd"
+                    f"answers, and loss={experiment.loss.target.split('.')[-2]} weighs by it: leave "
+                    "rounds= out, or set loss=kd"
                 )
 
 
