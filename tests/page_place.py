@@ -75,6 +75,7 @@ FEWER_OF = {
     "experiment=guide": [f"dataset.root={Path(__file__).parents[1] / 'docs/commands.md'}"],
     "recipe.segments=4": ["student_train.steps=4"],
     "loss=heteroscedastic": ["rounds=1"],
+    "init=static": ["student.width=8"],
     "classes_map": ["members.2.teacher_pretrain.steps=0"],
     "teacher=encoder": ["dataset.length=8"],
     "self_training": ["teacher_pretrain.steps=60", "select.threshold=0.05"],

@@ -100,7 +100,10 @@ def test_views_of_words_are_words(tmp_path):
     if not hasattr(pyarrow, "string_view"):
         pytest.skip("this pyarrow has no views")
     words = pyarrow.array(["a", None, "b"], pyarrow.string_view())
-    parquet.write_table(pyarrow.table({"x": words}), tmp_path / "a.parquet")
+    try:
+        parquet.write_table(pyarrow.table({"x": words}), tmp_path / "a.parquet")
+    except pyarrow.ArrowNotImplementedError:
+        pytest.skip("this pyarrow writes no views")
     found = read_columns(tmp_path / "a.parquet")["x"]
     assert found.kind == "word" and found.words() == ["a", None, "b"]
 

@@ -274,7 +274,8 @@ def test_no_figure_is_lost_on_a_terminal(sweep, capsys, monkeypatch, columns):
     assert max(map(len, table)) <= max(columns, 40)
 
 
-def test_completion_knows_the_keys(root):
+def test_completion_knows_the_keys(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # which has no runs
     assert completion.KEYED["compare"] == [option.name for option in OPTIONS]
     assert completion.complete(root / "conf", ["compare"], "kdx compare so", "=:") == ["sort="]
     assert completion.complete(root / "conf", ["compare"], "kdx compare ", "=:") == []  # folders

@@ -4,6 +4,7 @@ it is said.
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_texts_in_views_of_words_are_texts_and_bytes_are_none(tmp_path):
         )
         return tmp_path / "a.parquet"
 
-    if hasattr(pyarrow, "string_view"):
+    with contextlib.suppress(AttributeError, pyarrow.ArrowNotImplementedError):  # of an older pyarrow
         views = file(pyarrow.array(["and is", "on"], pyarrow.string_view()))
         found = read_text_table(views, None, None)
         assert [texts for texts, _ in found.batches()] == [["and is", "on"]]
