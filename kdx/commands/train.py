@@ -26,7 +26,7 @@ from kdx.core.paths import conf_dir
 from kdx.core.roles import roles_of
 from kdx.core.shortage import Shortage
 from kdx.pipeline.controls.control import own_controls
-from kdx.pipeline.recipes.experiment import name_made
+from kdx.pipeline.recipes.experiment import moves_as_student, name_made
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.report.run import document
 from kdx.runs import sweep
@@ -216,8 +216,8 @@ def finish(
     if (made := artifacts.get("student-train")) and "student" in results:  # of peers it may be all of them
         results["student"]["model"] = name_made(made.json("model.json")["component"], student)
     if (moving := order.experiment.moving) and "moved_teacher" in results:
-        of_student = (moving.spec["update"], moving.spec["begin"]) == ("ema", "student")
-        results["moved_teacher"]["model"] = student if of_student else order.experiment.teacher_name
+        whose = student if moves_as_student(moving.spec) else order.experiment.teacher_name
+        results["moved_teacher"]["model"] = whose
     if "generations" in results:
         results["generations"]["model"] = f"{len(results['rounds'])} x {student}"
     for member, asked in zip(results.get("members") or [], order.experiment.teachers, strict=False):

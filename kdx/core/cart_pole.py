@@ -13,6 +13,10 @@ ACTIONS = ("left", "right")
 """What the cart is pushed to, by the numbers of the actions."""
 FARTHEST, STEEPEST = 2.4, 12 * np.pi / 180
 """|position| and |angle| beyond which an episode is over."""
+BOX = (FARTHEST, 2.0, STEEPEST, 2.0)
+"""How far the numbers of a state go, each to both sides: of speeds what is usual."""
+MOST_STEPS = 1000
+"""Of an episode."""
 _GRAVITY, _CART, _POLE, _HALF, _PUSH, _SECONDS = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
 
 

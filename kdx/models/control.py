@@ -13,17 +13,12 @@ from kdx.core.checks import integer
 from kdx.core.episodes import Acts, Episodes
 from kdx.models.adapt import Adapter, Around
 
-MOST_STEPS = 1000
-"""Of an episode."""
-_USUAL = (2.4, 2.0, cart_pole.STEEPEST, 2.0)
-"""What a state's numbers are divided by."""
-
 
 class ControlAdapter(Adapter):
     """horizon: steps after which an episode ends where the pole still stands."""
 
     def __init__(self, *, horizon: int):
-        self.horizon = integer("dataset.horizon", horizon, low=1, high=MOST_STEPS)
+        self.horizon = integer("dataset.horizon", horizon, low=1, high=cart_pole.MOST_STEPS)
 
     def wrap(self, made: nn.Module, shape: tuple[int]) -> Around:
         return ActingNetwork(made, self.horizon)
@@ -39,7 +34,7 @@ class ActingNetwork(Around, Acts):
     def __init__(self, net: nn.Module, horizon: int):
         super().__init__(net)
         self.horizon = horizon
-        self.register_buffer("usual", torch.tensor(_USUAL))
+        self.register_buffer("usual", torch.tensor(cart_pole.BOX))
 
     def prepare(self, x: Any) -> Tensor:
         return x / self.usual

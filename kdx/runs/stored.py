@@ -13,7 +13,7 @@ from kdx.core.errors import UserError
 from kdx.core.shapes import expect_shape
 from kdx.models.ensemble import NetworkEnsemble, ensemble_of
 from kdx.models.weights import load_weights
-from kdx.pipeline.recipes.experiment import name_made, name_of_several
+from kdx.pipeline.recipes.experiment import moves_as_student, name_made, name_of_several
 from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import MOVED_MODEL, MOVED_WEIGHTS, about_model, new_network
@@ -99,8 +99,7 @@ def _of_moved(run: Run, role: str, allow: Sequence[str]) -> tuple[Weights, Artif
             f"the run '{run.path}' did not keep its teacher as it moved: run the same `kdx train` again"
         )
     about = read_model(artifact.file(MOVED_MODEL), allow, f"the {role} of '{run.path}'")
-    teacher = run.document["config"]["teacher"]
-    of_student = (teacher.get("update"), teacher.get("begin")) == ("ema", "student")
+    of_student = moves_as_student(run.document["config"]["teacher"])
     return Weights(
         role, file, about, run.model("student" if of_student else "teacher") or function(about)
     ), artifact

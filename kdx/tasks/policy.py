@@ -14,10 +14,10 @@ from kdx.core.errors import UserError
 from kdx.core.math import kl
 from kdx.core.task import AnswerColumns, Answers, Audited, Evidence, Nothing, Task, numbered_columns
 from kdx.core.trees import leaves, rows_of
+from kdx.tasks.answer_formats import half
 from kdx.tasks.shown import RETURN, SAME_ACTION
 
 _LOGITS, _RETURN = "logits", "return"
-_HALF_MAX = 65504.0
 
 
 class Policy(Task):
@@ -88,7 +88,7 @@ class Policy(Task):
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """Half-precision logits."""
-        return {"": _logits(answers).clamp(-_HALF_MAX, _HALF_MAX).half()}
+        return {"": half(_logits(answers))}
 
     def made_up(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(rows, self.width, generator=generator)

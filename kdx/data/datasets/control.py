@@ -11,8 +11,6 @@ from kdx.data.loading import check_int
 from kdx.data.raw import Arrays, Description, example_of
 
 _TASK, _ADAPTER = "kdx.tasks.policy.Policy", "kdx.models.control.ControlAdapter"
-_WIDEST = (cart_pole.FARTHEST, 2.0, cart_pole.STEEPEST, 2.0)
-_MOST_STEPS = 1000
 
 
 class CartPole:
@@ -26,7 +24,7 @@ class CartPole:
         self._rows = check_int("rows", rows, 1, 10_000_000)
         self._test_rows = check_int("test_rows", test_rows, 0, 10_000_000)
         self._spread = checks.number("dataset.spread", spread, low=0, high=1, open_low=True)
-        self._horizon = check_int("horizon", horizon, 1, _MOST_STEPS)
+        self._horizon = check_int("horizon", horizon, 1, cart_pole.MOST_STEPS)
         self._seed = check_int("data_seed", data_seed, 0, 2**63 - 1)
 
     def files(self) -> list[Path]:
@@ -67,5 +65,5 @@ class CartPole:
     def _states(self, rows: int) -> np.ndarray:
         """(N, 4) float32"""
         random = np.random.Generator(np.random.PCG64(self._seed))
-        box = self._spread * np.array(_WIDEST)
+        box = self._spread * np.array(cart_pole.BOX)
         return random.uniform(-box, box, (rows, len(box))).astype(np.float32)

@@ -102,6 +102,11 @@ class Experiment:
         return name_of_several([teacher.name for teacher in self.teachers])
 
 
+def moves_as_student(asked: Mapping[str, Any]) -> bool:
+    """Whether a teacher that moves is a copy of the student, and not of the teacher. asked: its keys."""
+    return (asked.get("update"), asked.get("begin")) == ("ema", "student")
+
+
 def name_made(component: Mapping[str, Any], option: str) -> str:
     """What a network is called that a training gave: its option, or of peers that are exported together "an
     ensemble of 3 cnn_tiny", of other architectures "an ensemble of 3 networks".

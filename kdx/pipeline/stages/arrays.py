@@ -170,7 +170,7 @@ def open_split(data: Artifact, name: str, runtime: Runtime) -> Split | None:
 
 def drawn_rows(count: int, most: int) -> Tensor:
     """(n,) int64 ascending: at most so many of `count` rows, drawn at random and always the same."""
-    return torch.arange(count) if count <= most else RowOrder(count, batch=1, seed=0).first(most)
+    return RowOrder(count, batch=1, seed=0).first(most)
 
 
 def part_drawn(split: Split, most: int) -> Split:

@@ -149,10 +149,8 @@ def _answer(bench: Bench, lesson: Lesson, step: PlannedStage) -> None:
     for place in stored.places.values():
         lacking = (place < 0).nonzero().flatten()
         place[lacking] = torch.arange(len(lacking)) % max(1, int(place.max()) + 1)
-    if bench.steps[step.inputs["answers"].key].stored:
-        return
     asked = bench.steps[step.inputs["answers"].key]
-    if not networks_asked(asked):
+    if asked.stored or not networks_asked(asked):
         return
     teacher = bench.teacher(asked)
     for name, stream in lesson.streams.items():
