@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stops import stopped_at
 from test_stored_formats import refusals
 
 from kdx.cli import main
@@ -114,20 +115,11 @@ def test_a_stop_changes_no_byte(place, monkeypatch):
     folder = stored("hidden")
     files = {path.name: path.read_bytes() for path in folder.glob("*.npy")}
     shutil.rmtree(folder)
-    usual, calls = label.pack_answers, []
-
-    def stopping(*given):
-        calls.append(given[2])
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return usual(*given)
-
-    monkeypatch.setattr(label, "pack_answers", stopping)
     monkeypatch.setattr(label, "BATCH", 64)
-    assert main(["train", *RUN.split(), HIDDEN, "hydra.run.dir=stopped"]) != 0
+    with stopped_at(3, label, "pack_answers"):
+        assert main(["train", *RUN.split(), HIDDEN, "hydra.run.dir=stopped"]) != 0
     (left,) = folder.parent.glob("*.partial")
     assert (left / "labelled.states.npy").exists() and not (left / "head.npy").exists()
-    monkeypatch.setattr(label, "pack_answers", usual)
     train("again", HIDDEN)
     assert {path.name: path.read_bytes() for path in stored("again").glob("*.npy")} == files
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stops import stopped_at
 
 from kdx.cli import main
 from kdx.commands._check import check_runs
@@ -117,20 +118,11 @@ def test_a_stop_and_another_size_of_batch_change_no_byte(place, monkeypatch):
     folder, _ = stored()
     files = answers_in(folder)
     shutil.rmtree(folder.parent)
-    usual, calls = label.pack_answers, []
-
-    def stopping(*given):
-        calls.append(given[2])
-        if len(calls) == 9:
-            raise KeyboardInterrupt
-        return usual(*given)
-
-    monkeypatch.setattr(label, "pack_answers", stopping)
     monkeypatch.setattr(label, "BATCH", 32)
-    assert main(["train", *SHORT, *DRAWS, "hydra.run.dir=stopped"]) != 0
+    with stopped_at(9, label, "pack_answers"):
+        assert main(["train", *SHORT, *DRAWS, "hydra.run.dir=stopped"]) != 0
     left = next(folder.parent.glob("*.partial"))
     assert any(left.glob("*.draws.bin"))
-    monkeypatch.setattr(label, "pack_answers", usual)
     train(*DRAWS, to="again")
     again = answers_in(stored()[0])
     assert again.keys() == files.keys()

@@ -59,18 +59,19 @@ def new_network(model: Component, about: Mapping[str, Any], *, read_weights: boo
 
 def open_network(artifact: Artifact, which: str = "last") -> nn.Module:
     """The network of a training artifact with its `last` or `best` weights, on the CPU, in eval mode."""
-    about = artifact.json("model.json")
-    network = new_network(Component(about["component"]), about, read_weights=False)
-    network.load_state_dict(load_file(artifact.file(f"{which}.safetensors")))
-    return network.eval()
+    return _opened(artifact, "model.json", f"{which}.safetensors")
 
 
 def open_moved(artifact: Artifact) -> nn.Module:
     """The teacher that moved while this artifact's network was trained, as it was at the end; as
     `open_network`."""
-    about = artifact.json(MOVED_MODEL)
+    return _opened(artifact, MOVED_MODEL, MOVED_WEIGHTS)
+
+
+def _opened(artifact: Artifact, model: str, weights: str) -> nn.Module:
+    about = artifact.json(model)
     network = new_network(Component(about["component"]), about, read_weights=False)
-    network.load_state_dict(load_file(artifact.file(MOVED_WEIGHTS)))
+    network.load_state_dict(load_file(artifact.file(weights)))
     return network.eval()
 
 
