@@ -156,7 +156,24 @@ def rows_of_splits(experiment: Experiment, found: Description) -> dict[str, int]
     from kdx.data.sizes import count_rows
 
     counts = count_rows(found, **experiment.sizes)
+    counts |= _of_other_pool(experiment)
     return counts | {"unlabelled": counts["unlabelled"] + experiment.rows_made_up}
+
+
+def _of_other_pool(experiment: Experiment) -> dict[str, int]:
+    """Rows of the splits in whose place others stand; {} where none do."""
+    from kdx.pipeline.stages.other_pool import rows_held_out
+
+    other = experiment.pool
+    if other is None or other.source is None:
+        return {}
+    if other.makes:
+        return {"unlabelled": other.source.spec["rows"]}
+    found: Description = other.source.build().describe()
+    held = 0 if other.test is False or found.test is not None else rows_held_out(found.train, other.test)
+    rows = found.train - held + found.pool
+    counts = {"unlabelled": rows if other.limit is None else min(rows, other.limit)}
+    return counts | ({} if other.test is False else {"test": found.test or held})
 
 
 def about(look: Beforehand, dataset: Component) -> dict[str, Any]:

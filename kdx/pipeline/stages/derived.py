@@ -15,6 +15,7 @@ from kdx.pipeline.stages.arrays import (
     DECODED,
     INPUTS,
     ORIGIN,
+    ORIGINS,
     ROW_NUMBERS,
     TRUTH,
     array_files,
@@ -62,7 +63,7 @@ def lay_splits(
             chosen = [_picked(found, rows) for found, (_, rows) in zip(known, pieces, strict=True)]
             truths[name] = reduce(after, chosen)
             save_arrays(work, truth_file(name), truths[name])
-    found = {key: value for key, value in before.items() if key not in ("digests", DECODED)}
+    found = {key: value for key, value in before.items() if key not in ("digests", DECODED, ORIGINS)}
     if DECODED in before:
         found[DECODED] = pointer(work.path, decoded_folder(data, before))
     hidden = truths.get("unlabelled")
@@ -93,7 +94,8 @@ def _lay_inputs(work: Work, data: Artifact, name: str, pieces: Sequence[Piece]) 
 
 def _origin(data: Artifact, split: str) -> np.ndarray:
     """The numbers of its rows in the decoded data set, -1 where that does not hold them."""
-    found = decoded_numbers(data, split)
+    elsewhere = split in data.json("data.json").get(ORIGINS, {})
+    found = None if elsewhere else decoded_numbers(data, split)
     rows = np.load(data.file(f"{split}.{ROW_NUMBERS}.npy"))
     return np.full(len(rows), -1, np.int64) if found is None else found
 
