@@ -47,6 +47,10 @@ class Gate(_Once):
         return time_gate(bench, self.counts(step)["validation"], metric_of(step.inputs["data"]))
 
 
+class Proxy(_Once):
+    """Its two looks at the pool and at validation take no longer than a labelling of as many rows."""
+
+
 class Choose(_Once):
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
         pool, labelled = self.counts(step)["unlabelled"], self.counts(step)["labelled"]

@@ -14,7 +14,7 @@ from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
 from kdx.pipeline.recipes.written import gives_answers
 from kdx.pipeline.scores import score_of
-from kdx.pipeline.stages import GATE, GIVEN, PRETRAIN, PROBE, REVEAL, TRAIN
+from kdx.pipeline.stages import GATE, GIVEN, PRETRAIN, PROBE, PROXY, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -257,6 +257,12 @@ def gate(
         if mode == "error":
             raise UserError(f"{found['text']}. To go on all the same: pseudo_label.gate=warn")
         store.listener.note("gate", found["text"], "warning")
+
+
+def look_at_proxy(store: Store, experiment: Experiment, data: Artifact, teachers: Sequence[Artifact]) -> None:
+    """What the teacher makes of a pool that is not the data set's own, where answers are classes."""
+    if experiment.pool and not experiment.given and data.json("data.json").get("classes"):
+        store.run(PROXY, data=data, teachers=teachers)
 
 
 def _how_it_learns(teachers: Sequence[TeacherSetup]) -> str:

@@ -84,6 +84,13 @@ GATE = Stage(
     node="student_train",
     foretold="kdx.pipeline.foretelling.others.Gate",
 )
+PROXY = Stage(
+    "proxy",
+    "kdx.pipeline.stages.proxy",
+    writes=("proxy.json",),
+    node="pseudo_label",
+    foretold="kdx.pipeline.foretelling.others.Proxy",
+)
 CHOOSE = Stage(
     "choose",
     "kdx.pipeline.stages.choose",
