@@ -17,7 +17,7 @@ from kdx.models.pairs import Side, asked_names, fitted_to, one_teacher
 from kdx.models.tap import Tap, check_tappable, penultimate
 
 
-class OwnRows:
+class StudentRows:
     """The feature of one layer of the student, a row of it as one vector: for terms that read no teacher.
 
     layer: its name, or "auto": what the last linear layer sees. width: D.

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdx.core.checks import number
 from kdx.core.types import Features, Parts, Shown
 from kdx.methods.two_domains import source_and_target
-from kdx.models.row_features import OwnRows, in_full
+from kdx.models.row_features import StudentRows, in_full
 
 
 def covariance(rows: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class CORAL(Features):
     def __init__(self, parts: Parts, *, weight: float, layer: str):
         super().__init__()
         self.weight = number("loss.features.coral.weight", weight, low=0)
-        self.rows = OwnRows(parts, layer=layer)
+        self.rows = StudentRows(parts, layer=layer)
 
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:
         feature = self.rows.take()

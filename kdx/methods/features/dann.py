@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from kdx.core.checks import integer, number
 from kdx.core.types import Features, Parts, Shown
 from kdx.methods.two_domains import source_and_target
-from kdx.models.row_features import OwnRows
+from kdx.models.row_features import StudentRows
 
 _STEEPNESS = 10.0
 """gamma of the paper's schedule."""
@@ -59,7 +59,7 @@ class DANN(Features):
         super().__init__()
         self.weight = number("loss.features.dann.lambda_max", lambda_max, low=0)
         hidden = integer("loss.features.dann.hidden", hidden, low=1, high=1 << 16)
-        self.rows = OwnRows(parts, layer=layer)
+        self.rows = StudentRows(parts, layer=layer)
         with torch.random.fork_rng(devices=[]):  # the student's own noise stays as without this term
             self.head = nn.Sequential(nn.Linear(self.rows.width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from kdx.core.checks import number, refuse
 from kdx.core.types import Features, Parts, Shown
 from kdx.methods.two_domains import source_and_target
-from kdx.models.row_features import OwnRows, in_full
+from kdx.models.row_features import StudentRows, in_full
 
 _LEAST = 1e-12
 """Below this the median of squared distances is taken for it: then all rows are one."""
@@ -65,7 +65,7 @@ class MMD(Features):
             refuse(f"loss.features.mmd.powers must be a list of numbers, such as [0.5,1,2]; given: {powers}")
             powers = [1.0]
         self.powers = [number("loss.features.mmd.powers", p, low=0, open_low=True) for p in powers]
-        self.rows = OwnRows(parts, layer=layer)
+        self.rows = StudentRows(parts, layer=layer)
 
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:
         feature = self.rows.take()
