@@ -36,6 +36,8 @@ class AdversarialKD(Objective):
     uses = ("labelled",)
     may_use = ("unlabelled",)
     reads_kept = True
+    attacks: Tensor
+    """Batches attacked so far: the seed of where the next attack begins, so that a resume is exact."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class AdversarialKD(Objective):
         self.epsilon = number("loss.epsilon", epsilon, low=0, high=1)
         self.steps = integer("loss.steps", steps, low=1, high=1000)
         usual = usual_step(self.epsilon, self.steps)
+        self.register_buffer("attacks", torch.zeros((), dtype=torch.int64))
         self.step = usual if step is None else number("loss.step", step, low=0, high=1, open_low=True)
 
     def idle(self) -> Mapping[str, str]:
@@ -74,9 +77,11 @@ class AdversarialKD(Objective):
 
     def attacked(self, made: TaughtPass, y: Answers) -> Tensor:
         """The rows of a step, moved against the student as it is."""
-        x, labelled = pixels(made.shown), len(made.batches[0])
+        x, labelled = picture_rows(made.shown), len(made.batches[0])
         low, high = box(x, self.epsilon)
-        begin = low + (high - low) * torch.rand_like(x)
+        draws = torch.rand(x.shape, generator=torch.Generator().manual_seed(int(self.attacks)))
+        begin = low + (high - low) * draws.to(x)
+        self.attacks += 1
         pool = known_and_own(made.answers, labelled)[1] if len(made.batches) > 1 else None
 
         def loss(moved: Tensor) -> Tensor:
@@ -90,7 +95,7 @@ class AdversarialKD(Objective):
             return ascend(x, loss, epsilon=self.epsilon, step=self.step, steps=self.steps, begin=begin)
 
 
-def pixels(shown: Inputs) -> Tensor:
+def picture_rows(shown: Inputs) -> Tensor:
     """A batch of pictures. Raises UserError where it is something else."""
     if not isinstance(shown, Tensor) or shown.dim() != _NUMBERS or not shown.is_floating_point():
         raise UserError(

@@ -36,7 +36,7 @@ from kdx.pipeline.stages.measuring import (
 )
 from kdx.pipeline.stages.names import known_by
 from kdx.pipeline.stages.row_answers import KEPT, RowAnswers
-from kdx.pipeline.stages.under_shift import under_shifts
+from kdx.pipeline.stages.under_shift import measured_under_shifts
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
@@ -137,7 +137,7 @@ def run(
         alone = {str(place): member for place, member in enumerate(together.members)}
         for place, sizes in sizes_and_speeds(alone, about, runtime).items():
             results["members"][int(place)] |= sizes
-    results |= under_shifts(shifts, seed, last, splits["test"], measure)
+    results |= measured_under_shifts(shifts, seed, last, splits["test"], measure)
     beside = _beside(last, answers)
     results["rounds"] = [_of_round(artifact, splits, beside, measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))

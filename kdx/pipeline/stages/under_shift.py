@@ -18,20 +18,20 @@ from kdx.data.views.chain import Chain, Views
 from kdx.pipeline.stages.measuring import Measure
 from kdx.store.component import Component
 
-Shifts = Sequence[tuple[str, Component]]
-Values = dict[str, dict[str, float]]
+_Shifts = Sequence[tuple[str, Component]]
+_Values = dict[str, dict[str, float]]
 """name -> role -> the metric that counts."""
 
 
-def under_shifts(
-    shifts: Shifts, seed: int, networks: Mapping[str, nn.Module], test: Split, measure: Measure
-) -> dict[str, Values]:
+def measured_under_shifts(
+    shifts: _Shifts, seed: int, networks: Mapping[str, nn.Module], test: Split, measure: Measure
+) -> dict[str, _Values]:
     """{"shifts": values by the name of a shift} and, where some attack was asked for, {"attacks": values
     by its name and epsilon, `pgd 0.1`}, in which a network without a gradient, as an estimator is, has none.
 
     seed: of what is random in a shift. networks: the last weights, by role."""
-    shifted: Values = {}
-    attacked: Values = {}
+    shifted: _Values = {}
+    attacked: _Values = {}
     for name, described in shifts:
         step = described.build()
         if isinstance(step, Attack):
@@ -50,7 +50,7 @@ def under_shifts(
     return {"shifts": shifted, **({"attacks": attacked} if attacked else {})}
 
 
-def times_shown(shifts: Shifts) -> int:
+def times_shown(shifts: _Shifts) -> int:
     """How often all test rows pass through a network; a pass that tells a gradient counts as three."""
     found = 0
     for _, described in shifts:

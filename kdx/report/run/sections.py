@@ -48,7 +48,7 @@ def unit_of(numbers: Mapping) -> str:
 def under_shift(run: Mapping) -> list[str]:
     """What was measured on test pictures that are blurred, say, and with what strength."""
     numbers = run.get("results") or {}
-    tables = [shifts.shift_cells(numbers, kind=kind) for kind in shifts.KINDS]
+    tables = [shifts.shift_cells(numbers, kind=kind) for kind in shifts.SHIFT_KINDS]
     if not any(rows for _, rows in tables):
         return []
     strengths = [

@@ -15,7 +15,7 @@ from kdx.tasks.shown import counting_metric
 _CLEAN = "clean"
 
 
-KINDS = ("shifts", "attacks")
+SHIFT_KINDS = ("shifts", "attacks")
 
 
 def under_shifts(results: Mapping, kind: str = "shifts") -> dict[str, dict[str, float]]:
@@ -46,7 +46,7 @@ def shift_cells(
 
 def shift_sentences(results: Mapping) -> list[str]:
     """What shifts and attacks cost in the mean, and what is left of the gain."""
-    return [line for kind in KINDS for line in _sentences(results, kind)]
+    return [line for kind in SHIFT_KINDS for line in _sentences(results, kind)]
 
 
 def _sentences(results: Mapping, kind: str) -> list[str]:

@@ -128,7 +128,7 @@ class Report:
         from rich.measure import Measurement
 
         found = []
-        for kind in shifts.KINDS:
+        for kind in shifts.SHIFT_KINDS:
             header, rows = shifts.shift_cells(self.results, kind=kind)
             form = grid(header, rows, console.is_terminal)
             if rows and Measurement.get(console, console.options.update(width=10_000), form).maximum > width:
