@@ -20,7 +20,7 @@ from kdx.data.views.attacks import FGSM, PGD
 from kdx.methods.losses.adversarial_kd import AdversarialKD, picture_rows
 from kdx.methods.losses.kd import KD
 from kdx.pipeline.stages.measuring import Measure
-from kdx.pipeline.stages.under_shift import times_shown, measured_under_shifts
+from kdx.pipeline.stages.under_shift import measured_under_shifts, times_shown
 from kdx.report.run import shifts
 from kdx.store.component import Component
 from kdx.tasks.classification import Classification
