@@ -356,6 +356,8 @@ class Features(nn.Module, ABC):
     """As an Objective's: of terms that compare the rows of a batch with each other."""
     least_rows: int = 1
     """As an Objective's."""
+    weight: float = 1.0
+    """What its terms are multiplied by; 0: there are none."""
 
     @abstractmethod
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:

@@ -68,6 +68,7 @@ def _of_networks(measured: Any, shifted: Number, roles: Iterable[str]) -> dict[s
         "rounds": [{"validation": measured, "test": measured}],
         "members": [network],
         "shifts": {"*": {"*": shifted}},
+        "attacks": {"*": {"*": shifted}},
         **dict.fromkeys(roles, network),
     }
 

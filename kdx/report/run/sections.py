@@ -48,8 +48,8 @@ def unit_of(numbers: Mapping) -> str:
 def under_shift(run: Mapping) -> list[str]:
     """What was measured on test pictures that are blurred, say, and with what strength."""
     numbers = run.get("results") or {}
-    header, rows = shifts.shift_cells(numbers)
-    if not rows:
+    tables = [shifts.shift_cells(numbers, kind=kind) for kind in shifts.SHIFT_KINDS]
+    if not any(rows for _, rows in tables):
         return []
     strengths = [
         f"{name}: "
@@ -58,14 +58,14 @@ def under_shift(run: Mapping) -> list[str]:
     ]
     lines = [
         "## Shifted inputs",
-        table_of_cells(header, rows),
+        *(table_of_cells(header, rows) for header, rows in tables if rows),
     ]
     lines += ["\n".join(f"- {escape(line)}" for line in [*shifts.shift_sentences(numbers), *strengths])]
     return [
         *lines,
         (
             f"{_plural(numbers)} of the last weights on the test pictures as they are, and on the same "
-            "pictures shifted; nothing was trained on these."
+            "pictures shifted, or moved against each network; nothing was trained on these."
         ),
     ]
 
