@@ -1,17 +1,21 @@
 """`pool=OTHER`: rows of another data set, or of this one changed, in the place of pool and test rows."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.data.pictures.fitted import FittedPictures, in_shape
+from kdx.data.pictures.made_up import MadeUpPictures
 from kdx.data.pictures.rows import Pictures
+from kdx.pipeline.stages import proxy
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.pipeline.stages.names import known_by
 from kdx.pipeline.stages.other_pool import Own, _seen_in_test, of_another, rows_held_out
@@ -111,6 +115,36 @@ def test_sizes_and_channels_become_those_of_the_data_set():
         in_shape(np.zeros((1, 4, 2, 2), np.uint8), (1, 2, 2))
 
 
+def test_classes_used_are_the_exponential_of_the_entropy_of_the_first_choices():
+    one_of_each, one_class = torch.eye(4), torch.eye(4)[[2, 2, 2, 2]]
+    assert proxy.classes_used(one_of_each) == 4 and proxy.classes_used(one_class) == 1
+    uneven = proxy.classes_used(torch.eye(4)[[0, 0, 0, 1]])
+    assert uneven == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)), abs=1e-4)
+    assert proxy.sure(torch.tensor([[0.9, 0.1], [0.4, 0.6]])) == pytest.approx(0.75)
+
+
+def test_rows_of_one_distribution_lie_near_and_others_far():
+    drawn = torch.Generator().manual_seed(0)
+    one, two = (torch.randn(200, 5, generator=drawn) for _ in range(2))
+    assert proxy.apart(one, one) == pytest.approx(0, abs=1e-6)
+    assert proxy.apart(one, two) < 0.02 < 0.2 < proxy.apart(one, two + 2)
+    assert proxy.apart(one, None) is None
+
+
+@pytest.mark.parametrize("kind", ["mixtures", "shapes", "fractals", "noise", "shuffled"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_made_up_pictures_have_the_form_of_the_labelled_ones_and_are_drawn_by_the_seed(kind, channels):
+    raw = pictures(("a", "b"), size=8, channels=channels)
+    maker = MadeUpPictures(rows=5, kind=kind)
+    made, again, other = (maker.make(raw, raw.images, seed) for seed in (0, 0, 1))
+    assert made.shape == (5, channels, 8, 8) and made.dtype == np.uint8
+    assert np.array_equal(made, again) and not np.array_equal(made, other)
+    if kind == "shuffled":
+        values = np.sort(made.reshape(5, channels, -1), 2)
+        known = np.sort(raw.images.reshape(12, channels, -1), 2)
+        assert all(any(np.array_equal(row, one) for one in known) for row in values)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("other_pool")
@@ -127,7 +161,10 @@ def test_a_run_learns_from_the_pool_of_another_set_and_knows_its_rows(place):
     assert about["pool"] == {"name": "digits", "kind": "another data set", "test": False}
     assert read_inputs(data, "unlabelled").shape[1:] == read_inputs(data, "labelled").shape[1:]
     own = run("own")
-    assert prepared(own).key != data.key
+    assert prepared(own).key != data.key and "proxy" not in own
+    told = made["proxy"]
+    assert told["n"] == 40 and told["validation_n"] == 20 and told["classes"] == 4 and told["mmd"] > 0
+    assert 1 <= told["classes_used"]["pool"] <= 4 and told["text"] in Path("proxy/report.md").read_text()
     assert len(set(known_by(data, ["unlabelled"])["unlabelled"].numbers)) == 40
 
 
@@ -158,6 +195,10 @@ def test_the_own_rows_changed_are_pool_and_test(place):
         (["pool=breast_cancer"], "pool=breast_cancer holds rows of tables, and this data set pictures"),
         (["pool=fashion_mnist", "pool.root=nowhere", "pool.test=true"], "pool.root"),
         (["pool=folder", "pool.root=nowhere"], "set pool.root="),
+        (
+            ["pool=synthetic", "pool.kind=clouds"],
+            "pool.kind has no option 'clouds'; one of: fractals, mixtures",
+        ),
         (["pool=digits", "pool.limit=0"], "pool.limit must be at least 1; given: 0"),
         (["pool=digits", "pool.test=1.5"], "pool.test must be"),
         (["pool=shifted", "pool.by=[]"], "pool.by must name steps of shift"),

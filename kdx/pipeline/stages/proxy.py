@@ -24,7 +24,7 @@ from kdx.training.runtime import Runtime
 
 LOOKED_AT = 1000
 """Rows of each split at most, drawn at random and always the same."""
-FEW = 0.5
+FEW = 0.75
 """Of the classes that a teacher uses on validation, the share below which a pool is warned of."""
 
 
@@ -41,13 +41,9 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
     if not isinstance(task, Categorical):
         raise UserError("what a teacher makes of a proxy is told of classes only")
     network = Frozen(runtime.place(open_network(teachers[0]))).network
-    seen: dict[str, tuple[Tensor, Tensor | None] | None] = {}
-    for name in ("unlabelled", "validation"):
-        split = need_split(data, name, runtime) if name == "unlabelled" else open_split(data, name, runtime)
-        seen[name] = split and look(network, task, part_drawn(split, LOOKED_AT), runtime)
-    pool, known = seen["unlabelled"], seen["validation"]
-    if pool is None:
-        raise ValueError("the pool has no row")
+    pool = look(network, task, part_drawn(need_split(data, "unlabelled", runtime), LOOKED_AT), runtime)
+    validation = open_split(data, "validation", runtime)
+    known = None if validation is None else look(network, task, part_drawn(validation, LOOKED_AT), runtime)
     found: dict[str, Any] = {
         "n": len(pool[0]),
         "validation_n": len(known[0]) if known else 0,

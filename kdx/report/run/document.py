@@ -86,6 +86,7 @@ SHAPE = {
     "warnings": [str],
     "data": [str],
     "gate": {},
+    "proxy": {},
     "predictions": {"file": str, "rows": {"*": COUNT}, "weights": str, "columns": [str]},
     "unread": {"file": str, "count": COUNT, "first": [str], "reasons": [str]},
     "config": {},

@@ -27,13 +27,10 @@ def results_section(run: Mapping) -> list[str]:
         headline = numbers.get("headline", "last")
         weights = escape(results_title(numbers, headline))
         lines += [f"Models: {weights}.", table_of_cells(*role_cells(numbers, headline))]
-        gate = (run.get("gate") or {}).get("text")
-        lines.append(
-            "\n".join(
-                f"- {escape(line)}"
-                for line in [*result_sentences(numbers, headline), *([f"The gate: {gate}."] if gate else [])]
-            )
-        )
+        gate, proxy = ((run.get(name) or {}).get("text") for name in ("gate", "proxy"))
+        told = [f"The gate: {gate}."] if gate else []
+        told += [f"The pool: {proxy}."] if proxy else []
+        lines.append("\n".join(f"- {escape(line)}" for line in [*result_sentences(numbers, headline), *told]))
         lines.append(best_and_last(numbers))
         notes = [escape(m.note) for m in shown_metrics(numbers).values() if m.note and m.column == "table"]
         lines.append(" ".join([*notes, f"MFLOPs: one forward pass of one {unit_of(numbers)}."]))
