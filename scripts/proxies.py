@@ -3,7 +3,7 @@
     kdx reproduce proxies --seeds 5 && python scripts/proxies.py [outputs/runs/reproduce]
 
 For each pool: the test accuracy of the student that learned there, how many classes the teacher named on it,
-how sure it was, and MMD² between pool and validation, means over the seeds; below, Spearman's rank correlation of
+how sure it was, and MMD² between pool and validation, means over the seeds; below, the rank correlation of
 each number with the accuracies over all runs.
 """
 
