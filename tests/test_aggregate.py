@@ -13,6 +13,7 @@ import torch
 from tasks import classification
 from test_task_contract import Number
 
+import kdx
 from kdx.cli import main
 from kdx.config import compose
 from kdx.config.options import option_file, options_of, read_option
@@ -279,11 +280,15 @@ def ran(tmp_path_factory):
     return place
 
 
+def on_the_cpu():
+    return Runtime.settle(order().runtime)
+
+
 def by_hand(run, split):
     """(the members' answers by the weights that the label stage kept, the truth)"""
     networks = [open_network(run.stage(name)) for name in run.members()]
     data, kept = run.stage("prepare"), run.stage("pseudo-label").json("answers.json")["aggregate"]
-    rows = open_split(data, split, Runtime.settle(order().runtime))
+    rows = open_split(data, split, on_the_cpu())
     with torch.no_grad():
         probs = torch.stack([network(rows.inputs.float() / 255).softmax(1) for network in networks])
     columns = (probs * torch.tensor(kept["weights"])[:, None].float()).sum(0)
@@ -320,6 +325,23 @@ def test_the_table_the_labels_and_commands_agree(ran, monkeypatch, capsys):
     names = [name for name in rows[0] if name.startswith("p:")]
     said = torch.tensor([[float(row[name]) for name in names] for row in rows])
     torch.testing.assert_close(said, found, atol=1e-4, rtol=0)
+
+
+def test_an_export_answers_together_as_the_table_says(ran, monkeypatch, tmp_path):
+    """By the weights that its own model.json keeps, which names no code of others."""
+    monkeypatch.chdir(ran)
+    found, _, _ = by_hand(read_run("run"), "test")
+    to, rows = tmp_path / "both", open_split(read_run("run").stage("prepare"), "test", on_the_cpu())
+    assert main(["export", "run", "role=teacher", f"to={to}"]) == 0
+    pixels = rows.inputs.float() / 255
+    program = torch.export.load(to / "teacher.pt2").module()
+    for network in (kdx.load(to), program):
+        torch.testing.assert_close(network(pixels).softmax(1), found, atol=1e-5, rtol=0)
+    about = json.loads((to / "model.json").read_text())
+    about["aggregate"]["component"]["_target_"] = "os.system"
+    (to / "model.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="names 'os.system' as its aggregate, which is none of kdx"):
+        kdx.load(to)
 
 
 def test_a_rerun_takes_it_from_the_store(ran, monkeypatch):
