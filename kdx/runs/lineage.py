@@ -52,7 +52,7 @@ def tell(artifact: Artifact) -> dict[str, Any]:
 
 
 def tell_each(run: Run, role: str) -> list[dict[str, Any]]:
-    """Of a role of several networks, each of them as the teachers of a student are told; else empty."""
+    """Of a role of several networks, each of them as `tell` has the teachers of a student; else empty."""
     several = compared(run).get(role)
     return [_teacher(one) for one in several] if isinstance(several, list) else []
 

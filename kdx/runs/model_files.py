@@ -49,14 +49,14 @@ def read_model(
         if key in about or "task" not in about:
             _check_numbers(about.get(key), file, key)
     if "aggregate" in about:
-        check_aggregate(about["aggregate"], file, "aggregate", allow, called)
+        check_combination(about["aggregate"], file, "aggregate", allow, called)
     if "class_places" in about:
         _check_places(about["class_places"], about.get("classes"), file)
     expect_shape(about.get("dataset"), str, file, "dataset")
     return about
 
 
-def check_aggregate(about: Any, file: Path, key: str, allow: Sequence[str], called: str) -> None:
+def check_combination(about: Any, file: Path, key: str, allow: Sequence[str], called: str) -> None:
     """What makes one answer of those of several networks. about: {"component", "weights" where it has some};
     key: where in the file it stands. Raises UserError."""
     spec = expect_shape(

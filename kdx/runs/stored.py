@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from kdx.core.errors import UserError
+from kdx.core.roles import ROLE_WORDS
 from kdx.core.shapes import expect_shape
 from kdx.models.ensemble import NetworkEnsemble, ensemble_of
 from kdx.models.weights import load_weights
@@ -17,7 +18,7 @@ from kdx.pipeline.recipes.experiment import moves_as_student, name_made, name_of
 from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import CLASS_PLACES, MOVED_MODEL, MOVED_WEIGHTS, about_model, new_network
-from kdx.runs.model_files import check_aggregate, read_model
+from kdx.runs.model_files import check_combination, read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -99,7 +100,7 @@ def _of_moved(run: Run, role: str, allow: Sequence[str]) -> tuple[Weights, Artif
         raise UserError(
             f"the run '{run.path}' did not keep its teacher as it moved: run the same `kdx train` again"
         )
-    about = read_model(artifact.file(MOVED_MODEL), allow, f"the {role} of '{run.path}'")
+    about = read_model(artifact.file(MOVED_MODEL), allow, _who(run, role))
     of_student = moves_as_student(run.document["config"]["teacher"])
     return Weights(
         role, file, about, run.model("student" if of_student else "teacher") or function(about)
@@ -136,7 +137,9 @@ def _combined(run: Run, which: str, allow: Sequence[str]) -> dict[str, Any]:
             f"the run '{run.path}' has not measured yet how its teachers answer together: run the same "
             "`kdx train` again"
         )
-    check_aggregate(found, run.path / "run.json", "results.teacher.aggregate", allow, f"the run '{run.path}'")
+    check_combination(
+        found, run.path / "run.json", "results.teacher.aggregate", allow, f"the run '{run.path}'"
+    )
     return {"aggregate": found}
 
 
@@ -153,11 +156,17 @@ def _trained(run: Run, artifact: Artifact, role: str, which: str, allow: Sequenc
         file = artifact.file("last.safetensors")  # no step was made, of an estimator say: it has one set only
     if not file.is_file():
         raise UserError(
-            f"the {role} of '{run.path}' has no {which} weights: it was not trained with a "
+            f"{_who(run, role)} has no {which} weights: it was not trained with a "
             "validation split; use which=last"
         )
-    about = read_model(artifact.file("model.json"), allow, f"the {role} of '{run.path}'")
+    about = read_model(artifact.file("model.json"), allow, _who(run, role))
     return Weights(role, file, about, name_made(about["component"], run.model(role) or function(about)))
+
+
+def _who(run: Run, role: str) -> str:
+    """role: as results and commands name it, or "member 2"."""
+    who = f"{role} of the teacher" if role.startswith("member ") else f"the {ROLE_WORDS.get(role, role)}"
+    return f"{who} of '{run.path}'"
 
 
 def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[Weights, Artifact | None]:
