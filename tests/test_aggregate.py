@@ -344,6 +344,14 @@ def test_an_export_answers_together_as_the_table_says(ran, monkeypatch, tmp_path
         kdx.load(to)
 
 
+def test_a_vote_of_two_warns_once_that_it_ties(ran, monkeypatch):
+    monkeypatch.chdir(ran)
+    run = train("aggregate=vote", "stages=[teacher_pretrain,pseudo_label]", to="vote")
+    said = [str(note) for note in run["warnings"] if "the vote is a tie" in str(note)]
+    assert len(said) == 1 and "name a third teacher, or choose aggregate=mean" in said[0]
+    assert shipped("vote").caution(3) is None and shipped("weighted").caution(2) is None
+
+
 def test_a_rerun_takes_it_from_the_store(ran, monkeypatch):
     monkeypatch.chdir(ran)
     first = json.loads(Path("run/run.json").read_text())
