@@ -319,6 +319,7 @@ def test_the_teacher_is_the_ensemble_and_its_members_are_listed(taught, monkeypa
         answers = [network(test.inputs.float() / 255) for network in networks]
     mean = torch.stack([found.softmax(1) for found in answers]).mean(0)
     whole, members = results["teacher"], results["members"]
+    assert "aggregate" not in whole, "the mean"
     assert whole["last"]["test"]["accuracy"] == (mean.argmax(1) == test.known).double().mean().item()
     assert whole["last"]["test"]["nll"] == pytest.approx(
         -mean[range(len(mean)), test.known].log().double().mean().item(), rel=1e-5
