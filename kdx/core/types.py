@@ -204,6 +204,9 @@ class Objective(nn.Module, ABC):
     needs_task: ClassVar[Any] = Task
     """The kind of task without which the method has no meaning; checked before any work. `Categorical` for
     what reads the probabilities of classes."""
+    needs_distributions: ClassVar[bool] = False
+    """Whether it has a meaning only where an answer is distributions over classes or tokens
+    (`Task.categories`); checked before any work."""
     needs_answers: ClassVar[tuple[str, ...]] = ()
     """What a teacher must tell beside its answer, such as "variance"; checked before any work."""
     reads_validation: ClassVar[bool] = False

@@ -90,3 +90,11 @@ class KD(Objective):
         known = self.task.loss(made.known, y, self.class_weights).mean()
         given = self.refine.guidance(made.said, made.answers, y)
         return given.mean(self.task.match(given.student, given.teacher, temperature)), known
+
+
+class TokenKD(KD):
+    """`KD` token by token (Kim and Rush 2016, arXiv 1606.07947): of next tokens the mean over rows is one
+    over all their places. Of classes it is `KD`; other answers have no distribution to be compared.
+    """
+
+    needs_distributions = True
