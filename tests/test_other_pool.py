@@ -120,15 +120,15 @@ def test_classes_used_are_the_exponential_of_the_entropy_of_the_first_choices():
     assert proxy.classes_used(one_of_each) == 4 and proxy.classes_used(one_class) == 1
     uneven = proxy.classes_used(torch.eye(4)[[0, 0, 0, 1]])
     assert uneven == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)), abs=1e-4)
-    assert proxy.sure(torch.tensor([[0.9, 0.1], [0.4, 0.6]])) == pytest.approx(0.75)
+    assert proxy.mean_confidence(torch.tensor([[0.9, 0.1], [0.4, 0.6]])) == pytest.approx(0.75)
 
 
 def test_rows_of_one_distribution_lie_near_and_others_far():
     drawn = torch.Generator().manual_seed(0)
     one, two = (torch.randn(200, 5, generator=drawn) for _ in range(2))
-    assert proxy.apart(one, one) == pytest.approx(0, abs=1e-6)
-    assert proxy.apart(one, two) < 0.02 < 0.2 < proxy.apart(one, two + 2)
-    assert proxy.apart(one, None) is None
+    assert proxy.features_apart(one, one) == pytest.approx(0, abs=1e-6)
+    assert proxy.features_apart(one, two) < 0.02 < 0.2 < proxy.features_apart(one, two + 2)
+    assert proxy.features_apart(one, None) is None
 
 
 @pytest.mark.parametrize("kind", ["mixtures", "shapes", "fractals", "noise", "shuffled"])

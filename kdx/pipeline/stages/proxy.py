@@ -22,9 +22,9 @@ from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
-LOOKED_AT = 1000
+ROWS_LOOKED_AT = 1000
 """Rows of each split at most, drawn at random and always the same."""
-FEW = 0.75
+LEAST_NAMED = 0.75
 """Of the classes that a teacher uses on validation, the share below which a pool is warned of."""
 
 
@@ -39,28 +39,34 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
     about = data.json("data.json")
     task = build_task(about)
     if not isinstance(task, Categorical):
-        raise UserError("what a teacher makes of a proxy is told of classes only")
+        raise UserError("what a teacher makes of a proxy is known of classes only")
     network = Frozen(runtime.place(open_network(teachers[0]))).network
-    pool = look(network, task, part_drawn(need_split(data, "unlabelled", runtime), LOOKED_AT), runtime)
+    pool = probs_and_features(
+        network, task, part_drawn(need_split(data, "unlabelled", runtime), ROWS_LOOKED_AT), runtime
+    )
     validation = open_split(data, "validation", runtime)
-    known = None if validation is None else look(network, task, part_drawn(validation, LOOKED_AT), runtime)
+    known = (
+        None
+        if validation is None
+        else probs_and_features(network, task, part_drawn(validation, ROWS_LOOKED_AT), runtime)
+    )
     found: dict[str, Any] = {
         "n": len(pool[0]),
         "validation_n": len(known[0]) if known else 0,
         "classes": len(task.classes),
         "classes_used": {"pool": classes_used(pool[0]), "validation": known and classes_used(known[0])},
-        "confidence": {"pool": sure(pool[0]), "validation": known and sure(known[0])},
-        "mmd": apart(pool[1], known[1]) if known else None,
+        "confidence": {"pool": mean_confidence(pool[0]), "validation": known and mean_confidence(known[0])},
+        "mmd": features_apart(pool[1], known[1]) if known else None,
     }
     found["text"] = text_of(found)
     work.write_json("proxy.json", found)
     used = found["classes_used"]
-    few = used["pool"] < FEW * (used["validation"] or found["classes"])
+    few = used["pool"] < LEAST_NAMED * (used["validation"] or found["classes"])
     work.note(found["text"], "warning" if few else "info")
 
 
 @torch.inference_mode()
-def look(
+def probs_and_features(
     network: nn.Module, task: Categorical, split: Split, runtime: Runtime
 ) -> tuple[Tensor, Tensor | None]:
     """((N, K) probabilities, (N, D) what the last linear layer sees, None where there is none)"""
@@ -86,12 +92,12 @@ def classes_used(probs: Tensor) -> float:
     return round(float(torch.special.entr(shares).sum().exp()), 4)
 
 
-def sure(probs: Tensor) -> float:
+def mean_confidence(probs: Tensor) -> float:
     """(N, K) -> the mean of each row's largest."""
     return round(float(probs.max(1).values.mean()), 6)
 
 
-def apart(one: Tensor | None, other: Tensor | None) -> float | None:
+def features_apart(one: Tensor | None, other: Tensor | None) -> float | None:
     """(N, D), (M, D) -> MMD^2, with kernels of half, one and two times the median squared distance."""
     if one is None or other is None or len(one) < 2 or len(other) < 2:
         return None
