@@ -151,6 +151,25 @@ class Reveal(_Data):
         return {"data.json": {**data, "counts": counts}}
 
 
+class Invert(_Data):
+    """Its time hangs on forward and backward passes of the teacher, and is not rehearsed."""
+
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        data = inputs["data"].json("data.json")
+        counts = {"labelled": inputs["rows"], "unlabelled": 0, "test": 0}
+        return {"data.json": {**data, "counts": {**data["counts"], **counts}}}
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.others import blacken
+
+        blacken(folder, step.artifact.json("data.json"))
+        return Rehearsed({}, black=True)
+
+    def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
+        about = step.artifact.json("data.json")
+        return about["counts"]["labelled"] * (row_bytes(about) + 16)
+
+
 def rows_of_splits(experiment: Experiment, found: Description) -> dict[str, int]:
     """Rows of each split, those that are made up for the pool among them; for sizes without an error."""
     from kdx.data.sizes import count_rows

@@ -47,6 +47,14 @@ ROLLOUT = Stage(
     lower="recipe.on_policy, or take shorter rows",
     foretold="kdx.pipeline.foretelling.rollouts.Rollout",
 )
+INVERT = Stage(
+    "invert",
+    "kdx.pipeline.stages.invert",
+    writes=(*DATA, "labelled.inputs.npy", "labelled.origin.npy"),
+    node="pseudo_label",
+    lower="recipe.rows, or take a smaller teacher or smaller rows",
+    foretold="kdx.pipeline.foretelling.data.Invert",
+)
 PROBE = Stage(
     "probe",
     "kdx.pipeline.stages.probe",
