@@ -151,7 +151,7 @@ class Reveal(_Data):
         return {"data.json": {**data, "counts": counts}}
 
 
-class Invert(_Data):
+class MadeOfNoise(_Data):
     """Its time hangs on forward and backward passes of the teacher, and is not rehearsed."""
 
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:

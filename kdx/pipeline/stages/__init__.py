@@ -53,7 +53,7 @@ INVERT = Stage(
     writes=(*DATA, "labelled.inputs.npy", "labelled.origin.npy"),
     node="pseudo_label",
     lower="recipe.rows, or take a smaller teacher or smaller rows",
-    foretold="kdx.pipeline.foretelling.data.Invert",
+    foretold="kdx.pipeline.foretelling.data.MadeOfNoise",
 )
 PROBE = Stage(
     "probe",

@@ -21,7 +21,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
-TOGETHER = 128
+MADE_TOGETHER = 128
 """Rows that are made together: their statistics are those of one batch."""
 
 
@@ -53,8 +53,8 @@ def run(
     truth = truth[torch.randperm(rows, generator=generator)]
     laid = np.lib.format.open_memmap(work.path / f"labelled.{INPUTS}.npy", "w+", np.uint8, (rows, *shape))
     device = torch.device(runtime.device)
-    for start in range(0, rows, TOGETHER):
-        wanted = truth[start : start + TOGETHER].to(device)
+    for start in range(0, rows, MADE_TOGETHER):
+        wanted = truth[start : start + MADE_TOGETHER].to(device)
         loss = partial(task.loss, truth=wanted)
         made = invert(network, loss, (len(wanted), *shape), asked, generator, device)
         laid[start : start + len(wanted)] = (255 * made).round().to(torch.uint8).cpu().numpy()
