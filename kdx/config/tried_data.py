@@ -136,7 +136,7 @@ def _loaded(order: Order, about: Description) -> list[str]:
                     f"{dataset.target.rpartition('.')[2]}.load gives other rows of the {part} part when it "
                     f"is asked again: {_SEEDED}"
                 )
-            contract.check_describe_loader(raw, about)
+            contract.check_described(raw, about)
             check_parts(raw)
         except UserError as error:
             raise WrongPart(str(error)) from error
