@@ -15,8 +15,8 @@ from kdx.models.adapt import Adapter
 
 
 class NamedInputs(Adapter):
-    """inputs: name -> the adapter of that input, None: nothing stands between it and a network. kinds: name ->
-    what that input is, a word that networks read, such as "pictures"."""
+    """kinds: name -> what that input is, a word that networks read, such as "pictures". inputs: name -> the
+    adapter of that input, None: nothing stands between it and a network."""
 
     def __init__(self, *, kinds: Mapping[str, str], inputs: Mapping[str, Any]):
         """inputs: as they are described, a `_target_` and its keys, which Component.build makes."""
