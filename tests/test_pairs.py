@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from kdx import models
 from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.core.several import kinds_by_name, kinds_in, word_for
 from kdx.core.types import Split
+from kdx.data.datasets.digits_captions import captions
 from kdx.data.datasets.digits_sums import DigitsSums, sums_of
+from kdx.data.datasets.pairs import Pairs
 from kdx.data.paired import Paired
 from kdx.data.pictures.rows import Pictures
 from kdx.data.tables.rows import Table, TableColumn
@@ -128,7 +131,7 @@ def paired(pictures, sums):
         {"_target_": "kdx.tasks.classification.Classification", "classes": ["x", "y"]},
     )
     pair = {"picture": Pictures(images, labels, ("x", "y")), "sums": table}
-    return Paired.of(pair, truth="picture", noun="digit")
+    return Paired.of(pair, like=table, noun="digit")
 
 
 def test_inputs_of_different_length_are_refused():
@@ -145,7 +148,138 @@ def test_rows_are_left_out_of_all_inputs_together():
 
 
 CPU = ["device=cpu", "device.threads=1", "hydra.run.dir=run"]
-STEPS = ["teacher_pretrain.steps=10", "student_train.steps=12", "teacher=cnn_tiny", *CPU]
+KEYS = {
+    "file": None,
+    "target": "kind",
+    "kind": "auto",
+    "picture": None,
+    "root": None,
+    "text": None,
+    "second_file": None,
+    "key": None,
+    "ignore": [],
+    "image_size": 16,
+    "fit": "crop",
+    "background": "white",
+    "max_pixels": 10**6,
+    "on_error": "stop",
+    "tokens": "words",
+    "vocabulary": 100,
+    "min_frequency": 1,
+    "lower": True,
+    "length": 6,
+    "tokenizer": None,
+}
+
+
+def write(path: Path, header: str, *rows: str) -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """40 rows with a picture (bright: good), a text, two numbers; a second file with other numbers by id."""
+    (tmp_path / "pictures").mkdir()
+    rows, others = [], []
+    for i in range(40):
+        kind, level = ("bad", "good")[i % 2], (40, 200)[i % 2]
+        Image.fromarray(np.full((12, 12), level + i % 7, np.uint8)).save(tmp_path / f"pictures/{i}.png")
+        rows.append(f"{i},pictures/{i}.png,a {kind} thing,{i % 5},{level + i},{'' if i > 35 else kind}")
+        others.append(f"{i},{2 * i}")
+    write(tmp_path / "rows.csv", "id,photo,caption,a,b,kind", *rows)
+    write(tmp_path / "others.csv", "id,c", *others[::-1])
+    return tmp_path
+
+
+def pairs(shelf, **keys):
+    return Pairs(**{**KEYS, "file": str(shelf / "rows.csv"), "ignore": ["id"], **keys})
+
+
+def test_a_file_of_rows_with_pictures_and_texts_has_three_inputs(shelf):
+    found = pairs(shelf, picture="photo", text="caption")
+    about, raw = found.describe(), found.load()
+    assert about.reads == raw.reads == "pictures+table+texts" and about.train == 36 and about.pool == 4
+    assert about.strata == (18, 18) and about.classes == ("bad", "good")
+    inputs, truth = raw.part("train")
+    assert inputs["picture"].shape == (36, 1, 16, 16) and inputs["table"].shape == (36, 2)
+    assert inputs["table"][3].tolist() == [3, 203] and inputs["picture"][3].max() == 203 and truth[3] == 1
+    assert raw.part("unlabelled")[0]["table"][0].tolist() == [1, 76] and raw.name("unlabelled", 0) == (
+        "row 37 of rows.csv"
+    )
+    whole = [raw.part(part)[0] for part in ("train", "unlabelled")]
+    fitted = raw.fitted(whole)
+    assert fitted.part("train")[0]["text"][:].shape == (36, 6)
+    assert [name for name, _ in found.files()["pictures"]][:2] == ["pictures/0.png", "pictures/1.png"]
+
+
+def test_two_files_are_joined_by_a_column_or_by_their_order(shelf):
+    by_key = pairs(shelf, second_file=str(shelf / "others.csv"), key="id", ignore=["photo", "caption"]).load()
+    assert by_key.part("train")[0]["second"][:, 0].tolist() == [2 * i for i in range(36)]
+    in_order = pairs(shelf, second_file=str(shelf / "others.csv"), ignore=["id", "photo", "caption"])
+    assert in_order.load().part("train")[0]["second"][0].tolist() == [39, 78]
+    assert by_key.reads == in_order.describe().reads == "table+table"
+
+
+def test_numbers_may_be_predicted(shelf):
+    found = pairs(shelf, picture="photo", target="b", ignore=["id", "caption", "kind"])
+    assert found.describe().task["names"] == ["b"] and found.load().part("train")[1].shape == (40, 1)
+
+
+def test_rows_that_do_not_belong_together_are_refused(shelf):
+    few = write(shelf / "few.csv", "id,c", "0,1", "1,5")
+    with pytest.raises(UserError, match=r"has 40 rows and 'few.csv' 2, .*dataset.key=NAME"):
+        pairs(shelf, second_file=str(few)).describe()
+    with pytest.raises(
+        UserError, match=r"38 of 40 rows of rows.csv are without a row of 'few.csv' \(id=2, 3"
+    ):
+        pairs(shelf, second_file=str(few), key="id", ignore=[]).describe()
+    twice = write(shelf / "twice.csv", "id,c", "0,1", "0,5")
+    with pytest.raises(UserError, match="two rows with id=0"):
+        pairs(shelf, second_file=str(twice), key="id", ignore=[]).describe()
+    with pytest.raises(UserError, match="no such column"):
+        pairs(shelf, second_file=str(few), key="number", ignore=[]).describe()
+
+
+def test_what_is_no_pair_is_refused(shelf):
+    with pytest.raises(UserError, match=r"one input alone \(table\)"):
+        pairs(shelf, ignore=["id", "photo", "caption"]).describe()
+    with pytest.raises(UserError, match="dataset.picture=foto, and .* no such column; did you mean 'photo'"):
+        pairs(shelf, picture="foto").describe()
+    with pytest.raises(UserError, match="dataset.target must name"):
+        pairs(shelf, target=None, picture="photo").describe()
+    (shelf / "pictures/3.png").unlink()
+    with pytest.raises(UserError, match="names 1 picture that is not in"):
+        pairs(shelf, picture="photo").describe()
+
+
+def test_a_row_whose_picture_does_not_decode_is_named_or_left_out(shelf):
+    (shelf / "pictures/3.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="3.png' does not decode"):
+        pairs(shelf, picture="photo").describe()
+    found = pairs(shelf, picture="photo", on_error="skip", ignore=["id", "caption"])
+    raw = found.load()
+    assert found.describe().train == 35 == len(raw.part("train")[1])
+    assert list(raw.skipped) == ["row 4 of rows.csv"]
+    assert (
+        raw.part("train")[0]["table"][3].tolist() == [4, 44]
+        and raw.part("train")[0]["picture"][3].max() == 44
+    )
+
+
+def test_captions_say_where_the_ink_is():
+    levels = np.zeros((1, 8, 8))
+    levels[0, :3, :3], levels[0, 5:, 5:] = 1, 0.3
+    said = captions(levels, omitted=0.0, wrong=0.0, seed=0)[0].split(", ")
+    assert len(said) == 9 and {"dark top left", "grey bottom right", "blank middle centre"} <= set(said)
+    assert captions(levels, omitted=1.0, wrong=0.0, seed=0) == [""]
+    several = np.repeat(levels, 200, 0)
+    slips = [p for text in captions(several, 0.0, 0.3, 0) for p in text.split(", ") if "top left" in p]
+    assert 0.1 < sum("dark" not in phrase for phrase in slips) / 200 < 0.3  # 0.3 * 2 / 3 are another word
+
+
+STEPS = ["student_train.steps=12", *CPU]
+NETWORK = ["teacher=cnn_tiny", "teacher_pretrain.steps=10"]
 
 
 def ran(tmp_path: Path) -> dict:
@@ -155,8 +289,13 @@ def ran(tmp_path: Path) -> dict:
 @pytest.mark.parametrize(
     "words",
     [
-        ["augment=[affine]", "loss.features=cosine"],
-        ["teacher=fusion", "teacher.networks=[cnn_tiny,mlp]", "loss.features=rkd"],
+        [*NETWORK, "augment=[affine]", "loss.features=cosine"],
+        [
+            "teacher=fusion",
+            "teacher.networks=[cnn_tiny,mlp]",
+            "teacher_pretrain.steps=10",
+            "loss.features=rkd",
+        ],
         ["teacher=sklearn", "teacher.reads=sums"],
     ],
 )
@@ -166,6 +305,37 @@ def test_a_picture_teaches_its_sums_through_the_command_line(tmp_path, monkeypat
     run = ran(tmp_path)
     assert run["status"] == "finished" and "student" in run["results"]
     assert (tmp_path / "run/figures/predictions.png").is_file(), "the picture of a pair is what is shown"
+
+
+def test_a_folder_of_pictures_with_a_file_of_rows_through_the_command_line(shelf, monkeypatch, capsys):
+    monkeypatch.chdir(shelf)
+    words = ["dataset=pairs", "dataset.file=rows.csv", "dataset.target=kind", "dataset.picture=photo"]
+    words += [
+        "dataset.text=caption",
+        "dataset.ignore=[id]",
+        "dataset.image_size=16",
+        "dataset.min_frequency=1",
+    ]
+    assert main(["train", *words, *NETWORK, *STEPS]) == 0
+    assert ran(shelf)["results"]["student"]["best"]["test"]["accuracy"] >= 0
+    capsys.readouterr()
+    assert main(["predict", "run", "data=others.csv", "to=answers.csv"]) == 2
+    assert "Traceback" not in (error := capsys.readouterr().err) and "name a split of its run" in error
+    assert main(["predict", "run", "data=test", "to=answers.csv"]) == 0
+    assert main(["plan", *words, *NETWORK, *STEPS[:2], "student_train.lr=0.01"]) == 0
+
+
+def test_text_and_picture_teach_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "dataset=digits_captions",
+        "teacher.networks=[cnn_tiny,bag]",
+        "student=bag",
+        "student_train.steps=12",
+    ]
+    assert main(["train", *words, "teacher_pretrain.steps=10", *CPU]) == 0
+    examples = json.loads(next(tmp_path.glob("outputs/store/evaluate/*/examples.json")).read_text())
+    assert any("top left" in text for text in examples["texts"])
 
 
 @pytest.mark.parametrize(

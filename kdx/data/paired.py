@@ -13,7 +13,7 @@ from kdx.core.errors import UserError
 from kdx.core.several import word_for
 from kdx.core.trees import rows_of
 from kdx.data.phrases import counted
-from kdx.data.raw import PARTS, Description, Note, Raw
+from kdx.data.raw import PARTS, Description, Note, Raw, Skipped, fewer_names
 
 _ADAPTER = "kdx.models.named_inputs.NamedInputs"
 
@@ -21,63 +21,56 @@ _ADAPTER = "kdx.models.named_inputs.NamedInputs"
 @dataclass(frozen=True, eq=False)
 class Paired(Raw):
     """inputs: name -> rows of that input, which know all that is to be done to them, in the order of the
-    names; row i of each part is the same in all. truth: name of the one whose truth, classes and row names
-    count. noun: one row, in sentences.
+    names; row i of each part is the same in all. truths: part -> the truth of its rows, of "unlabelled" none.
+    The others: see Raw.
     """
 
     inputs: Mapping[str, Raw]
-    truth: str
+    truths: Mapping[str, Any]
+    task: Mapping[str, Any]
+    names: Mapping[str, Sequence[str]]
     noun: str = "row"
+    notes: tuple[Note, ...] = ()
+    skipped: Skipped = ()
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Raw], *, truth: str, noun: str = "row") -> Paired:
-        """Raises UserError where the inputs have different numbers of rows."""
-        first = inputs[truth]
+    def of(cls, inputs: Mapping[str, Raw], *, like: Raw, noun: str = "row", skipped: Skipped = ()) -> Paired:
+        """like: rows whose truth, task and names these have, one of the inputs say. Raises UserError where
+        the inputs have different numbers of rows.
+        """
         for part in PARTS:
             rows = {name: _rows(raw, part) for name, raw in inputs.items()}
             if len(set(rows.values())) > 1:
                 counts = ", ".join(f"{name} {count:,}" for name, count in rows.items())
                 raise UserError(
                     f"the inputs of the {part} part have different numbers of rows ({counts}): row i of "
-                    f"each must be the same {first.noun}"
+                    f"each must be the same {noun}"
                 )
-        return cls({name: inputs[name] for name in sorted(inputs)}, truth, noun)
-
-    @property
-    def _main(self) -> Raw:
-        return self.inputs[self.truth]
-
-    @property
-    def task(self) -> Mapping[str, Any]:
-        return self._main.task
+        truths = {part: truth for part in PARTS if (truth := like.part(part)[1]) is not None}
+        notes = tuple(note for raw in inputs.values() for note in raw.notes)
+        named = {name: inputs[name] for name in sorted(inputs)}
+        return cls(named, truths, like.task, like.names, noun, notes, skipped)
 
     @property
     def reads(self) -> str:
         return word_for({name: raw.reads for name, raw in self.inputs.items()})
 
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        return tuple(note for raw in self.inputs.values() for note in raw.notes)
-
-    @property
-    def skipped(self) -> Any:
-        return self._main.skipped
-
-    @property
-    def names(self) -> Mapping[str, Sequence[str]]:
-        return self._main.names
-
     def part(self, name: str) -> tuple[Any, Any]:
-        found = {key: raw.part(name) for key, raw in self.inputs.items()}
-        if found[self.truth][0] is None:
+        found = {key: raw.part(name)[0] for key, raw in self.inputs.items()}
+        if any(inputs is None for inputs in found.values()):
             return None, None
-        return {key: inputs for key, (inputs, _) in found.items()}, found[self.truth][1]
+        return found, self.truths.get(name)
 
     def only(self, rows: Mapping[str, np.ndarray]) -> Self:
-        return replace(self, inputs={name: raw.only(rows) for name, raw in self.inputs.items()})
+        return replace(
+            self,
+            inputs={name: raw.only(rows) for name, raw in self.inputs.items()},
+            truths={p: truth[rows[p]] if p in rows else truth for p, truth in self.truths.items()},
+            names=fewer_names(self.names, rows),
+        )
 
     def strata(self, part: str) -> np.ndarray | None:
-        return self._main.strata(part)
+        return self.truths.get(part) if "classes" in self.task else None
 
     def fitted(self, seen: Sequence[Any], like: Mapping[str, Any] | None = None) -> Self:
         adapters = (like or {}).get("inputs", {})
@@ -131,11 +124,11 @@ def _adapter(inputs: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
     }
 
 
-def describe_paired(inputs: Mapping[str, Description], truth: str) -> Description:
-    """Of rows with these inputs, each described as a data set of its own. truth: see Paired."""
+def describe_paired(inputs: Mapping[str, Description], like: Description) -> Description:
+    """Of rows with these inputs, each described as a data set of its own. like: tells of the rest."""
     named = {name: inputs[name] for name in sorted(inputs)}
     return replace(
-        named[truth],
+        like,
         example={name: found.example[""] for name, found in named.items()},
         reads=word_for({name: found.reads for name, found in named.items()}),
         adapter=_adapter({name: (found.reads, found.adapter) for name, found in named.items()}),

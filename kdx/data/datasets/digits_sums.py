@@ -38,8 +38,8 @@ class DigitsSums:
         from kdx.data.tables.rows import describe_table
 
         raw = self.load()
-        inputs = {PICTURE: self._digits.describe(), SUMS: describe_table(raw.inputs[SUMS])}
-        return describe_paired(inputs, PICTURE)
+        pictures = self._digits.describe()
+        return describe_paired({PICTURE: pictures, SUMS: describe_table(raw.inputs[SUMS])}, pictures)
 
     def load(self, *, workers: int = 0) -> Paired:
         from kdx.data.paired import Paired
@@ -52,7 +52,7 @@ class DigitsSums:
             tuple(map(TableColumn, columns)),
             pictures.task,
         )
-        return Paired.of({PICTURE: pictures, SUMS: table}, truth=PICTURE, noun="digit")
+        return Paired.of({PICTURE: pictures, SUMS: table}, like=pictures, noun="digit")
 
 
 def sums_of(levels: np.ndarray) -> np.ndarray:
