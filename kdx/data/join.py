@@ -31,7 +31,7 @@ def partners(first: Path, second: Path, key: str | None, rows: tuple[int, int]) 
     for place, value in enumerate(others):
         if places.setdefault(value, place) != place:
             raise UserError(
-                f"'{second.name}' has two rows with {key}={value} (rows {places[value] + 1} and {place + 1}), "
+                f"'{second.name}' has two rows with {key}={value} (rows {places[value] + 1}, {place + 1}), "
                 "so that it cannot be known which belongs to a row of the other file: keep one"
             )
     if lone := [value for value in mine if value not in places]:
