@@ -13,8 +13,9 @@ from PIL import Image
 from kdx import models
 from kdx.cli import main
 from kdx.core.errors import UserError
+from kdx.core.examples import blank
 from kdx.core.several import kinds_by_name, kinds_in, word_for
-from kdx.core.types import Split
+from kdx.core.types import Batch, Parts, Split
 from kdx.data.datasets.digits_captions import captions
 from kdx.data.datasets.digits_sums import DigitsSums, sums_of
 from kdx.data.datasets.pairs import Pairs
@@ -23,6 +24,7 @@ from kdx.data.pictures.rows import Pictures
 from kdx.data.tables.rows import Table, TableColumn
 from kdx.data.views.augment import Affine
 from kdx.data.views.chain import Chain, Views
+from kdx.methods.losses.two_tasks import Standard, TwoTasks
 from kdx.models.adapt import Around
 from kdx.pipeline.stages.files import build_adapter
 from kdx.store.component import Component
@@ -354,3 +356,46 @@ def test_what_does_not_go_together_is_said_in_a_sentence(tmp_path, monkeypatch, 
     assert main(["train", *([] if words[0].startswith("dataset=") else ["dataset=digits_sums"]), *words]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
+
+
+def test_the_numbers_of_a_second_task_are_standardised_by_what_was_seen():
+    standard = Standard(2)
+    x = torch.tensor([[1.0, 5.0], [3.0, 5.0], [5.0, 5.0], [11.0, 5.0]])
+    standard(x[:1]), standard(x[1:3])
+    found = standard(x[3:])  # mean 5, deviation sqrt((16 + 4 + 0 + 36) / 4)
+    assert found[0, 0].item() == pytest.approx(6 / 14**0.5) and found[0, 1] == 0
+    standard.eval()
+    assert torch.equal(standard(x[3:]), found) and standard.seen == 4
+
+
+def two_tasks(weight, name="sums"):
+    torch.manual_seed(0)
+    about = DigitsSums(image_size=16).describe()
+    network = built(CNN, about)
+    parts = Parts(network, lambda: network, None, (), None, TASK, example=blank(about.example))
+    return network, TwoTasks(parts, input=name, weight=weight)
+
+
+def test_two_tasks_of_weight_0_are_the_first_alone_and_its_head_is_not_kept():
+    x, y = rows(6), torch.arange(6)
+    batch = Batch("labelled", torch.arange(6), torch.zeros(6, dtype=torch.int64), {"main": x}, y)
+    network, both = two_tasks(0.5)
+    out = both({"labelled": batch}, 0.0)
+    assert set(out.terms) == {"labels", "numbers"} and out.terms["numbers"] > 0
+    out.loss.backward()
+    assert both.head.weight.grad.abs().sum() > 0 and both.export() is network
+    _, alone = two_tasks(0.0)
+    assert torch.equal(alone({"labelled": batch}, 0.0).loss, TASK.loss(network(x), y).mean())
+    with pytest.raises(UserError, match="inputs of a row are picture and sums"):
+        two_tasks(0.5, "ink")
+    with pytest.raises(UserError, match="must be numbers, a table"):
+        two_tasks(0.5, "picture")
+
+
+def test_a_teacher_of_two_tasks_teaches_a_student_of_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "dataset=digits_ink", *NETWORK, *STEPS]) == 0
+    lines = (tmp_path / "run/metrics.jsonl").read_text()
+    assert "numbers_mse" in lines
+    assert main(["train", "dataset=digits_ink", "teacher_loss.input=ink", *NETWORK, *CPU[:2]]) == 2
+    assert "inputs of a row are picture and sums" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdx.data.datasets.digits import Digits
+from kdx.data.loading import check_flag
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,13 +20,15 @@ PICTURE, SUMS = "picture", "sums"
 
 class DigitsSums:
     """1,797 rows. picture: see kdx.data.datasets.digits. sums: 16 numbers, the ink of each of the 8 rows and
-    of each of the 8 columns of the 8x8 original, in units of a pixel that is all ink, 0 to 8.
+    of each of the 8 columns of the 8x8 original, in units of a pixel that is all ink, 0 to 8; with `whole`
+    one number, the ink of all of it.
 
     image_size: side of the pictures, 8 to 256.
     """
 
-    def __init__(self, *, image_size: int):
+    def __init__(self, *, image_size: int, whole: bool = False):
         self._digits = Digits(image_size=image_size)
+        self._whole = check_flag("whole", whole)
 
     def files(self) -> list[Path]:
         return self._digits.files()
@@ -47,8 +50,11 @@ class DigitsSums:
 
         pictures = self._digits.load(workers=workers)
         columns = [*(f"row_{i}" for i in range(8)), *(f"column_{i}" for i in range(8))]
+        sums = sums_of(self._digits.levels())
+        if self._whole:
+            columns, sums = ["ink"], sums[:, :8].sum(1, keepdims=True)
         table = Table(
-            {"train": (sums_of(self._digits.levels()), pictures.labels)},
+            {"train": (sums, pictures.labels)},
             tuple(map(TableColumn, columns)),
             pictures.task,
         )
