@@ -18,8 +18,8 @@ from kdx.core.several import kinds_by_name, kinds_in, word_for
 from kdx.core.types import Batch, Parts, Split
 from kdx.data.datasets.digits_captions import captions
 from kdx.data.datasets.digits_sums import DigitsSums, sums_of
-from kdx.data.datasets.pairs import Pairs
-from kdx.data.paired import Paired
+from kdx.data.datasets.pairs import PairFiles
+from kdx.data.paired import PairedRows
 from kdx.data.pictures.rows import Pictures
 from kdx.data.tables.rows import Table, TableColumn
 from kdx.data.views.augment import Affine
@@ -133,7 +133,7 @@ def paired(pictures, sums):
         {"_target_": "kdx.tasks.classification.Classification", "classes": ["x", "y"]},
     )
     pair = {"picture": Pictures(images, labels, ("x", "y")), "sums": table}
-    return Paired.of(pair, like=table, noun="digit")
+    return PairedRows.of(pair, like=table, noun="digit")
 
 
 def test_inputs_of_different_length_are_refused():
@@ -195,7 +195,7 @@ def shelf(tmp_path):
 
 
 def pairs(shelf, **keys):
-    return Pairs(**{**KEYS, "file": str(shelf / "rows.csv"), "ignore": ["id"], **keys})
+    return PairFiles(**{**KEYS, "file": str(shelf / "rows.csv"), "ignore": ["id"], **keys})
 
 
 def test_a_file_of_rows_with_pictures_and_texts_has_three_inputs(shelf):

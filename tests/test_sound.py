@@ -17,7 +17,7 @@ from kdx.core.errors import UserError
 from kdx.data.datasets.tones import Tones
 from kdx.data.datasets.wav import Wav
 from kdx.data.sound.made_up import SOUNDS, made_up_sound
-from kdx.data.sound.mel import FLOOR, LogMel, hertz, mel, resampled
+from kdx.data.sound.mel import FLOOR_DECIBELS, LogMel, hertz, mel, resampled
 from kdx.data.sound.wave_files import UnreadableSound, read_sound
 
 MEL = LogMel(rate=8000, seconds=1.0, mels=32, hop=0.03, window=0.064)
@@ -64,8 +64,8 @@ def test_a_tone_is_brightest_in_the_band_of_its_pitch(pitch):
 def test_half_as_loud_is_six_decibels_less_and_silence_is_the_floor():
     tone = np.sin(2 * np.pi * 500 * TIME)
     found = MEL.decibels(0.1 * tone) - MEL.decibels(0.05 * tone)
-    assert found[MEL.decibels(0.05 * tone) > FLOOR].min() == pytest.approx(20 * math.log10(2))
-    assert (MEL.decibels(np.zeros(8000)) == FLOOR).all()
+    assert found[MEL.decibels(0.05 * tone) > FLOOR_DECIBELS].min() == pytest.approx(20 * math.log10(2))
+    assert (MEL.decibels(np.zeros(8000)) == FLOOR_DECIBELS).all()
     picture = MEL.picture(np.zeros(100), 8000)
     assert picture.shape == (1, 32, 32) and picture.dtype == np.uint8 and not picture.any()
 

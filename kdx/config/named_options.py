@@ -63,7 +63,7 @@ def read_loss(node: str, spec: Any) -> Component:
     return _with_networks(node, made, declared(made.target, "networks", ()))
 
 
-def read_model(node: str, spec: Any) -> Component:
+def read_network(node: str, spec: Any) -> Component:
     """A network, in which those that it names by the options of conf/model are described. Which input of a
     row it reads is a key of it only where that is asked for."""
     if isinstance(spec, Mapping) and "reads" in spec and spec["reads"] is None:

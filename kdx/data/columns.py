@@ -86,7 +86,7 @@ class Columns(Mapping[str, Column]):
         return Column(name, _kind(values), values)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.table.column_names)
+        return iter(self.table.names_of_columns)
 
     def __len__(self) -> int:
         return self.table.num_columns
@@ -95,11 +95,11 @@ class Columns(Mapping[str, Column]):
         """The column that a key of the data set, such as "dataset.target", names; else a UserError that lists
         those that there are.
         """
-        need_column(self.path, self.table.column_names, name, key)
+        need_column(self.path, self.table.names_of_columns, name, key)
         return self[name]
 
 
-def column_names(key: str, value: Any) -> tuple[str, ...]:
+def names_of_columns(key: str, value: Any) -> tuple[str, ...]:
     """One name or several."""
     several = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(several, list | tuple) or not all(isinstance(name, str) and name for name in several):

@@ -19,7 +19,7 @@ _ADAPTER = "kdx.models.named_inputs.NamedInputs"
 
 
 @dataclass(frozen=True, eq=False)
-class Paired(Raw):
+class PairedRows(Raw):
     """inputs: name -> rows of that input, which know all that is to be done to them, in the order of the
     names; row i of each part is the same in all. truths: part -> the truth of its rows, of "unlabelled" none.
     The others: see Raw.
@@ -34,7 +34,9 @@ class Paired(Raw):
     skipped: Skipped = ()
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Raw], *, like: Raw, noun: str = "row", skipped: Skipped = ()) -> Paired:
+    def of(
+        cls, inputs: Mapping[str, Raw], *, like: Raw, noun: str = "row", skipped: Skipped = ()
+    ) -> PairedRows:
         """like: rows whose truth, task and names these have, one of the inputs say. Raises UserError where
         the inputs have different numbers of rows.
         """

@@ -20,7 +20,7 @@ from kdx.models import pretrained, size
 from kdx.models.adapt import Adapted, Adapter, Fitted, PictureAdapter, in_units, reading_input
 from kdx.models.ensemble import ensemble
 from kdx.models.fusion import Fusion
-from kdx.models.named_inputs import NamedInputs, input_to_read, names_in
+from kdx.models.named_inputs import NamedInputs, asked_inputs, input_to_read
 from kdx.models.renamed import OfOtherClasses, Renamed
 
 HELD = size.Held()
@@ -76,7 +76,7 @@ def misread(model: Buildable, called: str, reads: str) -> str | None:
 def check_reads(model: Buildable, called: str, reads: str, adapter: Adapter | None, key: str) -> None:
     """Whether the inputs that a model is to read are there, where rows have several. key: which names them,
     "teacher.reads" say. Raises UserError."""
-    wanted, several = names_in(key, model.spec.get("reads")), model.resolve() is Fusion
+    wanted, several = asked_inputs(key, model.spec.get("reads")), model.resolve() is Fusion
     if isinstance(adapter, NamedInputs):
         if not several:
             input_to_read(adapter.kinds, wanted, rows_read(model), called, key)
@@ -136,7 +136,7 @@ def build_for(
 
         if function is Fusion:
             return _fused(model, named, task, adapter, reading)
-        wanted = names_in("reads", model.spec.get("reads"))
+        wanted = asked_inputs("reads", model.spec.get("reads"))
         return reading(model, input_to_read(adapter.kinds, wanted, rows_read(model), named, "reads"), called)
     if wrong := misread(model, named, reads):
         raise UserError(f"{wrong}: choose a network that reads those")
@@ -158,7 +158,7 @@ def _fused(
     model: Buildable, named: str, task: Task, adapter: NamedInputs, reading: Callable[..., nn.Module]
 ) -> nn.Module:
     """reading: makes the network of a description that reads the input of a name."""
-    wanted, left = names_in("reads", model.spec.get("reads")), dict(adapter.kinds)
+    wanted, left = asked_inputs("reads", model.spec.get("reads")), dict(adapter.kinds)
     count = len(model.spec["networks"])
     if count > len(wanted or left) or (wanted and count < len(wanted)):
         raise UserError(

@@ -47,7 +47,7 @@ class NamedInputs(Adapter):
         return {file: text for one in self.inputs.values() if one for file, text in one.files().items()}
 
 
-def names_in(key: str, asked: Any) -> tuple[str, ...]:
+def asked_inputs(key: str, asked: Any) -> tuple[str, ...]:
     """The names of inputs that a network is to read, () where none is asked for. key: "teacher.reads"."""
     several = [asked] if isinstance(asked, str) else [] if asked is None else asked
     if not isinstance(several, list | tuple) or not all(isinstance(name, str) and name for name in several):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.data.column_files import ending, names_in
-from kdx.data.columns import column_names, name_some, need_column
+from kdx.data.columns import name_some, names_of_columns, need_column
 from kdx.data.files import Files
 from kdx.data.raw import Description
 from kdx.data.stored import InMemory, Writers
@@ -48,9 +48,9 @@ class Csv:
             for part, name in given.items()
             if name is not None
         }
-        self._targets = column_names("target", target)
+        self._targets = names_of_columns("target", target)
         self._kind = checks.choice("dataset.kind", kind, TARGET_KINDS)
-        self._ignore = column_names("ignore", ignore)
+        self._ignore = names_of_columns("ignore", ignore)
         self._plan: Plan | None = None
 
     def files(self) -> Files:

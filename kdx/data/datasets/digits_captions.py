@@ -13,11 +13,11 @@ from kdx.data.loading import check_int
 if TYPE_CHECKING:
     import numpy as np
 
-    from kdx.data.paired import Paired
+    from kdx.data.paired import PairedRows
     from kdx.data.raw import Description
     from kdx.data.text.tokens import Tokens
 
-PICTURE, TEXT = "picture", "text"
+_PICTURE, _TEXT = "picture", "text"
 _EDGES = ((0, 3), (3, 5), (5, 8))
 _PLACES = [f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right")]
 _LEVELS, _FROM = ("blank", "grey", "dark"), (0.15, 0.45)
@@ -53,17 +53,17 @@ class DigitsCaptions:
 
         found = self._digits.describe()
         texts = describe_texts(self._tokens(), found.classes, {"train": found.train}, found.strata or ())
-        return describe_paired({PICTURE: found, TEXT: texts}, found)
+        return describe_paired({_PICTURE: found, _TEXT: texts}, found)
 
-    def load(self, *, workers: int = 0) -> Paired:
-        from kdx.data.paired import Paired
+    def load(self, *, workers: int = 0) -> PairedRows:
+        from kdx.data.paired import PairedRows
         from kdx.data.text.rows import Part, Texts
 
         pictures = self._digits.load(workers=workers)
         said = captions(self._digits.levels(), self._omitted, self._wrong, self._seed)
         part = Part(said, pictures.labels, [f"row {i + 1}" for i in range(len(said))])
         texts = Texts.of([("train", part)], pictures.classes, self._tokens())
-        return Paired.of({PICTURE: pictures, TEXT: texts}, like=pictures, noun="digit")
+        return PairedRows.of({_PICTURE: pictures, _TEXT: texts}, like=pictures, noun="digit")
 
     def _tokens(self) -> Tokens:
         from kdx.data.text.tokens import Tokens

@@ -12,10 +12,10 @@ from kdx.data.loading import check_flag
 if TYPE_CHECKING:
     import numpy as np
 
-    from kdx.data.paired import Paired
+    from kdx.data.paired import PairedRows
     from kdx.data.raw import Description
 
-PICTURE, SUMS = "picture", "sums"
+_PICTURE, _SUMS = "picture", "sums"
 
 
 class DigitsSums:
@@ -42,10 +42,10 @@ class DigitsSums:
 
         raw = self.load()
         pictures = self._digits.describe()
-        return describe_paired({PICTURE: pictures, SUMS: describe_table(raw.inputs[SUMS])}, pictures)
+        return describe_paired({_PICTURE: pictures, _SUMS: describe_table(raw.inputs[_SUMS])}, pictures)
 
-    def load(self, *, workers: int = 0) -> Paired:
-        from kdx.data.paired import Paired
+    def load(self, *, workers: int = 0) -> PairedRows:
+        from kdx.data.paired import PairedRows
         from kdx.data.tables.rows import Table, TableColumn
 
         pictures = self._digits.load(workers=workers)
@@ -58,7 +58,7 @@ class DigitsSums:
             tuple(map(TableColumn, columns)),
             pictures.task,
         )
-        return Paired.of({PICTURE: pictures, SUMS: table}, like=pictures, noun="digit")
+        return PairedRows.of({_PICTURE: pictures, _SUMS: table}, like=pictures, noun="digit")
 
 
 def sums_of(levels: np.ndarray) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""Pairs of your own: a file of columns, one of which names pictures or holds texts, or two files whose rows
-belong together. Each row has several inputs, of which teacher and student read their own."""
+"""Several inputs a row, of your own: a file of columns, one of which names pictures or holds texts, or two
+files whose rows belong together. Teacher and student read their own."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 from kdx.core import checks, snapshot
 from kdx.core.errors import UserError
 from kdx.data.column_files import ending, names_in, read_columns
-from kdx.data.columns import column_names, need_column
+from kdx.data.columns import names_of_columns, need_column
 from kdx.data.files import Files
 from kdx.data.join import partners
 from kdx.data.loading import check_path
-from kdx.data.paired import Paired, describe_paired
+from kdx.data.paired import PairedRows, describe_paired
 from kdx.data.phrases import counted, few
 from kdx.data.pictures.decode import Decoder, Reading
 from kdx.data.pictures.header import Header
@@ -33,7 +33,7 @@ from kdx.data.tables.target import Target, read_target
 from kdx.data.text.rows import Part, Texts, describe_texts
 from kdx.data.text.settings import token_settings
 
-PICTURE, TEXT, COLUMNS, SECOND = "picture", "text", "table", "second"
+_PICTURE, _TEXT, _COLUMNS, _SECOND = "picture", "text", "table", "second"
 """What the inputs of a row are called."""
 
 
@@ -46,7 +46,7 @@ class _Rows:
     truth: np.ndarray
 
 
-class Pairs:
+class PairFiles:
     """file: rows, with a column or more to be predicted (target, kind: as of dataset=csv). Inputs of a row:
     "picture", where the column `picture` names files, seen from root (None: from where the file lies);
     "text", where the column `text` holds texts; "table", all other columns but those of `ignore`; "second",
@@ -89,9 +89,9 @@ class Pairs:
             None if second_file is None else checks.path("dataset.second_file", second_file, "a file")
         )
         self._root = None if root is None else check_path("root", root)
-        self._targets = column_names("target", target)
+        self._targets = names_of_columns("target", target)
         self._kind = checks.choice("dataset.kind", kind, ("auto", "classes", "numbers"))
-        self._ignore = column_names("ignore", ignore)
+        self._ignore = names_of_columns("ignore", ignore)
         self._picture, self._text, self._key = picture, text, key
         for name, value in (("picture", picture), ("text", text), ("key", key)):
             if value is not None and (not isinstance(value, str) or not value):
@@ -146,9 +146,9 @@ class Pairs:
         found: dict[str, Description] = {}
         if self._picture:
             shape = self._decoder.shape(self._reading)
-            found[PICTURE] = describe_pictures(shape, classes or (), counts["train"], groups or (), None, 0)
+            found[_PICTURE] = describe_pictures(shape, classes or (), counts["train"], groups or (), None, 0)
         if self._text:
-            found[TEXT] = describe_texts(
+            found[_TEXT] = describe_texts(
                 self._tokens, classes or (), {"train": counts["train"]}, groups or ()
             )
         for name, plan in self._tables.items():
@@ -159,7 +159,7 @@ class Pairs:
         )
         return describe_paired(self._several(found), like)
 
-    def load(self, *, workers: int = 0) -> Paired:
+    def load(self, *, workers: int = 0) -> PairedRows:
         headers, fine = self._fine_headers()
         decoded, skipped = None, {row: found for row, found in enumerate(headers) if isinstance(found, str)}
         if self._picture:
@@ -173,16 +173,16 @@ class Pairs:
             found[name] = self._table(name, plan, rows)
         if decoded is not None:
             pictures = {part: decoded.images[np.searchsorted(fine, of)] for part, of in rows.parts.items()}
-            found[PICTURE] = Pictures(
+            found[_PICTURE] = Pictures(
                 pictures["train"],
                 rows.truth[rows.parts["train"]],
                 self._plan.target.classes or (),
                 pool_images=pictures.get("unlabelled"),
             )
         if self._text:
-            found[TEXT] = self._texts(rows)
+            found[_TEXT] = self._texts(rows)
         names = {part: RowNames.of({self._first.name: [of]}) for part, of in rows.parts.items()}
-        return Paired(
+        return PairedRows(
             {name: found[name] for name in sorted(self._several(found))},
             {"train": rows.truth[rows.parts["train"]]},
             self._plan.target.task,
@@ -221,13 +221,13 @@ class Pairs:
     @cached_property
     def _tables(self) -> dict[str, Plan]:
         """The inputs that are tables."""
-        found = {COLUMNS: self._plan} if self._plan.columns else {}
+        found = {_COLUMNS: self._plan} if self._plan.columns else {}
         if self._second:
             parts = {"train": overview(self._second, (), [self._key] if self._key else [])}
             columns = plan_columns(parts, ())
             if not columns.columns:
                 raise UserError(f"'{self._second}' has no column of numbers or categories: name another file")
-            found[SECOND] = Plan(
+            found[_SECOND] = Plan(
                 parts, Target((), None), tuple(columns.columns), columns.dropped, tuple(columns.notes)
             )
         return found
@@ -244,7 +244,7 @@ class Pairs:
     @cached_property
     def _partners(self) -> tuple[np.ndarray, str]:
         assert self._second is not None
-        rows = self._plan.parts["train"].rows, self._tables[SECOND].parts["train"].rows
+        rows = self._plan.parts["train"].rows, self._tables[_SECOND].parts["train"].rows
         return partners(self._first, self._second, self._key, rows)
 
     @property
@@ -255,7 +255,7 @@ class Pairs:
         held: Overview = plan.parts["train"]
         codes = plan.codes()
         values = np.concatenate([plan.inputs(held, columns, codes) for columns in held.file.batches()])
-        if name == SECOND:
+        if name == _SECOND:
             values = values[self._partners[0]]
         parts = {part: (values[of], None) for part, of in rows.parts.items()}
         return Table(parts, plan.columns, self._plan.target.task, dropped=plan.dropped)

@@ -13,7 +13,7 @@ from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.data.loading import check_int
 
-FLOOR = -80.0
+FLOOR_DECIBELS = -80.0
 """Decibels below a full-scale tone that are black; 0, the tone itself, is white."""
 _FULL = 0.25
 """Power of a full-scale sine in its bin: half of its amplitude lies at the negative frequency."""
@@ -26,7 +26,7 @@ class LogMel:
     Frames of `window` seconds under a Hann window, one every `hop` seconds, whole ones only; the power of
     each band is the sum over its frequencies, weighted by a triangle of height 1; bands are evenly spaced in
     mel, 2595 log10(1 + f / 700), from 0 to rate / 2 (O'Shaughnessy 1987); then decibels of a full-scale tone,
-    cut off at FLOOR. Not normalised by sound, so how loud one is can be seen. The highest band is the first
+    cut off at FLOOR_DECIBELS. Not normalised by sound, so how loud one is can be seen. The highest band is the first
     row.
     """
 
@@ -91,21 +91,21 @@ class LogMel:
         return np.clip(np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)), 0, None)
 
     def decibels(self, sound: np.ndarray) -> np.ndarray:
-        """(samples,) float in [-1, 1] -> (mels, frames) in [FLOOR, 0], the highest band first"""
+        """(samples,) float in [-1, 1] -> (mels, frames) in [FLOOR_DECIBELS, 0], the highest band first"""
         from scipy.signal.windows import hann
 
         frames = np.lib.stride_tricks.sliding_window_view(sound, self.length)[:: self.step]
         shape = hann(self.length, sym=False)
         power = np.abs(np.fft.rfft(frames * shape, axis=1) / shape.sum()) ** 2
         bands = self.filters @ power.T / _FULL
-        return np.clip(10 * np.log10(np.maximum(bands, 1e-30)), FLOOR, 0)[::-1]
+        return np.clip(10 * np.log10(np.maximum(bands, 1e-30)), FLOOR_DECIBELS, 0)[::-1]
 
     def picture(self, sound: np.ndarray, rate: int) -> np.ndarray:
         """(n,) float in [-1, 1] at any rate -> (1, mels, frames) uint8. A shorter sound is followed by
         silence, of a longer one the first `seconds` count."""
         sound = resampled(sound[: math.ceil(self.seconds * rate)], rate, self.rate)[: self.samples]
         sound = np.pad(sound, (0, self.samples - len(sound)))
-        return np.rint((self.decibels(sound) / FLOOR * -1 + 1) * 255).astype(np.uint8)[None]
+        return np.rint((self.decibels(sound) / FLOOR_DECIBELS * -1 + 1) * 255).astype(np.uint8)[None]
 
 
 def mel(hertz: float) -> float:

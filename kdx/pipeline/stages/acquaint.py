@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kdx.core.trees import leaves
 from kdx.core.types import Inputs, Split
 from kdx.data.views.chain import Mixer, Step
 from kdx.pipeline.stages.arrays import open_split
@@ -33,4 +34,4 @@ def meet_rows(steps: Iterable[tuple[str, Step | Mixer]], data: Artifact, runtime
 def _own(step: Step, split: Split) -> Inputs:
     """The rows that a step changes: of rows with several inputs the first that it reads."""
     name = next((name for name, kind in split.kinds.items() if kind == step.reads), None)
-    return split.inputs if name is None else split.inputs[name]
+    return split.inputs if name is None else leaves(split.inputs)[name]
