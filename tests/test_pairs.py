@@ -322,7 +322,12 @@ def test_a_folder_of_pictures_with_a_file_of_rows_through_the_command_line(shelf
     assert ran(shelf)["results"]["student"]["best"]["test"]["accuracy"] >= 0
     capsys.readouterr()
     assert main(["predict", "run", "data=others.csv", "to=answers.csv"]) == 2
-    assert "Traceback" not in (error := capsys.readouterr().err) and "name a split of its run" in error
+    assert "Traceback" not in (error := capsys.readouterr().err) and "lacks" in error, (
+        "its input is the table"
+    )
+    assert main(["predict", "run", "data=rows.csv", "to=new.csv"]) == 0
+    assert len((shelf / "new.csv").read_text().splitlines()) == 41
+    assert main(["predict", "run", "role=teacher", "data=pictures", "to=seen.csv"]) == 0
     assert main(["predict", "run", "data=test", "to=answers.csv"]) == 0
     assert main(["plan", *words, *NETWORK, *STEPS[:2], "student_train.lr=0.01"]) == 0
 

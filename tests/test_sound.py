@@ -237,3 +237,9 @@ def test_sounds_through_the_command_line(sounds, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "finished"
     assert "low/zz.wav" in (tmp_path / "run/unread.csv").read_text()
     assert (tmp_path / "run/figures/predictions.png").is_file()
+    assert main(["predict", "run", f"data={sounds}", "to=new.csv"]) == 0
+    assert len((tmp_path / "new.csv").read_text().splitlines()) == 41
+    assert "its length is zero" in (tmp_path / "new.csv.unread.csv").read_text()
+    assert main(["export", "run", "to=exported"]) == 0
+    assert "resample_poly" in (tmp_path / "exported/card.md").read_text()
+    assert main(["predict", "exported", f"data={sounds}/low/00.wav", "to=one.csv"]) == 0

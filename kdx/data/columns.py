@@ -86,7 +86,7 @@ class Columns(Mapping[str, Column]):
         return Column(name, _kind(values), values)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.table.names_of_columns)
+        return iter(self.table.column_names)
 
     def __len__(self) -> int:
         return self.table.num_columns
@@ -95,7 +95,7 @@ class Columns(Mapping[str, Column]):
         """The column that a key of the data set, such as "dataset.target", names; else a UserError that lists
         those that there are.
         """
-        need_column(self.path, self.table.names_of_columns, name, key)
+        need_column(self.path, self.table.column_names, name, key)
         return self[name]
 
 

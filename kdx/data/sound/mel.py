@@ -26,8 +26,8 @@ class LogMel:
     Frames of `window` seconds under a Hann window, one every `hop` seconds, whole ones only; the power of
     each band is the sum over its frequencies, weighted by a triangle of height 1; bands are evenly spaced in
     mel, 2595 log10(1 + f / 700), from 0 to rate / 2 (O'Shaughnessy 1987); then decibels of a full-scale tone,
-    cut off at FLOOR_DECIBELS. Not normalised by sound, so how loud one is can be seen. The highest band is the first
-    row.
+    cut off at FLOOR_DECIBELS. Not normalised by sound, so how loud one is can be seen. The highest band is
+    the first row.
     """
 
     rate: int
