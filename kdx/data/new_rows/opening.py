@@ -21,8 +21,9 @@ def open_new_rows(
     column: str | None,
     name: str | None = None,
 ) -> NewRows:
-    """name: of rows with several inputs the one that the network reads, None: it reads all. kind: reads, example, adapter and task of a model.json. how: its `preprocessing`. column: of texts, the
-    one that holds them, None: known by its name. Raises UserError where nothing there can be read.
+    """kind: reads, example, adapter and task of a model.json. how: its `preprocessing`. column: of texts, the
+    one that holds them, None: known by its name. name: of rows with several inputs the one that the network
+    reads, None: it reads all. Raises UserError where nothing there can be read.
     """
     if name is not None:
         whole = kind["adapter"]
