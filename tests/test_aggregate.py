@@ -13,6 +13,7 @@ import torch
 from tasks import classification
 from test_task_contract import Number
 
+import kdx
 from kdx.cli import main
 from kdx.config import compose
 from kdx.config.options import option_file, options_of, read_option
@@ -279,11 +280,15 @@ def ran(tmp_path_factory):
     return place
 
 
+def on_the_cpu():
+    return Runtime.settle(order().runtime)
+
+
 def by_hand(run, split):
     """(the members' answers by the weights that the label stage kept, the truth)"""
     networks = [open_network(run.stage(name)) for name in run.members()]
     data, kept = run.stage("prepare"), run.stage("pseudo-label").json("answers.json")["aggregate"]
-    rows = open_split(data, split, Runtime.settle(order().runtime))
+    rows = open_split(data, split, on_the_cpu())
     with torch.no_grad():
         probs = torch.stack([network(rows.inputs.float() / 255).softmax(1) for network in networks])
     columns = (probs * torch.tensor(kept["weights"])[:, None].float()).sum(0)
@@ -322,16 +327,39 @@ def test_the_table_the_labels_and_commands_agree(ran, monkeypatch, capsys):
     torch.testing.assert_close(said, found, atol=1e-4, rtol=0)
 
 
+def test_an_export_answers_together_as_the_table_says(ran, monkeypatch, tmp_path):
+    """By the weights that its own model.json keeps, which names no code of others."""
+    monkeypatch.chdir(ran)
+    found, _, _ = by_hand(read_run("run"), "test")
+    to, rows = tmp_path / "both", open_split(read_run("run").stage("prepare"), "test", on_the_cpu())
+    assert main(["export", "run", "role=teacher", f"to={to}"]) == 0
+    pixels = rows.inputs.float() / 255
+    program = torch.export.load(to / "teacher.pt2").module()
+    for network in (kdx.load(to), program):
+        torch.testing.assert_close(network(pixels).softmax(1), found, atol=1e-5, rtol=0)
+    about = json.loads((to / "model.json").read_text())
+    about["aggregate"]["component"]["_target_"] = "os.system"
+    (to / "model.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="names 'os.system' as its aggregate, which is none of kdx"):
+        kdx.load(to)
+
+
+def test_a_vote_of_two_warns_once_that_it_ties(ran, monkeypatch):
+    monkeypatch.chdir(ran)
+    run = train("aggregate=vote", "stages=[teacher_pretrain,pseudo_label]", to="vote")
+    cached = {stage["name"]: stage["cached"] for stage in run["stages"]}
+    assert cached["teacher-pretrain-1"] and not cached["pseudo-label"]
+    said = [str(note) for note in run["warnings"] if "the vote is a tie" in str(note)]
+    assert len(said) == 1 and "name a third teacher, or choose aggregate=mean" in said[0]
+    assert shipped("vote").caution(3) is None and shipped("weighted").caution(2) is None
+
+
 def test_a_rerun_takes_it_from_the_store(ran, monkeypatch):
     monkeypatch.chdir(ran)
     first = json.loads(Path("run/run.json").read_text())
     again = train("aggregate=best_by_class", to="again")
     assert all(stage["cached"] for stage in again["stages"])
     assert again["results"]["teacher"]["aggregate"] == first["results"]["teacher"]["aggregate"]
-    other = train("aggregate=mean", "stages=[teacher_pretrain,pseudo_label]", to="mean")
-    cached = {stage["name"]: stage["cached"] for stage in other["stages"]}
-    assert cached["teacher-pretrain-1"] and not cached["pseudo-label"]
-    assert "aggregate" not in other["results"]["teacher"]
 
 
 def test_a_folder_of_somebody_else_names_no_other_code(ran, tmp_path, monkeypatch, capsys):

@@ -41,6 +41,7 @@ MATHEMATICS = {
         "neighbours",
         "peers",
         "row_memory",
+        "two_domains",
     )
 }
 CONTRACTS = {"kdx.methods.select", "kdx.methods.select._rows"}

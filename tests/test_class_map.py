@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from kdx.core.errors import UserError, UserErrors
 from kdx.models.renamed import Renamed
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import open_network
+from kdx.runs.export.export import check_exportable
 from kdx.runs.model_files import read_model
 from kdx.runs.reading import read_run
+from kdx.runs.stored import Weights
 from kdx.training.runtime import Runtime
 
 BASE = [
@@ -129,6 +132,16 @@ def test_a_member_may_have_other_classes(ran, monkeypatch):
     (error,) = inspect(order(*words))
     assert "member 2: teacher.checkpoint='given/weights.safetensors' learned 5 classes, by" in error
     assert "the data have 10: say which of these each of its classes is (teacher.classes_map=FILE)" in error
+
+
+def test_an_export_of_several_holds_none_that_learned_other_classes(ran, monkeypatch):
+    monkeypatch.chdir(ran)
+    run = read_run("run")
+    one = Weights("x", Path("x"), run.stage("teacher-pretrain").json("model.json"), "mlp_small")
+    whole, network = replace(one, members=[replace(one, about={}), one]), torch.nn.Identity()
+    check_exportable("teacher", one, network)
+    with pytest.raises(UserError, match="^member 2 of the teacher learned other classes .* predict role=tea"):
+        check_exportable("teacher", whole, network)
 
 
 @pytest.mark.parametrize(

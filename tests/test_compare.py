@@ -387,6 +387,30 @@ def test_of_two_students_of_a_seed_the_later_counts_and_that_is_said():
     assert "seed 0 has two students" in found.warnings[0] and "old is left out" in found.warnings[0]
 
 
+def said_of_students(*several):
+    """several: words of a run, and the parameters of its student."""
+    runs = []
+    for words, size in several:
+        made = document(words)
+        made["results"]["student"]["parameters"] = size
+        runs.append(entry(" ".join(words), {**made, "command": ["kdx", "train", *words]}))
+    return [text for text in compare_runs(runs).warnings if "differ in architecture" in text]
+
+
+def test_students_that_a_loss_has_changed_are_named():
+    kd, token = ["loss=kd"], ["loss=distillation_token"]
+    assert said_of_students((kd, 2570), (token, 137620)) == [
+        "the students differ in architecture: cnn_tiny, 2,570 parameters, in loss=kd; vit_tiny, 137,620 "
+        "parameters, in loss=distillation_token: what lies between these rows is not the loss alone"
+    ]
+    vit = ["student=vit_tiny"]
+    (said,) = said_of_students(([*kd, *vit], 136778), ([*token, *vit], 137620))
+    assert "vit_tiny, 136,778 parameters, in loss=kd; vit_tiny, 137,620 parameters" in said
+    assert not said_of_students((kd, 2570), (["loss=soft"], 2570))
+    named = [*kd, "student=cnn_small"], [*kd, "student=mlp"]
+    assert not said_of_students((named[0], 7898), (named[1], 35000)), "that was asked for"
+
+
 def test_a_student_measured_twice_otherwise_is_reported():
     found = compare_runs([run(("loss=kd",), 0, 0.90, name="here"), run(("loss=kd",), 0, 0.91, name="there")])
     assert "measured differently in here, there" in found.warnings[0]

@@ -25,7 +25,7 @@ from kdx.commands._found import collect, sweep_summary
 from kdx.commands.compare import OPTIONS, plain_words
 from kdx.config.compose import check_words
 from kdx.config.wire import wire
-from kdx.pipeline.recipes.steps import prepare_data
+from kdx.pipeline.recipes.data import prepare_data
 from kdx.report.compare.curves import read_curves
 from kdx.runs.run import protocol
 from kdx.store.manifest import key_of

@@ -241,7 +241,7 @@ def test_keys_of_the_loss_that_are_refused(keys):
         (["dataset=control", "loss.alpha=[0,0]"], "loss.alpha=0 leaves the labels alone to learn from"),
         (["dataset=control", "teacher.update=slow"], "lets the teacher go on with the labels"),
         (["dataset=control", "teacher.update=alternate"], "lets the teacher go on with the labels"),
-        (["dataset=control", "loss=token_kd"], "loss=token_kd compares distributions over tokens"),
+        (["dataset=control", "loss=token_kd"], "loss=token_kd compares distributions over classes or tokens"),
         (["dataset=control", "student=cnn_tiny"], "student=cnn_tiny reads pictures"),
         (["dataset=control", "dataset.spread=2"], "dataset.spread must be"),
         (["dataset=control", "dataset.horizon=0"], "dataset.horizon must be"),

@@ -319,6 +319,7 @@ def test_the_teacher_is_the_ensemble_and_its_members_are_listed(taught, monkeypa
         answers = [network(test.inputs.float() / 255) for network in networks]
     mean = torch.stack([found.softmax(1) for found in answers]).mean(0)
     whole, members = results["teacher"], results["members"]
+    assert "aggregate" not in whole, "the mean"
     assert whole["last"]["test"]["accuracy"] == (mean.argmax(1) == test.known).double().mean().item()
     assert whole["last"]["test"]["nll"] == pytest.approx(
         -mean[range(len(mean)), test.known].log().double().mean().item(), rel=1e-5
@@ -340,7 +341,7 @@ def test_the_teacher_is_the_ensemble_and_its_members_are_listed(taught, monkeypa
     assert "member 1 of the teacher: `artifacts/teacher-pretrain-1`" in report
 
 
-def test_it_is_measured_and_not_exported(here, capsys):
+def test_it_is_measured_and_exported(here, capsys):
     assert main(["evaluate", "run", "role=teacher", "json=found.json"]) == 0
     found = json.loads(Path("found.json").read_text())["results"]
     results = json.loads(Path("run/run.json").read_text())["results"]
@@ -350,8 +351,12 @@ def test_it_is_measured_and_not_exported(here, capsys):
     assert [found[name]["accuracy"] for name in found] == [
         of["last"]["test"]["accuracy"] for of in (results["teacher"], *results["members"])
     ]
-    assert main(["export", "run", "role=teacher"]) == 2
-    assert "is an ensemble of 2 networks, and not one" in capsys.readouterr().err
+    assert main(["export", "run", "role=teacher", "format=state_dict", "to=both"]) == 0
+    card, rows = json.loads(Path("both/card.json").read_text()), torch.rand(3, 1, 16, 16)
+    assert [one["artifact"] for one in card["members"]] == [m["artifact"] for m in card["metrics"]["members"]]
+    assert torch.equal(kdx.load("both")(rows), kdx.open("run").teacher()(rows))
+    text = Path("both/card.md").read_text()
+    assert [text.count(f"\nMember {n}:\n") for n in (1, 2, 3)] == [1, 1, 0] and "Teacher:" not in text
     assert main(["export", "run", "format=state_dict"]) == 0
     card = json.loads(Path("run/export/student/card.json").read_text())
     assert card["teacher_artifact"] is None and len(card["lineage"]["teachers"]) == 2

@@ -538,7 +538,7 @@ def test_numbers_by_hand():
         ({"deviation:a": np.zeros(2)}, "these lack: deviation:b"),
         (
             {"label": ["x", "y"]},
-            "columns of no target of the data: label.*an answer here is numbers: value:a",
+            "columns of no target of the data: label.*an answer here is a number or several: value:a",
         ),
     ):
         with pytest.raises(UserError, match=says):

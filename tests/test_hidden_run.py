@@ -147,7 +147,7 @@ def test_a_plan_says_what_a_token_takes(place, capsys):
     "words, says",
     [
         ("dataset=digits", "reads at each place of a row, and an answer here is one class of several"),
-        ("dataset=diabetes", "reads at each place of a row, and an answer here is numbers"),
+        ("dataset=diabetes", "reads at each place of a row, and an answer here is a number or several"),
         ("dataset=corpus pseudo_label.mode=live", "can never act: no answer is stored"),
         ("dataset=corpus teachers=[gpt_tiny,llama_tiny]", "one teacher reads, and 2 answer together"),
         ("dataset=corpus loss=mse_logits", "keeps a part of each answer, and loss=mse_logits reads all"),

@@ -153,7 +153,7 @@ def test_the_rows_that_there_are_count_not_those_asked_for():
     [
         (
             "dataset=friedman1 loss.temperature=2",
-            "loss.temperature=2 can never act: it softens probabilities, and an answer here is numbers",
+            "loss.temperature=2 can never act: it softens probabilities, and an answer here is a number",
         ),
         ("dataset=wine loss.temperature=2", None),
         (

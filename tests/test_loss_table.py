@@ -132,6 +132,8 @@ def build(loss: str) -> nn.Module:
         config |= {"threshold": 0.6, "weight": 3.0}
     if loss in ("noisy_student", "kd", "token_kd", "mse_logits"):
         config |= {"unlabel_ratio": 3.0} if loss == "noisy_student" else {"alpha": [0.9, 0.5]}
+    if loss == "adversarial_kd":  # the made-up student has no gradient to a pixel
+        config |= {"epsilon": 0.0}
     if loss in ("mutual", "codistill"):
         config |= {"weight": 0.5}
     if loss == "collaborative":
@@ -225,7 +227,7 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
     if loss == "heteroscedastic":
         sure = o.noise / (o.noise + (asked / scale).square() / 10)
         values["v d²(answer)"] = sure.mean(1) * ((both - asked) / scale).square().mean(1)
-    if loss in ("kd", "token_kd", "adversarial"):
+    if loss in ("kd", "token_kd", "adversarial", "adversarial_kd"):
         values["T² D(teacher ‖ student)"] = divergence(asked, both, o.temperature)
     if loss in ("mutual", "codistill", "collaborative"):
         heat, peer = getattr(o, "temperature", 1.0), torch.cat([logits(PEER)[0:2], logits(PEER)[5:8]])
@@ -312,7 +314,7 @@ def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str
     known = {"L": LABELLED, "P": POOL, "max": max, "weight": getattr(o, "weight", None)}
     if loss in ("mutual", "codistill"):
         known["weight"] = o.weight[0]
-    if loss in ("collaborative", "adversarial"):
+    if loss in ("collaborative", "adversarial", "adversarial_kd"):
         known |= {"alpha": getattr(o, "alpha", None), "beta": getattr(o, "beta", None)}
     known |= {"S": which.get("sure", torch.zeros(1)).sum(), "D": which.get("denied", torch.zeros(1)).sum()}
     known |= {name: getattr(o, name, None) for name in ("beta", "gamma")} | {"C": C}

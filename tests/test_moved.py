@@ -135,12 +135,13 @@ def test_rerun_gives_the_same_numbers(run, capsys):
     )
     # the group is younger than that run
     assert theirs.pop("student_init") == "fresh"  # as init=fresh says now
-    chosen = {"made_up": "none", "init": "fresh", "aggregate": "mean"}
+    chosen = {"made_up": "none", "pool": "own", "init": "fresh", "aggregate": "mean"}
     for node, younger in YOUNGER.items():
         theirs[node] = {**theirs[node], **younger}
     assert ours == {
         **theirs,
         "made_up": {},
+        "pool": {},
         "init": {},
         "aggregate": {},
         "choices": {**theirs["choices"], **chosen},

@@ -156,14 +156,14 @@ def test_a_metric_that_is_not_finite_is_reported():
     broken["student"]["last"]["test"]["rmse"] = None
     said = result_warnings(broken, "last")
     assert said == [
-        "The distilled student's test RMSE is not a number (NaN or infinite): see how it is measured"
+        "The test RMSE of the distilled student is not a number (NaN or infinite): see how it is measured"
     ]
     broken["student"]["not_finite"] = {"best": ["test"], "last": ["validation"]}
     assert result_warnings(broken, "last") == said
     broken["student"]["not_finite"]["last"].append("test")
     said = result_warnings(broken, "last")
     assert said[0] == "The distilled student has no test RMSE: see the log"
-    assert said[1].startswith("The distilled student's answers are not all finite")
+    assert said[1].startswith("The answers of the distilled student are not all finite")
 
 
 @pytest.mark.parametrize(

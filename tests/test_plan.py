@@ -324,6 +324,22 @@ def test_completion_offers_the_words_of_train():
     )
 
 
+@pytest.mark.parametrize(
+    "words, beside",
+    [
+        (["loss=mutual"], "objective"),
+        pytest.param(["teacher=mlp_small", "teacher.update=slow"], "teacher", marks=pytest.mark.slow),
+    ],
+)
+def test_what_a_training_leaves_beside_the_student_takes_room(words, beside):
+    """The bytes of its weights, that of the peer or of the teacher that moved among them."""
+    words = [*words, "student_train.steps=2", "teacher_pretrain.steps=2", "seed=30", "baseline=false"]
+    found = next(e for e in plan(*words)["stages"].values() if e["name"] == "student-train")
+    files = list(Ran(*words).done["student-train"].path.glob("*.safetensors"))
+    assert sorted(file.stem for file in files) == sorted(["best", "last", beside])
+    assert found["disk"] == sum(tensor.nbytes for file in files for tensor in load_file(file).values())
+
+
 # The terms of the loss
 
 

@@ -576,7 +576,9 @@ def test_answers_as_columns_by_hand():
     assert {name: values.tolist() for name, values in found.items()} == {
         "value:price": [1], "value:a:b": [2], "deviation:price": [2], "deviation:a:b": [3],
     }  # fmt: skip
-    with pytest.raises(UserError, match="top= and soft= are of classes, and an answer here is numbers"):
+    with pytest.raises(
+        UserError, match="top= and soft= are of classes, and an answer here is a number or several"
+    ):
         numbers.columns(answers, AnswerColumns(soft="logits"))
 
 

@@ -244,6 +244,13 @@ def test_always_the_largest_class_is_reported_of_each_role():
     assert len(result_warnings(skewed(18, 1, 0), "last")) == 3, "one square of two may be luck"
 
 
+def test_generations_are_called_one_ensemble_whose_verbs_fit():
+    found = results() | {"generations": role(0.9)}
+    del found["generations"]["last"]["test"]["accuracy"]
+    (said,) = result_warnings(found, "last")
+    assert said == "The ensemble of generations has no test accuracy: see the log"
+
+
 def test_the_largest_class_of_many_rows_is_no_measure_of_the_rare_ones():
     assert chance.guesses(0.994, 0.7, [990, 10]) is False, "four of ten rare ones and no false alarm"
     assert chance.guesses(0.990, 0.5, [990, 10]) is True and chance.guesses(0.9, 0.92, [990, 10]) is False
@@ -1024,7 +1031,7 @@ def test_figures_that_are_not_finite_are_dashes_in_the_report(tmp_path):
     assert reported["teacher"]["last"]["test"]["ece"] is None
     assert len(list((tmp_path / "figures").glob("reliability*"))) == 3
     assert (
-        "The teacher's answers are not all finite (NaN or infinite): its figures mean nothing"
+        "The answers of the teacher are not all finite (NaN or infinite): its figures mean nothing"
         in (tmp_path / "report.md").read_text()
     )
     teacher = {"accuracy": None, "confidence": None, "ece": None, "n": 3}

@@ -18,9 +18,22 @@ from kdx.core.types import Split
 from kdx.data.views import pixels
 from kdx.data.views.chain import Chain, Views
 from kdx.data.views.draws import Draws
-from kdx.data.views.shift import Blur, Contrast, Grain, Rotation
+from kdx.data.views.shift import (
+    Blur,
+    Brightness,
+    Colour,
+    Contrast,
+    Grain,
+    Invert,
+    Occlusion,
+    Pixelate,
+    Rotation,
+    ShotNoise,
+    Texture,
+)
 from kdx.report.run import figures, shifts
 from kdx.report.run.table import print_table
+from kdx.store.component import Component
 from kdx.tasks.shown import ACCURACY
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -31,6 +44,13 @@ STEPS = {
     "noise": Grain(std=0.2),
     "contrast": Contrast(factor=0.3),
     "rotation": Rotation(degrees=30),
+    "shot_noise": ShotNoise(photons=10),
+    "brightness": Brightness(amount=0.3),
+    "pixelate": Pixelate(size=3),
+    "occlusion": Occlusion(size=0.4, fill=0.5),
+    "invert": Invert(amount=1.0),
+    "texture": Texture(amount=0.5),
+    "colour": Colour(amount=1.0),
 }
 
 
@@ -66,6 +86,53 @@ def test_contrast_and_noise_by_hand():
     )
 
 
+def test_brightness_squares_and_negatives_by_hand():
+    x = torch.tensor([[[[0.0, 0.2, 0.9], [0.1, 0.5, 0.3], [0.4, 0.6, 1.0]]]])
+    brighter = Brightness(amount=0.25)(x, draws(1), "brightness")
+    assert brighter[0, 0, 0].tolist() == pytest.approx([0.25, 0.45, 1])
+    squares = Pixelate(size=2)(x, draws(1), "pixelate")
+    assert squares[0, 0, 0].tolist() == pytest.approx([0.5, 0.5, 0.3])
+    assert squares[0, 0, 2].tolist() == pytest.approx([0.6, 0.6, 1.0])
+    assert Invert(amount=1.0)(x, draws(1), "invert")[0, 0, 0].tolist() == pytest.approx([1, 0.8, 0.1])
+    assert Invert(amount=0.5)(x, draws(1), "invert").unique().tolist() == pytest.approx([0.5])
+
+
+def test_shot_noise_is_that_of_so_many_photons():
+    noisy = ShotNoise(photons=100)(torch.full((9, 3, 40, 40), 0.25), draws(), "shot_noise")
+    assert noisy.std().item() == pytest.approx(0.05, rel=0.03)
+    assert noisy.mean().item() == pytest.approx(0.25, abs=0.002)
+    assert ShotNoise(photons=1)(torch.zeros(9, 3, 4, 4), draws(), "shot_noise").max() == 0
+
+
+def test_an_occlusion_is_one_square_and_a_texture_lies_behind():
+    x = torch.ones(50, 1, 10, 10)
+    painted = (Occlusion(size=0.4, fill=0.5)(x, draws(50), "occlusion") == 0.5).flatten(1).sum(1)
+    assert painted.max() == 16 and painted.min() >= 4
+    assert torch.equal(Texture(amount=0.7)(x, draws(50), "texture"), x), "what is white stays"
+    behind = Texture(amount=0.5)(torch.zeros(50, 1, 10, 10), draws(50), "texture")
+    assert (
+        behind.max() <= 0.5 and behind.mean().item() == pytest.approx(0.25, abs=0.02) and behind.std() > 0.08
+    )
+
+
+def test_colour_has_a_ground_and_an_ink_for_each_row_and_channel():
+    x = torch.cat([torch.zeros(40, 3, 1, 1), torch.ones(40, 3, 1, 1)], 3)
+    drawn = Colour(amount=1.0)(x, draws(40), "colour")
+    assert drawn.flatten().unique().numel() == 240 and drawn.mean().item() == pytest.approx(0.5, abs=0.06)
+    assert torch.equal(Colour(amount=0.0)(x, draws(40), "colour"), x)
+
+
+def test_corruptions_are_eight_kinds_at_three_strengths_each_worse_than_the_last():
+    found = compose.check_words(["shift=[corruptions]"])["shift"]
+    assert len(found) == 24 and len({name.rpartition("_")[0] for name in found}) == 8
+    x, last = pictures(40, 1).float() / 255, {}
+    for name, spec in found.items():
+        kind = name.rpartition("_")[0]
+        moved = (Component(spec).build()(x, draws(40), kind) - x).abs().mean().item()
+        assert moved > last.get(kind, 0)
+        last[kind] = moved
+
+
 def test_rotation_has_one_angle_and_two_sides():
     x = torch.zeros(200, 1, 21, 21)
     x[:, :, 2, 10] = 1  # above the centre
@@ -87,7 +154,7 @@ def test_the_same_pictures_in_any_batch_and_others_with_another_seed(name):
         and not torch.equal(whole, split.inputs / 255)
     )
     other, _ = Views(Chain([(name, STEPS[name])]), 6)(split, torch.arange(9), ones)
-    assert torch.equal(whole, other) == (name in ("blur", "contrast"))
+    assert torch.equal(whole, other) == (name in ("blur", "contrast", "brightness", "pixelate", "invert"))
 
 
 def test_predict_looks_through_the_views():
@@ -110,6 +177,14 @@ def test_predict_looks_through_the_views():
         lambda: Grain(std=-1),
         lambda: Contrast(factor="x"),
         lambda: Rotation(degrees=181),
+        lambda: ShotNoise(photons=0),
+        lambda: Brightness(amount=2),
+        lambda: Pixelate(size=0),
+        lambda: Occlusion(size=0, fill=0),
+        lambda: Occlusion(size=0.5, fill=2),
+        lambda: Invert(amount=-1),
+        lambda: Texture(amount=2),
+        lambda: Colour(amount="x"),
     ],
 )
 def test_a_strength_out_of_range_is_named(build):

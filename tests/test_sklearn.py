@@ -132,7 +132,7 @@ def test_arguments_of_what_is_chosen_by_itself_are_refused():
     ("name", "task", "says"),
     [
         ("Ridge", CLASSES, "is a regressor, and an answer here is one class of several: choose a classifier"),
-        ("SVC", NUMBERS, "is a classifier, and an answer here is numbers: choose a regressor"),
+        ("SVC", NUMBERS, "is a classifier, and an answer here is a number or several: choose a regressor"),
     ],
 )
 def test_one_of_the_other_kind_is_refused_before_any_work(name, task, says):

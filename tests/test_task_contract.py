@@ -225,9 +225,11 @@ def results(own, **more):
 
 def test_a_metric_that_is_no_number_is_named():
     """It does not say of the answers that they are none."""
-    said = "The teacher's test own score is not a number (NaN or infinite): see how it is measured"
+    said = "The test own score of the teacher is not a number (NaN or infinite): see how it is measured"
     assert result_warnings(results(0.5), "last") == []
     for none in (None, math.nan):
         assert result_warnings(results(none), "last") == [said]
     broken = result_warnings(results(None, not_finite={"last": ["test"]}), "last")
-    assert broken == ["The teacher's answers are not all finite (NaN or infinite): its figures mean nothing"]
+    assert broken == [
+        "The answers of the teacher are not all finite (NaN or infinite): its figures mean nothing"
+    ]

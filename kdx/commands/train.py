@@ -206,6 +206,8 @@ def finish(
         folder.link(name, artifact.path)
     if "gate" in artifacts:
         folder.run["gate"] = artifacts["gate"].json("gate.json")
+    if "proxy" in artifacts:
+        folder.run["proxy"] = artifacts["proxy"].json("proxy.json")
     results = found.json("results.json")
     own = {role: words for role, words in own_controls(order.experiment.controls).items() if role in results}
     results |= {"roles": own} if own else {}

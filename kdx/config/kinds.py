@@ -92,11 +92,7 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
             Fitness("dataset.class_weights=balanced", Categorical, "leave it out").check(task)
         if experiment.pseudo_label and experiment.pseudo_label["passes"]:
             Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
-        if order.config["choices"].get("loss") == "token_kd" and distributions(task) is None:
-            checks.refuse(
-                f"loss=token_kd compares distributions over tokens, and an answer here is {task.words}: "
-                "choose another loss, such as kd"
-            )
+        check_distributions(order, task)
         check_temperature(experiment, about, task)
         check_format(experiment, task)
     for name, described in order.metrics.items():
@@ -113,6 +109,16 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
     with trying(errors, own=experiment.select.target if experiment.select else ""):
         if experiment.select:
             check_rule(experiment.select, task)
+
+
+def check_distributions(order: Order, task: Task) -> None:
+    """Whether answers are such as the loss compares. Raises UserError."""
+    loss = order.experiment.loss
+    if loss and declared(loss.target, "needs_distributions", False) and distributions(task) is None:
+        raise UserError(
+            f"loss={order.config['choices']['loss']} compares distributions over classes or tokens, and an "
+            f"answer here is {task.words}: choose another loss, such as kd"
+        )
 
 
 def check_target(node: str, training: Component | None, task: Task) -> None:

@@ -14,6 +14,7 @@ from kdx.core.paths import conf_dir
 from kdx.store.component import Component
 from kdx.store.declared import declared
 
+_EXAMPLES = {"augment": "affine", "shift": "rotation"}
 MOST_ASSISTANTS = 16
 """More of them are a slip of the pen."""
 
@@ -22,7 +23,12 @@ def read_augmentation(asked: Any, node: str) -> dict[str, Any]:
     """name -> spec, from a mapping as composed, or from names of files in conf/augment: `affine` or
     `[flip_crop, cutout]`.
     """
-    folder = conf_dir() / "augment"
+    return read_steps(node, asked, "augment")
+
+
+def read_steps(node: str, asked: Any, group: str) -> dict[str, Any]:
+    """The same of any group of steps."""
+    folder = conf_dir() / group
     known = [p.stem for p in folder.glob("*.yaml")]
     if isinstance(asked, Mapping):
         wrong = [
@@ -31,9 +37,9 @@ def read_augmentation(asked: Any, node: str) -> dict[str, Any]:
         checks.refuse_all(
             in_short(
                 [
-                    f"{node} must name options, such as {node}=[affine]; given: "
+                    f"{node} must name options, such as {node}=[{_EXAMPLES[group]}]; given: "
                     f"{checks.shown({name: asked[name]})}; the values of one are set with "
-                    f"augment.{name}.KEY=VALUE"
+                    f"{group}.{name}.KEY=VALUE"
                     for name in wrong
                 ],
                 node,
@@ -42,7 +48,9 @@ def read_augmentation(asked: Any, node: str) -> dict[str, Any]:
         return {name: spec for name, spec in asked.items() if name not in wrong}
     names = [asked] if isinstance(asked, str) else [] if asked is None else asked
     if not isinstance(names, list):
-        checks.refuse(f"{node} must name options, such as {node}=[affine]; given: {checks.shown(asked)}")
+        checks.refuse(
+            f"{node} must name options, such as {node}=[{_EXAMPLES[group]}]; given: {checks.shown(asked)}"
+        )
         return {}
     found: dict[str, Any] = {}
     wrong = [

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.described import component
-from kdx.config.named_options import read_augmentation
+from kdx.config.named_options import read_augmentation, read_steps
+from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
-from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
+from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, OtherPool
 from kdx.pipeline.recipes.written import written_by
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -112,6 +113,53 @@ def read_made_up(config: Mapping[str, Any]) -> Component | None:
     if found:
         checks.integer("made_up.rows", found.spec.get("rows"), low=1)
     return found
+
+
+def read_pool(config: Mapping[str, Any]) -> OtherPool | None:
+    """What stands in for the data set's own pool; None: nothing does."""
+    node = dict(config.get("pool") or {})
+    if not node:
+        return None
+    name = config["choices"].get("pool", "own")
+    if "by" in node:
+        steps = read_steps("pool.by", node["by"], "shift")
+        found = [
+            (step, component(f"shift.{step}", config["shift"].get(step, spec)))
+            for step, spec in steps.items()
+        ]
+        if not found:
+            raise UserError("pool.by must name steps of shift, such as pool.by=[rotation]")
+        return OtherPool(name, None, steps=found, test=checks.flag("pool.test", node["test"]))
+    target = node.get("_target_")
+    if isinstance(target, str) and declared(target, "makes_rows", False):
+        return OtherPool(name, component("pool", node), makes=True)
+    asked = {key: node.pop(key, None) for key in ("limit", "test", "classes_map")}
+    return OtherPool(
+        name,
+        component("pool", node),
+        limit=None if asked["limit"] is None else checks.integer("pool.limit", asked["limit"], low=1),
+        test=_tested(asked["test"]),
+        classes=_class_names(asked["classes_map"]),
+    )
+
+
+def _tested(value: Any) -> bool | int | float:
+    """Whether, or how many of, another data set's rows are tested on."""
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, int):
+        return checks.integer("pool.test", value, low=1)
+    return checks.number("pool.test", value, low=0, high=1, open_low=True, open_high=True)
+
+
+def _class_names(path: Any) -> dict[str, str]:
+    """theirs -> ours, of a file."""
+    if path is None:
+        return {}
+    file = checks.path("pool.classes_map", path, "a file")
+    if not file.is_file():
+        raise UserError(f"pool.classes_map '{path}' is no file: name one of lines theirs: ours")
+    return {str(there): str(here) for there, here in read_yaml(file)[0].items()}
 
 
 def read_count(name: str, value: Any, high: int = checks.MOST) -> int | None:

@@ -36,7 +36,7 @@ def describe_data(experiment: Experiment, errors: list[str]) -> Description | No
     """What the data set holds, without reading all of it; None (and the errors) where it cannot be read. The
     runs of a command ask once for each data set.
     """
-    found, wrong = snapshot.once(_key("described", experiment), lambda: _described(experiment.dataset))
+    found, wrong = snapshot.once(_key("described", experiment), lambda: describe_loader(experiment.dataset))
     errors += wrong
     return found
 
@@ -55,7 +55,8 @@ def _key(what: str, experiment: Experiment) -> tuple[str, str, str]:
     return what, os.getcwd(), json.dumps(experiment.dataset.spec, sort_keys=True)
 
 
-def _described(dataset: Component) -> tuple[Description | None, list[str]]:
+def describe_loader(dataset: Component) -> tuple[Description | None, list[str]]:
+    """(what a data set holds, without reading all of it, errors)"""
     found: Any = None
     errors: list[str] = []
     own, target = from_own_package(dataset.target), dataset.target
@@ -135,7 +136,7 @@ def _loaded(order: Order, about: Description) -> list[str]:
                     f"{dataset.target.rpartition('.')[2]}.load gives other rows of the {part} part when it "
                     f"is asked again: {_SEEDED}"
                 )
-            contract.check_described(raw, about)
+            contract.check_describe_loader(raw, about)
             check_parts(raw)
         except UserError as error:
             raise WrongPart(str(error)) from error

@@ -14,6 +14,7 @@ from kdx.core.examples import random_rows, stored_rows
 from kdx.core.trees import leaves, tree
 from kdx.data.pictures.rows import READS
 from kdx.data.raw import Description
+from kdx.data.views.attacks import Attack
 from kdx.data.views.chain import Mixer, Step
 from kdx.data.views.draws import Draws
 from kdx.data.views.transform import OVERSHOOT, Transformed
@@ -33,7 +34,8 @@ def try_shift(name: str, shift: Component, about: Description | None, errors: li
     before = len(errors)
     with trying(errors, own=shift.target):
         step = shift.build()
-    if len(errors) == before and not isinstance(step, Step):
+    attack = len(errors) == before and isinstance(step, Attack)
+    if len(errors) == before and not isinstance(step, Step | Attack):
         errors.append(
             f"shift.{name} needs a step of kdx.data.views.shift or kdx.data.views.augment; given "
             f"{type(step).__name__}: see `kdx list shift`"
@@ -49,7 +51,7 @@ def try_shift(name: str, shift: Component, about: Description | None, errors: li
             f"shift.{name} changes {rows_called(step.reads)}, and this data set holds "
             f"{rows_called(about.reads)}: leave it out"
         )
-    if len(errors) == before:
+    if len(errors) == before and not attack:
         row = torch.zeros(1, dtype=torch.int64)
         with trying(errors, f"shift.{name}: ", own=shift.target):
             step(random_rows(about.example, 1), Draws(0, "test", row, row + 1), name)

@@ -14,6 +14,7 @@ from kdx import models
 from kdx.config.contract import is_rule
 from kdx.config.kinds import adapter_of, check_given, check_kind, check_pool, task_of, trainings_of
 from kdx.config.networks import check_networks
+from kdx.config.other_pool import check_other_pool
 from kdx.config.suggestions import networks_for
 from kdx.config.tried_data import describe_data, try_loader
 from kdx.config.tried_steps import builds_own_steps, try_shift, try_steps
@@ -77,7 +78,8 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
         try_shift(name, shift, about, errors)
     wrong_sizes = (check_classes(about) or check_sizes(about, **experiment.sizes)) if about else []
     errors += wrong_sizes
-    rows = rows_of_splits(experiment, about) if about and not wrong_sizes else {}
+    found_pool = checks.attempt([], rows_of_splits, experiment, about) if about and not wrong_sizes else None
+    rows = found_pool or {}  # what is wrong with another data set that stands in for the pool is said below
     learned.rows |= rows
     check_controls(experiment, about, rows, errors)
     for node, training in trainings_of(experiment):
@@ -91,6 +93,7 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
         with trying(errors):
             check_recipe(order, about, rows)
     if about:
+        check_other_pool(experiment, about, errors)
         check_pool(experiment, about, rows, errors)
         with trying(errors):
             check_given(experiment, about, rows)

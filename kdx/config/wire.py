@@ -137,6 +137,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         given=given,
         aggregate=part(nodes.read_aggregate, config),
         moving=part(read_moving, config),
+        pool=part(nodes.read_pool, config),
         headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )
 
@@ -177,10 +178,10 @@ def with_sources(order: Order, tell: Callable[[str, str], None], *, ahead: bool 
     ahead: before any work, where the runs of a command look at the files of a data set once for all of them.
     A run that may work looks for itself, as hours may have passed.
     """
-    return replace(
-        order,
-        experiment=replace(order.experiment, dataset=known(order.experiment.dataset, tell, ahead=ahead)),
-    )
+    found = replace(order.experiment, dataset=known(order.experiment.dataset, tell, ahead=ahead))
+    if (other := found.pool) and other.source and not other.makes:
+        found = replace(found, pool=replace(other, source=known(other.source, tell, ahead=ahead)))
+    return replace(order, experiment=found)
 
 
 def known(

@@ -39,6 +39,10 @@ class Aggregate(ABC):
         """(M, B, K) float32 probabilities of the M teachers to B rows -> (B, K) >= 0, each row adds up to 1.
         weights: what `weights` gave, None where it is not asked."""
 
+    def caution(self, members: int) -> str | None:
+        """What whoever asks so many teachers should know of it, in a sentence; None: nothing."""
+        return None
+
     def in_sentence(self, weights: Tensor, classes: Sequence[str]) -> str:
         """The weights in a clause."""
         each = weights.reshape(len(weights), -1).mean(1)

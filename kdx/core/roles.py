@@ -11,8 +11,8 @@ from typing import Any
 class Role:
     """stage: what trains it; of "generations", which are others' networks together, and of
     "moved_teacher", which the student's training has made, no stage is called so.
-    words, short: what it is called in sentences and wide tables, and in narrow tables and figures. colour: of
-    its lines and bars, "#rrggbb".
+    words, short: what it is called in sentences and wide tables, where a verb for one follows, and in narrow
+    tables and figures. colour: of its lines and bars, "#rrggbb".
     """
 
     stage: str
@@ -30,7 +30,7 @@ ROLES: Mapping[str, Role] = {
         "validation-labels-train", "student alone, validation labels too", "alone, val too", "#c0a36e"
     ),
     "student": Role("student-train", "distilled student", "distilled", "#2a7f62"),
-    "generations": Role("generations", "generations together", "generations", "#6d9f9e"),
+    "generations": Role("generations", "ensemble of generations", "generations", "#6d9f9e"),
     "ceiling": Role("ceiling-train", "student, all labels", "all labels", "#5e81ac"),
 }
 """Those of kdx itself."""

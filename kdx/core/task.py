@@ -503,7 +503,7 @@ class Categorical(Task):
 class Numeric(Task):
     """A task whose answers are numbers: what does arithmetic on these says `needs_task = Numeric`."""
 
-    words: ClassVar[str] = "numbers"
+    words: ClassVar[str] = "a number or several"
 
     @abstractmethod
     def numbers(self, answers: Answers) -> Tensor:
@@ -527,5 +527,6 @@ class Fitness:
     def check(self, task: Task) -> None:
         """Raises UserError where the task is of another kind."""
         if not isinstance(task, self.needs):
-            reads = "the probabilities of classes" if self.needs is Categorical else self.needs.words
+            known = {Categorical: "the probabilities of classes", Numeric: "numbers"}
+            reads = known[self.needs] if self.needs in known else self.needs.words
             raise UserError(f"{self.name} reads {reads}, and an answer here is {task.words}: {self.remedies}")

@@ -207,6 +207,9 @@ class Objective(nn.Module, ABC):
     needs_task: ClassVar[Any] = Task
     """The kind of task without which the method has no meaning; checked before any work. `Categorical` for
     what reads the probabilities of classes."""
+    needs_distributions: ClassVar[bool] = False
+    """Whether it has a meaning only where an answer is distributions over classes or tokens
+    (`Task.categories`); checked before any work."""
     needs_answers: ClassVar[tuple[str, ...]] = ()
     """What a teacher must tell beside its answer, such as "variance"; checked before any work."""
     reads_validation: ClassVar[bool] = False
@@ -359,6 +362,8 @@ class Features(nn.Module, ABC):
     """As an Objective's: of terms that compare the rows of a batch with each other."""
     least_rows: int = 1
     """As an Objective's."""
+    weight: float = 1.0
+    """What its terms are multiplied by; 0: there are none."""
 
     @abstractmethod
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:

@@ -10,12 +10,15 @@ from kdx.data.raw import Raw
 
 
 class RowMaker(ABC):
-    """What makes rows: an option of the group `made_up`. One of its keys is `rows`, how many it makes.
+    """What makes rows: an option of the groups `made_up` and `pool`. One of its keys is `rows`, how many it
+    makes.
 
     Nobody knows their truth. They are made once, as the data set is prepared, and are a pure function of the
     labelled rows, the keys and the run's seed.
     """
 
+    makes_rows: ClassVar[bool] = True
+    """What tells it from a data set, where either may be named (`pool`)."""
     reads: ClassVar[str]
     """What rows it makes, as data sets say it (see Raw)."""
     rows: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 RARE = 0.01
 """What is odd about fewer than this share of some pictures is reported quietly: it moves an accuracy by less
@@ -47,3 +47,11 @@ def by_kind(names: Sequence[str]) -> str:
     said = [f"{len(of):,} {kind} ({few(of)})" for kind, of in ordered[:MOST_KINDS]]
     rest = sum(len(of) for _, of in ordered[MOST_KINDS:])
     return ", ".join([*said, f"{rest:,} of {len(ordered) - MOST_KINDS} other kinds"] if rest else said)
+
+
+def in_form(example: Mapping[str, tuple[Sequence[int], str]]) -> str:
+    """name -> (shape of a row, type), in words: "float32 13"."""
+    return " and ".join(
+        f"{name} {kind} {'x'.join(map(str, shape)) or 'one number'}".strip()
+        for name, (shape, kind) in example.items()
+    )

@@ -9,8 +9,10 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from kdx.core.errors import UserError
 from kdx.core.several import kinds_by_name
 from kdx.core.trees import leaves
+from kdx.data.phrases import in_form
 from kdx.data.stored import taken
 from kdx.data.words import WordsOnDemand
 
@@ -72,6 +74,18 @@ class Raw(ABC):
         """
         return self
 
+    def in_form_of(self, wanted: Any, inputs: Any) -> Any:
+        """Rows of its own in the form of `wanted`, rows of another data set of the same kind beside which
+        they are to stand. Raises UserError where they cannot have it.
+        """
+        here, there = example_of(inputs), example_of(wanted)
+        if here != there:
+            raise UserError(
+                f"the pool has rows of another form than the data set: {in_form(here)}, and there "
+                f"{in_form(there)}; choose a pool of the same columns and lengths"
+            )
+        return inputs
+
     def adapter(self, seen: Sequence[Any]) -> tuple[Mapping[str, Any] | None, list[Note]]:
         """(what stands between its rows and a network (kdx.models.adapt), as plain data, None: nothing; what
         there is to say of it). seen: the inputs that training may see, arrays or StoredRows.
@@ -131,6 +145,18 @@ class Arrays(Raw):
 
     def strata(self, part: str) -> np.ndarray | None:
         return self.groups if part == "train" else None
+
+    def in_form_of(self, wanted: Any, inputs: Any) -> Any:
+        """Rows of its own in the form of `wanted`, rows of another data set of the same kind beside which
+        they are to stand. Raises UserError where they cannot have it.
+        """
+        here, there = example_of(inputs), example_of(wanted)
+        if here != there:
+            raise UserError(
+                f"the pool has rows of another form than the data set: {in_form(here)}, and there "
+                f"{in_form(there)}; choose a pool of the same columns and lengths"
+            )
+        return inputs
 
     def adapter(self, seen: Sequence[Any]) -> tuple[Mapping[str, Any] | None, list[Note]]:
         return self.between, []

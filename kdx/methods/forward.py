@@ -125,6 +125,16 @@ class TaughtPass(OnePass):
     def monitors(self) -> dict[str, Monitor]:
         return {"agreement": lambda: self.task.agreement(self.said, self.answers).float().mean()}
 
+    def apart_and_known(
+        self, y: Answers, temperature: float, class_weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Two means: of all rows the distance from the teacher, of the labelled rows the task's own loss."""
+        if len(self.batches) == 1:
+            both = self.task.match_and_loss(self.said, self.answers, y, temperature, class_weights)
+            return both[0].mean(), both[1].mean()
+        known = self.task.loss(self.known, y, class_weights).mean()
+        return self.task.match(self.said, self.answers, temperature).mean(), known
+
     def outcome(self, added: Added, terms: Mapping[str, Tensor]) -> Outcome:
         """added: the terms on hidden features; terms: those of the loss."""
         return Outcome(added.beside(terms), self.monitors())

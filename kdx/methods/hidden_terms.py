@@ -46,6 +46,11 @@ class HiddenTerms(nn.ModuleDict):
         for name, component in several.items():
             self[name] = component.build(parts)
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing of them counts: there are none, or all have the weight 0."""
+        return all(term.weight == 0 for term in self.values())
+
     def forward(self, shown: Shown) -> Added:
         found = {name: term(shown) for name, term in self.items()}
         often = Counter(key for terms in found.values() for key in terms)

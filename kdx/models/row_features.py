@@ -1,4 +1,4 @@
-"""One feature a row of the student beside one of the teacher, of any width: for terms that compare rows."""
+"""One feature a row of the student, beside one of the teacher or alone: for terms that compare rows."""
 
 from __future__ import annotations
 
@@ -15,6 +15,26 @@ from kdx.core.types import Inputs, Parts
 from kdx.models.modes import evaluating
 from kdx.models.pairs import Side, asked_names, fitted_to, one_teacher
 from kdx.models.tap import Tap, check_tappable, penultimate
+
+
+class StudentRows:
+    """The feature of one layer of the student, a row of it as one vector: for terms that read no teacher.
+
+    layer: its name, or "auto": what the last linear layer sees. width: D.
+    """
+
+    def __init__(self, parts: Parts, *, layer: str | Sequence[str]):
+        if parts.example is None:
+            raise ValueError("terms on hidden features need Parts.example")
+        self.tap = _tap(parts.student, parts.example, "student", layer, "vector")
+        with torch.no_grad(), evaluating(parts.student):
+            parts.student(fitted_to(parts.example, next(parts.student.parameters(), torch.zeros(()))))
+            self.width = self.take().shape[1]
+
+    def take(self) -> Tensor:
+        """(B, D) of the rows that the student has just been shown, with gradient, in single precision at
+        least."""
+        return _precise(self.tap.take().flatten(1))
 
 
 class RowFeatures:

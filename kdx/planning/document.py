@@ -136,7 +136,7 @@ class Survey:
         return found | {
             "seconds": seen.seconds(unless_unforeseen(foretelling.amounts, None, step, self.steps)),
             "memory": seen.memory,
-            "disk": unless_unforeseen(foretelling.disk, 0, step, self.steps, seen.weights),
+            "disk": seen.beside + unless_unforeseen(foretelling.disk, 0, step, self.steps, seen.weights),
             "work": unless_unforeseen(foretelling.in_words, "unknown", step, self.steps),
             **norms,
         }

@@ -51,6 +51,12 @@ def tell(artifact: Artifact) -> dict[str, Any]:
     }
 
 
+def tell_each(run: Run, role: str) -> list[dict[str, Any]]:
+    """Of a role of several networks, each of them as `tell` has the teachers of a student; else empty."""
+    several = compared(run).get(role)
+    return [_teacher(one) for one in several] if isinstance(several, list) else []
+
+
 def _component(value: Any) -> Any:
     """A canonical component as its spec, with the digests of its files where it has some; None stays None."""
     if not isinstance(value, dict) or not isinstance(value.get("component"), dict):

@@ -48,10 +48,21 @@ def read_model(
     for key in ("mean", "std"):
         if key in about or "task" not in about:
             _check_numbers(about.get(key), file, key)
+    if "aggregate" in about:
+        check_combination(about["aggregate"], file, "aggregate", allow, called)
     if "class_places" in about:
         _check_places(about["class_places"], about.get("classes"), file)
     expect_shape(about.get("dataset"), str, file, "dataset")
     return about
+
+
+def check_combination(about: Any, file: Path, key: str, allow: Sequence[str], called: str) -> None:
+    """What makes one answer of those of several networks. about: {"component", "weights" where it has some};
+    key: where in the file it stands. Raises UserError."""
+    spec = expect_shape(
+        expect_shape(about, dict, file, key).get("component"), dict, file, f"{key}: component"
+    )
+    check_targets(spec, ("kdx.methods.aggregate", *allow), "aggregate", called)
 
 
 def _check_places(places: Any, classes: Any, file: Path) -> None:

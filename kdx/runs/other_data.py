@@ -14,7 +14,7 @@ from kdx.core.errors import UserError, UserErrors, together
 from kdx.data.phrases import counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
-from kdx.pipeline.recipes.steps import prepare_data
+from kdx.pipeline.recipes.data import prepare_data
 from kdx.runs.measure import nfc
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact

@@ -56,7 +56,9 @@ def perform(
     aggregated = {"aggregate": aggregate} if several and aggregate else {}
     moved = {"moved": models["student"]} if order.experiment.moving and "student" in models else {}
     rounds = [student for number, student in students(store.done).items() if number]
-    lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.experiment) else []
+    lessons = (
+        list(taught(store.done)) if recipe.audits and "unlabelled" in taught_splits(order.experiment) else []
+    )
     if lessons:
         store.run(
             AUDIT, data=store.done["prepare"], rounds=lessons, seed=subseed(order.experiment.seed, "audit")

@@ -10,14 +10,15 @@ from typing import Any
 from torch import nn
 
 from kdx.core.errors import UserError
+from kdx.core.roles import ROLE_WORDS
 from kdx.core.shapes import expect_shape
 from kdx.models.ensemble import NetworkEnsemble, ensemble_of
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import moves_as_student, name_made, name_of_several
 from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.arrays import build_task
-from kdx.pipeline.stages.files import MOVED_MODEL, MOVED_WEIGHTS, about_model, new_network
-from kdx.runs.model_files import check_targets, read_model
+from kdx.pipeline.stages.files import CLASS_PLACES, MOVED_MODEL, MOVED_WEIGHTS, about_model, new_network
+from kdx.runs.model_files import check_combination, read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -31,8 +32,7 @@ class Weights:
     name for people.
 
     key: where in the file the weights lie. notes: what was said of the file when it was opened. called: what
-    a sentence calls them. members: of an ensemble; `file` is then that of the first. combined: what
-    makes one answer of theirs, see kdx.pipeline.stages.aggregating.
+    a sentence calls them. members: of an ensemble; `file` is then that of the first.
     """
 
     name: str
@@ -43,7 +43,6 @@ class Weights:
     notes: list[str] = field(default_factory=list)
     called: str | None = None
     members: Sequence[Weights] = ()
-    combined: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def who(self) -> str:
@@ -53,18 +52,23 @@ class Weights:
         """On the CPU, in eval mode. Raises UserError where the file does not fit."""
         if self.members:
             members = [member.network() for member in self.members]
-            return NetworkEnsemble(members, aggregate_in(self.combined, build_task(self.about))).eval()
+            return NetworkEnsemble(members, aggregate_in(self.about, build_task(self.about))).eval()
         network = new_network(Component(self.about["component"]), self.about, read_weights=False)
+        if isinstance(network, NetworkEnsemble):
+            network.combine = aggregate_in(self.about, build_task(self.about))
         self.notes[:] = [text for text, _ in load_weights(network, self.file, key=self.key)]
         return network.eval()
 
 
 def of_role(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
-    """(the weights of a role of a run, the artifact that holds them)"""
+    """(the weights of a role of a run, the artifact that holds them; of several networks that of one of
+    them)"""
     if role in run.moved:
         return _of_moved(run, role, allow)
     if role in run.joined:
         return of_together(run, role, which, allow)
+    if role == "teacher" and run.members():
+        return of_members(run, which, allow)["teacher"]
     artifact = run.role(role)
     return _trained(run, artifact, role, which, allow), artifact
 
@@ -84,10 +88,8 @@ def of_members(run: Run, which: str, allow: Sequence[str]) -> dict[str, tuple[We
         return {}
     members, (first, artifact) = [weights for weights, _ in opened.values()], opened["member 1"]
     combined = _combined(run, which, allow)
-    whole = replace(
-        first, name="teacher", model=name_of_several(named), members=members, notes=[], combined=combined
-    )
-    return {"teacher": (whole, artifact), **opened}
+    whole = replace(first, name="teacher", model=name_of_several(named), members=members, notes=[])
+    return {"teacher": (replace(whole, about={**_about_several(members), **combined}), artifact), **opened}
 
 
 def _of_moved(run: Run, role: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
@@ -98,7 +100,7 @@ def _of_moved(run: Run, role: str, allow: Sequence[str]) -> tuple[Weights, Artif
         raise UserError(
             f"the run '{run.path}' did not keep its teacher as it moved: run the same `kdx train` again"
         )
-    about = read_model(artifact.file(MOVED_MODEL), allow, f"the {role} of '{run.path}'")
+    about = read_model(artifact.file(MOVED_MODEL), allow, _who(run, role))
     of_student = moves_as_student(run.document["config"]["teacher"])
     return Weights(
         role, file, about, run.model("student" if of_student else "teacher") or function(about)
@@ -111,9 +113,15 @@ def of_together(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[
     """
     artifacts = run.together(role)
     members = [_trained(run, artifact, role, which, allow) for artifact in artifacts]
-    about = {**members[0].about, "component": ensemble_of([one.about["component"] for one in members])}
     model = name_of_several([one.model for one in members])
-    return replace(members[0], about=about, model=model, members=members, notes=[]), artifacts[-1]
+    whole = replace(members[0], about=_about_several(members), model=model, members=members, notes=[])
+    return whole, artifacts[-1]
+
+
+def _about_several(members: Sequence[Weights]) -> dict[str, Any]:
+    """The model.json of their ensemble. What a member makes of classes of its own is no part of it."""
+    alike = {key: value for key, value in members[0].about.items() if key != CLASS_PLACES}
+    return {**alike, "component": ensemble_of([one.about["component"] for one in members])}
 
 
 def _combined(run: Run, which: str, allow: Sequence[str]) -> dict[str, Any]:
@@ -129,9 +137,9 @@ def _combined(run: Run, which: str, allow: Sequence[str]) -> dict[str, Any]:
             f"the run '{run.path}' has not measured yet how its teachers answer together: run the same "
             "`kdx train` again"
         )
-    file = run.path / "run.json"
-    spec = expect_shape(found.get("component"), dict, file, "results.teacher.aggregate: component")
-    check_targets(spec, ("kdx.methods.aggregate", *allow), "aggregate", f"the run '{run.path}'")
+    check_combination(
+        found, run.path / "run.json", "results.teacher.aggregate", allow, f"the run '{run.path}'"
+    )
     return {"aggregate": found}
 
 
@@ -148,11 +156,17 @@ def _trained(run: Run, artifact: Artifact, role: str, which: str, allow: Sequenc
         file = artifact.file("last.safetensors")  # no step was made, of an estimator say: it has one set only
     if not file.is_file():
         raise UserError(
-            f"the {role} of '{run.path}' has no {which} weights: it was not trained with a "
+            f"{_who(run, role)} has no {which} weights: it was not trained with a "
             "validation split; use which=last"
         )
-    about = read_model(artifact.file("model.json"), allow, f"the {role} of '{run.path}'")
+    about = read_model(artifact.file("model.json"), allow, _who(run, role))
     return Weights(role, file, about, name_made(about["component"], run.model(role) or function(about)))
+
+
+def _who(run: Run, role: str) -> str:
+    """role: as results and commands name it, or "member 2"."""
+    who = f"{role} of the teacher" if role.startswith("member ") else f"the {ROLE_WORDS.get(role, role)}"
+    return f"{who} of '{run.path}'"
 
 
 def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[Weights, Artifact | None]:

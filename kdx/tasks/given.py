@@ -69,7 +69,7 @@ def classes_given(classes: Sequence[str], columns: Mapping[str, Any], called: _C
 def numbers_given(names: Sequence[str], columns: Mapping[str, Any], called: _Called) -> Given:
     """See `Regression.given`."""
     wanted, told = ([f"{head}:{name}" for name in names] for head in ("value", "deviation"))
-    _known(columns, [*wanted, *told], "target", f"numbers: {', '.join(wanted[:5])}")
+    _known(columns, [*wanted, *told], "target", f"a number or several: {', '.join(wanted[:5])}")
     _lacking(columns, wanted)
     values = np.stack([columns[name] for name in wanted], 1)
     there = ~np.isnan(values).any(1)

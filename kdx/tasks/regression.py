@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +52,6 @@ class Regression(Numeric):
     shown = {metric.name: metric for metric in (RMSE, MAE, R2, DISTANCE)}
     primary = RMSE.name
     paired = MSE
-    words: ClassVar[str] = "numbers"
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from kdx.data.pictures import findings
+from kdx.data.pictures.fitted import in_shape
 from kdx.data.raw import Description, Note, Raw, Skipped
 from kdx.data.stored import BLOCK_BYTES, LazyRows, in_blocks, taken
 
@@ -105,6 +106,10 @@ class Pictures(Raw):
 
     def strata(self, part: str) -> np.ndarray | None:
         return self.part(part)[1]
+
+    def in_form_of(self, wanted: Any, inputs: Any) -> Any:
+        channels, height, width = wanted.shape[1:]
+        return in_shape(inputs, (channels, height, width))
 
     def adapter(self, seen: Sequence[np.ndarray]) -> tuple[Mapping[str, Any], list[Note]]:
         mean, std = channel_statistics([_some(part) for part in seen])

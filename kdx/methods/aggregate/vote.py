@@ -21,6 +21,14 @@ class Vote(Aggregate):
     def __init__(self, *, floor: float):
         self.floor = number("aggregate.floor", floor, low=0, high=1, open_low=True, open_high=True)
 
+    def caution(self, members: int) -> str | None:
+        if members != 2:
+            return None
+        return (
+            "aggregate=vote of two teachers: wherever their first choices differ the vote is a tie, and both "
+            "classes are as likely: name a third teacher, or choose aggregate=mean"
+        )
+
     def probs(self, probs: Tensor, weights: Tensor | None) -> Tensor:
         classes = probs.shape[2]
         votes = F.one_hot(probs.argmax(2), classes).to(probs.dtype).mean(0)

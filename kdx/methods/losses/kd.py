@@ -84,12 +84,17 @@ class KD(Objective):
         )
 
     def _apart_and_known(self, made: TaughtPass, y: Answers, temperature: float) -> tuple[Tensor, Tensor]:
-        """Two means: of all rows the distance from the teacher, of the labelled rows the task's own loss."""
-        if self.refine.plain and len(made.batches) == 1:
-            both = self.task.match_and_loss(made.said, made.answers, y, temperature, self.class_weights)
-            return both[0].mean(), both[1].mean()
-        known = self.task.loss(made.known, y, self.class_weights).mean()
+        """As of a `TaughtPass`, the teacher's logits refined."""
         if self.refine.plain:
-            return self.task.match(made.said, made.answers, temperature).mean(), known
+            return made.apart_and_known(y, temperature, self.class_weights)
+        known = self.task.loss(made.known, y, self.class_weights).mean()
         given = self.refine.guidance(made.said, made.answers, y)
         return given.mean(self.task.match(given.student, given.teacher, temperature)), known
+
+
+class TokenKD(KD):
+    """`KD` token by token (Kim and Rush 2016, arXiv 1606.07947): of next tokens the mean over rows is one
+    over all their places. Of classes it is `KD`; other answers have no distribution to be compared.
+    """
+
+    needs_distributions = True

@@ -71,7 +71,8 @@ Steps = Mapping[str, PlannedStage]
 @dataclass
 class Rehearsed:
     """paces: part of the stage (see Foretelling.amounts) -> seconds of one. memory: the peak in bytes.
-    weights: bytes of the network that it trains. norms: term of the loss -> L2 norm of its gradient at the
+    weights: bytes of the network that it trains; beside: of what it leaves beside that, such as what its loss
+    has learned. norms: term of the loss -> L2 norm of its gradient at the
     first step; late: the same with the terms weighted as at the end, where that is otherwise. black: the data
     are not the real ones. notes: what is said of the file of weights that it begins with. known: whether
     anything could be timed at all.
@@ -80,6 +81,7 @@ class Rehearsed:
     paces: dict[str, float]
     memory: int | None = None
     weights: int = 0
+    beside: int = 0
     norms: dict[str, float] = field(default_factory=dict)
     late: dict[str, float] = field(default_factory=dict)
     black: bool = False

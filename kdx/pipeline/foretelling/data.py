@@ -151,12 +151,48 @@ class Reveal(_Data):
         return {"data.json": {**data, "counts": counts}}
 
 
+class MadeOfNoise(_Data):
+    """Its time hangs on forward and backward passes of the teacher, and is not rehearsed."""
+
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        data = inputs["data"].json("data.json")
+        counts = {"labelled": inputs["rows"], "unlabelled": 0, "test": 0}
+        return {"data.json": {**data, "counts": {**data["counts"], **counts}}}
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.others import blacken
+
+        blacken(folder, step.artifact.json("data.json"))
+        return Rehearsed({}, black=True)
+
+    def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
+        about = step.artifact.json("data.json")
+        return about["counts"]["labelled"] * (row_bytes(about) + 16)
+
+
 def rows_of_splits(experiment: Experiment, found: Description) -> dict[str, int]:
     """Rows of each split, those that are made up for the pool among them; for sizes without an error."""
     from kdx.data.sizes import count_rows
 
     counts = count_rows(found, **experiment.sizes)
+    counts |= _of_other_pool(experiment)
     return counts | {"unlabelled": counts["unlabelled"] + experiment.rows_made_up}
+
+
+def _of_other_pool(experiment: Experiment) -> dict[str, int]:
+    """Rows of the splits in whose place others stand; {} where none do."""
+    from kdx.pipeline.stages.other_pool import rows_held_out
+
+    other = experiment.pool
+    if other is None or other.source is None:
+        return {}
+    if other.makes:
+        return {"unlabelled": other.source.spec["rows"]}
+    found: Description = other.source.build().describe()
+    held = 0 if other.test is False or found.test is not None else rows_held_out(found.train, other.test)
+    rows = found.train - held + found.pool
+    counts = {"unlabelled": rows if other.limit is None else min(rows, other.limit)}
+    return counts | ({} if other.test is False else {"test": found.test or held})
 
 
 def about(look: Beforehand, dataset: Component) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class Gate(_Once):
         return time_gate(bench, self.counts(step)["validation"], metric_of(step.inputs["data"]))
 
 
+class Proxy(_Once):
+    """Its two looks at the pool and at validation take no longer than a labelling of as many rows."""
+
+
 class Choose(_Once):
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
         pool, labelled = self.counts(step)["unlabelled"], self.counts(step)["labelled"]
@@ -94,13 +98,14 @@ class Evaluate(Foretelling):
         test split. Members of an ensemble are looked at together, and each by itself.
         """
         from kdx.pipeline.stages.evaluate import rows_measured
+        from kdx.pipeline.stages.under_shift import times_shown
 
         counts, roles = self.counts(step), step.inputs["models"]
         rows = sum(rows_measured(counts).values())
         sets = 2 if counts.get("validation") else 1
+        shown = times_shown(step.inputs["shifts"])
         found = {"start": 1.0} | {
-            f"rows of {role}": float(sets * rows + len(step.inputs["shifts"]) * counts["test"])
-            for role in roles
+            f"rows of {role}": float(sets * rows + shown * counts["test"]) for role in roles
         }
         if isinstance(roles.get("teacher"), list):
             found["rows of teacher"] += sets * rows

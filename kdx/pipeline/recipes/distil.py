@@ -11,6 +11,7 @@ from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
     beginning,
     best_round,
+    look_at_proxy,
     round_name,
     student_alone,
     student_inputs,
@@ -46,6 +47,7 @@ class Distil(Recipe):
             name = round_name("pseudo-label", number, experiment)
             answers = asking.answers(store, data, teachers, name)
             if number == 1:
+                look_at_proxy(store, experiment, data, first)
                 student_alone(store, experiment, inputs, answers)
             rows = (
                 store.run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kdx.core.class_names import ClassMap
@@ -47,6 +47,22 @@ class TeacherSetup:
 
 
 @dataclass(frozen=True)
+class OtherPool:
+    """What stands in for the data set's own pool. name: its option. source: another data set, or what makes
+    rows (kdx.data.making.RowMaker), None: the data set's own rows, changed by `steps`. limit: at most so many
+    of another data set, None: all. test: whether its rows are tested on too, or how many of them. classes:
+    name of a class there -> here, where it is another."""
+
+    name: str
+    source: Component | None
+    makes: bool = False
+    steps: Sequence[tuple[str, Component]] = ()
+    limit: int | None = None
+    test: bool | int | float = False
+    classes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Experiment:
     """What a recipe is asked for: components, files and numbers, never a config object.
 
@@ -62,7 +78,8 @@ class Experiment:
     for the pool (kdx.data.making), None: nothing. headline: the weights that the run is known by, last |
     best. given: answers that come in a file in place of a teacher's (kdx.data.given); then there are no
     teachers. aggregate: what makes one answer of those of several teachers (kdx.core.aggregate), None: their
-    mean. moving: how the teacher moves while the student learns (kdx.methods.moving), None: it stands.
+    mean. moving: how the teacher moves while the student learns (kdx.methods.moving), None: it stands. pool:
+    what stands in for the data set's own pool, None: nothing.
     """
 
     dataset: Component
@@ -89,6 +106,7 @@ class Experiment:
     given: Component | None = None
     aggregate: Component | None = None
     moving: Component | None = None
+    pool: OtherPool | None = None
 
     @property
     def rows_made_up(self) -> int:

@@ -52,6 +52,8 @@ class Recipe(ABC):
     does not."""
     takes_text: ClassVar[bool] = False
     """Whether rows that the teacher goes on with may stand in for its answers."""
+    audits: ClassVar[bool] = True
+    """Whether its student learns from rows of the data set's pool, so that these can be looked at again."""
     counts: ClassVar[str] = "validation"
     """The student that counts: "validation", of the best round on it; "last"; "chain", the one at its end."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +10,11 @@ from kdx.core.class_names import learned_classes
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.roles import control_stage
-from kdx.data.files import note_places
+from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
 from kdx.pipeline.recipes.written import gives_answers
 from kdx.pipeline.scores import score_of
-from kdx.pipeline.stages import DECODE, GATE, GIVEN, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
+from kdx.pipeline.stages import GATE, GIVEN, PRETRAIN, PROBE, PROXY, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -86,34 +85,6 @@ def best_round(tried: Sequence[Artifact], metric: Metric) -> int:
 def waited(tried: Sequence[Artifact], metric: Metric) -> int:
     """Rounds since the best one."""
     return len(tried) - 1 - best_round(tried, metric)
-
-
-def prepare_data(store: Store, experiment: Experiment, like: Mapping[str, Any] | None = None) -> Artifact:
-    """The data set decoded, once for every seed, and split. like: the adapter of a network that reads these
-    rows as it read its own.
-    """
-    decoded = store.run(DECODE, dataset=experiment.dataset)
-    about = decoded.json("decoded.json")
-    if "lazy" in about and not store.peek:  # its rows stay in files that may lie elsewhere than they did
-        spec = experiment.dataset.spec
-        note_places(
-            decoded.path,
-            {
-                key: os.path.abspath(os.path.expanduser(spec[key]))
-                for key in experiment.dataset.places
-                if spec.get(key)
-            },
-        )
-    more: dict[str, Any] = {"made_up": experiment.made_up} if experiment.made_up else {}
-    return store.run(
-        PREPARE,
-        decoded=decoded,
-        dataset=experiment.dataset,
-        **experiment.sizes,
-        duplicates=experiment.duplicates,
-        seed=subseed(experiment.seed, "split"),
-        **(more | ({"like": like} if like else {})),
-    )
 
 
 def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[Artifact]]:
@@ -286,6 +257,12 @@ def gate(
         if mode == "error":
             raise UserError(f"{found['text']}. To go on all the same: pseudo_label.gate=warn")
         store.listener.note("gate", found["text"], "warning")
+
+
+def look_at_proxy(store: Store, experiment: Experiment, data: Artifact, teachers: Sequence[Artifact]) -> None:
+    """What the teacher makes of a pool that is not the data set's own, where answers are classes."""
+    if experiment.pool and not experiment.given and data.json("data.json").get("classes"):
+        store.run(PROXY, data=data, teachers=teachers)
 
 
 def _how_it_learns(teachers: Sequence[TeacherSetup]) -> str:

@@ -47,6 +47,14 @@ ROLLOUT = Stage(
     lower="recipe.on_policy, or take shorter rows",
     foretold="kdx.pipeline.foretelling.rollouts.Rollout",
 )
+INVERT = Stage(
+    "invert",
+    "kdx.pipeline.stages.invert",
+    writes=(*DATA, "labelled.inputs.npy", "labelled.origin.npy"),
+    node="pseudo_label",
+    lower="recipe.rows, or take a smaller teacher or smaller rows",
+    foretold="kdx.pipeline.foretelling.data.MadeOfNoise",
+)
 PROBE = Stage(
     "probe",
     "kdx.pipeline.stages.probe",
@@ -83,6 +91,13 @@ GATE = Stage(
     writes=("gate.json",),
     node="student_train",
     foretold="kdx.pipeline.foretelling.others.Gate",
+)
+PROXY = Stage(
+    "proxy",
+    "kdx.pipeline.stages.proxy",
+    writes=("proxy.json",),
+    node="pseudo_label",
+    foretold="kdx.pipeline.foretelling.others.Proxy",
 )
 CHOOSE = Stage(
     "choose",

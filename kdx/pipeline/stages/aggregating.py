@@ -26,7 +26,7 @@ from kdx.training.runtime import Runtime
 
 
 def settle_aggregate(
-    note: Callable[[str], None],
+    note: Callable[..., None],
     runtime: Runtime,
     data: Artifact,
     members: Sequence[Frozen],
@@ -34,14 +34,17 @@ def settle_aggregate(
     precision: str,
 ) -> tuple[Combine, dict[str, Any]]:
     """(what makes one answer of theirs, what answers.json keeps of it: {"aggregate": {"component", and
-    "weights" where it has some}}, nothing of the mean). note: hears of the weights, which are found on the
-    clean validation rows: the same numbers for the same networks, wherever they are asked for.
+    "weights" where it has some}}, nothing of the mean). note: hears (text, level) of what is to be known of
+    it, and of the weights, which are found on the clean validation rows: the same numbers for the same
+    networks, wherever they are asked for.
     """
     task = build_task(data.json("data.json"))
     if aggregate is None:
         return task.mean, {}
     (made, classes), name = build_aggregate(aggregate.spec, task), aggregate_name(aggregate)
     found = None
+    if words := made.caution(len(members)):
+        note(words, "warning")
     if made.reads_validation:
         rows = need_split(data, "validation", runtime)
         several = [_answers(member, rows, runtime, task, precision) for member in members]
@@ -56,7 +59,7 @@ def _weigh(
     name: str,
     several: Sequence[Answers],
     rows: Split,
-    note: Callable[[str], None],
+    note: Callable[..., None],
 ) -> Tensor | None:
     """Its weights, by the answers of each to clean rows whose truth is known."""
     truth = moved(rows.known, "cpu")
@@ -133,7 +136,7 @@ def open_combined(
     runtime: Runtime,
     data: Artifact,
     aggregate: Component | None,
-    note: Callable[[str], None] = lambda text: None,
+    note: Callable[..., None] = lambda text, level="info": None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """(the network of one training artifact, or of several the ensemble, placed; what is kept of what makes
     one answer of theirs, see `settle_aggregate`)"""

@@ -36,6 +36,14 @@ def learned_beside(objective: Objective) -> dict[str, Tensor]:
     return found
 
 
+def bytes_beside(objective: Objective) -> int:
+    """Of the weights that `write_beside` writes."""
+    found = list(learned_beside(objective).values())
+    if moved := objective.moved():
+        found += plain_state(moved[0]).values()
+    return sum(value.nbytes for value in found)
+
+
 def write_beside(work: Work, objective: Objective, inputs: TrainInputs) -> None:
     """objective.safetensors where the loss has learned something (see `learned_beside`); teacher.safetensors
     and teacher.json, its model.json, of a teacher that moved.

@@ -13,7 +13,6 @@ from kdx.core.files import finite_or_null
 from kdx.core.scorer import Scorer
 from kdx.core.trees import all_finite, picked
 from kdx.core.types import Answers, Split
-from kdx.data.views.chain import Chain, Views
 from kdx.models import size
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.aggregating import aggregate_name, open_combined
@@ -37,6 +36,7 @@ from kdx.pipeline.stages.measuring import (
 )
 from kdx.pipeline.stages.names import known_by
 from kdx.pipeline.stages.row_answers import KEPT, RowAnswers
+from kdx.pipeline.stages.under_shift import measured_under_shifts
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
@@ -73,11 +73,11 @@ def run(
 ) -> None:
     """models: role -> training artifact, the teacher first; of an ensemble its members. rounds: the
     students of an iterated recipe, in order. shifts: by name, steps of a view that the test rows are seen
-    through as well; seed: of what is random in them. learned: role -> splits that it learned from beside the
-    labelled rows, so that they tell nothing of it. metrics: the user's own, by name. given: answers that
-    came in a file, which are the teacher's. aggregate: what makes one answer of those of several teachers,
-    None: the mean; results.teacher.aggregate then has what was found of it, by weights. moved: the training
-    in which the teacher moved: what it was at the end is the role "moved_teacher".
+    through as well, and attacks; seed: of what is random in them. learned: role -> splits that it learned
+    from beside the labelled rows, so that they tell nothing of it. metrics: the user's own, by name. given:
+    answers that came in a file, which are the teacher's. aggregate: what makes one answer of those of several
+    teachers, None: the mean; results.teacher.aggregate then has what was found of it, by weights. moved: the
+    training in which the teacher moved: what it was at the end is the role "moved_teacher".
 
     Files: results.json (see docs/run-json.md) and the arrays that it names, predictions.json with those of
     each row (kdx.pipeline.stages.row_answers), examples.json, and examples.npy where rows are levels."""
@@ -137,10 +137,7 @@ def run(
         alone = {str(place): member for place, member in enumerate(together.members)}
         for place, sizes in sizes_and_speeds(alone, about, runtime).items():
             results["members"][int(place)] |= sizes
-    results["shifts"] = {
-        name: _shifted(last, splits["test"], Views(Chain([(name, step.build())]), seed), measure)
-        for name, step in shifts
-    }
+    results |= measured_under_shifts(shifts, seed, last, splits["test"], measure)
     beside = _beside(last, answers)
     results["rounds"] = [_of_round(artifact, splits, beside, measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))
@@ -205,19 +202,6 @@ def sizes_and_speeds(
             "flops": size.flops(network, blank(example)),
             "latency_ms": pace[role],
         }
-        for role, network in networks.items()
-    }
-
-
-def _shifted(
-    networks: Mapping[str, nn.Module], test: Split, views: Views, measure: Measure
-) -> dict[str, float]:
-    """role -> the metric that counts, of the last weights on the test rows under one shift, the same rows for
-    every role.
-    """
-    task = measure.task
-    return {
-        role: task.metrics(measure.answers(network, test, views), test.known)[task.primary]
         for role, network in networks.items()
     }
 

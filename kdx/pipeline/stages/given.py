@@ -130,7 +130,7 @@ def _numbers_of(work: Work, data: Artifact, rows: AnsweredRows, whole: int) -> n
                 f"have: {few(first, len(strange))}; it has {whole:,}, and `row` counts them from 1"
             )
         return found
-    name = row_names(data)
+    name = row_names(decoded_folder(data, data.json("data.json")))
     if name is None:
         raise UserError(
             f"teacher.file={rows.path} knows its rows by `file`, and this data set has no names for its "

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from kdx.pipeline.stages.arrays import (
     DECODED,
     INPUTS,
     ORIGIN,
+    ORIGINS,
     ROW_NUMBERS,
     array_files,
     class_of,
@@ -65,13 +67,21 @@ class KnownBy:
 def known_by(data: Artifact, splits: Sequence[str]) -> dict[str, KnownBy]:
     """Of these splits of a prepared data set; it is opened once."""
     numbers = {split: decoded_numbers(data, split) for split in splits}
-    names = row_names(data) if any(found is not None for found in numbers.values()) else None
-    return {split: KnownBy(found, names) for split, found in numbers.items()}
+    known = any(found is not None for found in numbers.values())
+    names: dict[Path, Callable[[int], str] | None] = {}
+    for split in splits if known else ():
+        folder = folder_of_rows(data, split)
+        names[folder] = names.get(folder) or row_names(folder)
+    return {
+        split: KnownBy(found, names.get(folder_of_rows(data, split)) if known else None)
+        for split, found in numbers.items()
+    }
 
 
 def decoded_numbers(data: Artifact, split: str) -> np.ndarray | None:
-    """(N,) int64: the numbers of a split's rows in the decoded data set, through its parts in order, -1 of
-    those that were made up; None where an older store does not tell."""
+    """(N,) int64: the numbers of a split's rows in the decoded data set that they come from
+    (`folder_of_rows`), through its parts in order, -1 of those that were made up; None where an older store
+    does not tell."""
     own = array_files(data.path, f"{split}.{INPUTS}")
     file = data.file(f"{split}.{ORIGIN if own else ROW_NUMBERS}.npy")
     if DECODED not in data.json("data.json") or not file.is_file():
@@ -80,10 +90,16 @@ def decoded_numbers(data: Artifact, split: str) -> np.ndarray | None:
     return found
 
 
-def row_names(data: Artifact) -> Callable[[int], str] | None:
+def folder_of_rows(data: Artifact, split: str) -> Path:
+    """Where the decoded rows of a split lie: those of the data set, or of another whose rows stand in for
+    its own."""
+    about = data.json("data.json")
+    return decoded_folder(data, {DECODED: about.get(ORIGINS, {}).get(split, about[DECODED])})
+
+
+def row_names(folder: Path) -> Callable[[int], str] | None:
     """number of a decoded row -> what the data set calls it; None where it has no names for its rows, or the
-    decoded rows are gone."""
-    folder = decoded_folder(data, data.json("data.json"))
+    decoded rows are gone. folder: of the decoded rows."""
     if not (folder / RAW_JSON).is_file():
         return None
     raw: Raw = open_raw(folder, class_of)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from kdx.pipeline.stages.arrays import (
     stored_arrays,
 )
 from kdx.pipeline.stages.decode import open_decoded
+from kdx.pipeline.stages.other_pool import Own, PoolAsked, stood_in
 from kdx.pipeline.stages.row_findings import look
 from kdx.pipeline.stages.split_rows import (
     classes_of,
@@ -65,6 +67,7 @@ def run(
     seed: int,
     made_up: Component | None = None,
     like: Mapping[str, Any] | None = None,
+    pool: Mapping[str, Any] | None = None,
 ) -> None:
     """Files: <split>.rows.npy (N,) int64, the numbers of its rows in the decoded data set, through its parts
     train, validation, test and unlabelled in this order; <split>.truth.npy for all but the pool, where there
@@ -76,9 +79,13 @@ def run(
     dataset: what was decoded. duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make
     them an "error". made_up: what makes further rows for the pool (kdx.data.making), whose truth nobody
     knows. like: the adapter of a network that is to be measured on these rows, and reads them as it read its
-    own. Rows that are no rows of the decoded data set, as they are made up or hang on what training may see
-    (`Raw.fitted`), lie in <split>.inputs.npy, where there are several arrays by name <split>.inputs.NAME.npy;
-    the numbers are then of these, and <split>.origin.npy holds those of the decoded rows, -1 of made-up ones.
+    own. pool: what stands in for the data set's own pool, and maybe for its test rows
+    (kdx.pipeline.stages.other_pool.PoolAsked).
+
+    Rows that are no rows of the decoded data set, as they are made up, of another one, or hang on what
+    training may see (`Raw.fitted`), lie in <split>.inputs.npy, where there are several arrays by name
+    <split>.inputs.NAME.npy; the numbers are then of these, and <split>.origin.npy holds those of the decoded
+    rows, -1 of others.
     """
     whole = open_decoded(decoded)
     if costly(whole) and duplicates != "warn":
@@ -92,6 +99,9 @@ def run(
         else nullcontext()
     ):
         rows = split_raw(raw, labelled, unlabelled, validation, test, seed)
+    asked = PoolAsked(**pool) if pool else None
+    if asked and not asked.steps:
+        rows = replace(rows, unlabelled=rows.unlabelled[:0], pool=rows.pool[:0])
     task = build_task({"task": raw.task})
     inputs, truth, hidden = parted(raw, rows, task)
     numbers, told_apart = numbered(whole, fewer.kept, raw, rows), inputs
@@ -107,6 +117,11 @@ def run(
     )
     adapter, odd = raw.adapter([inputs["labelled"], inputs["unlabelled"]])
     found, groups = inputs, classes_of(task, truth, hidden)
+    if asked:
+        beside = Own(raw, task, adapter, inputs["labelled"])
+        others = asked.rows_for(beside, inputs, truth, hidden, subseed(seed, "pool"))
+        inputs, truth, hidden, numbers, own = stood_in(work, others, (inputs, truth, hidden), numbers, own)
+        known = task.known(hidden)
     if made_up:
         inputs, hidden = _with_made_up(work, raw, (inputs, hidden), task, made_up, seed)
         known = np.concatenate([known, np.zeros(rows_of(hidden) - len(known), bool)])
@@ -136,6 +151,7 @@ def run(
             "digests": digests(inputs, truth),
             "skipped": skip_reasons(raw.skipped),
             "hidden": int(known.sum()),
+            **(asked.document(work.path) if asked else {}),
             "strata": counted_groups(task, truth["validation"]),
             **raw.about(),
             **about,

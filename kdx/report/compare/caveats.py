@@ -82,6 +82,27 @@ def twice(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
     ]
 
 
+def unlike_students(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
+    """Rows whose students are of several sizes or options, though nobody asked for that by `student` or a
+    key of it: a loss has brought a student of its own, or is exported as several networks.
+    """
+    asked: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for name, entries in rows:
+        first = entries[0]
+        typed = {key: first.value(key) for key in first.given if key.partition(".")[0] == "student"}
+        size = first.networks["student"].about.get("parameters")
+        words = "a number of parameters that is not known" if size is None else f"{size:,.0f} parameters"
+        alike = (first.choices.get("student", "student"), words)
+        asked.setdefault(str(sorted(typed.items())), {}).setdefault(alike, []).append(name)
+    return [
+        "the students differ in architecture: "
+        + "; ".join(f"{option}, {size}, in {some(names)}" for (option, size), names in found.items())
+        + ": what lies between these rows is not the loss alone"
+        for found in asked.values()
+        if len(found) > 1
+    ]
+
+
 def best_of_rounds(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
     """Rows whose students were the best of several rounds on validation, where what they are compared with is
     one run.

@@ -16,7 +16,14 @@ from dataclasses import dataclass, replace
 from kdx.core.errors import UserError, nearest
 from kdx.core.metric import Metric
 from kdx.report.compare import protocols
-from kdx.report.compare.caveats import best_of_rounds, fold, moving_teachers, other_code, twice
+from kdx.report.compare.caveats import (
+    best_of_rounds,
+    fold,
+    moving_teachers,
+    other_code,
+    twice,
+    unlike_students,
+)
 from kdx.report.compare.entries import Entry
 from kdx.report.compare.groups import Group, make_group
 from kdx.report.compare.measured import OwnRole
@@ -72,7 +79,7 @@ def compare_runs(
     if not groups:
         raise UserError(f"there is nothing to compare: no student has {of.name} on the test split")
     named = [(g.name, g.entries) for g in groups]
-    warnings += other_code(named) + twice(named) + moving_teachers(named)
+    warnings += other_code(named) + twice(named) + moving_teachers(named) + unlike_students(named)
     notes += best_of_rounds(named)
     groups.sort(key=lambda g: _first(g.test.mean, of.more))
     tested = sum(g.against is not None and g.against.found.p is not None for g in groups)

@@ -68,6 +68,7 @@ def _of_networks(measured: Any, shifted: Number, roles: Iterable[str]) -> dict[s
         "rounds": [{"validation": measured, "test": measured}],
         "members": [network],
         "shifts": {"*": {"*": shifted}},
+        "attacks": {"*": {"*": shifted}},
         **dict.fromkeys(roles, network),
     }
 
@@ -85,6 +86,7 @@ SHAPE = {
     "warnings": [str],
     "data": [str],
     "gate": {},
+    "proxy": {},
     "predictions": {"file": str, "rows": {"*": COUNT}, "weights": str, "columns": [str]},
     "unread": {"file": str, "count": COUNT, "first": [str], "reasons": [str]},
     "config": {},

@@ -43,10 +43,11 @@ def figures_of(
         )
         yield Drawn("Test pictures with predictions", "predictions", shown)
     yield from _of_test(results)
-    if under := shifts.under_shifts(results):
-        words = f"Test {_title(results)} on shifted pictures"
-        drawn = figures.draw_bars(under, words, counting_metric(results), roles_of(results))
-        yield Drawn(words, "shifts", drawn)
+    for kind, which in (("shifts", "shifted"), ("attacks", "attacked")):
+        if under := shifts.under_shifts(results, kind):
+            words = f"Test {_title(results)} on {which} pictures"
+            drawn = figures.draw_bars(under, words, counting_metric(results), roles_of(results))
+            yield Drawn(words, kind, drawn)
     if audit:
         yield from _of_audit(audit, results)
     if len(results.get("rounds") or []) > 1:

@@ -122,9 +122,11 @@ def _warnings_of(results: Mapping, role: str, used: str) -> list[str]:
     elif why := guessing(results, role, used):
         found.append(f"The {words} is {why}: {consequence}")
     if broken:
-        found.append(f"The {words}'s answers are not all finite (NaN or infinite): its figures mean nothing")
+        found.append(
+            f"The answers of the {words} are not all finite (NaN or infinite): its figures mean nothing"
+        )
     found += [
-        f"The {words}'s test {m.title} is not a number (NaN or infinite): see how it is measured"
+        f"The test {m.title} of the {words} is not a number (NaN or infinite): see how it is measured"
         for m in unmeasured
     ]
     return found

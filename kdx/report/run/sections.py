@@ -27,13 +27,10 @@ def results_section(run: Mapping) -> list[str]:
         headline = numbers.get("headline", "last")
         weights = escape(results_title(numbers, headline))
         lines += [f"Models: {weights}.", table_of_cells(*role_cells(numbers, headline))]
-        gate = (run.get("gate") or {}).get("text")
-        lines.append(
-            "\n".join(
-                f"- {escape(line)}"
-                for line in [*result_sentences(numbers, headline), *([f"The gate: {gate}."] if gate else [])]
-            )
-        )
+        gate, proxy = ((run.get(name) or {}).get("text") for name in ("gate", "proxy"))
+        told = [f"The gate: {gate}."] if gate else []
+        told += [f"The pool: {proxy}."] if proxy else []
+        lines.append("\n".join(f"- {escape(line)}" for line in [*result_sentences(numbers, headline), *told]))
         lines.append(best_and_last(numbers))
         notes = [escape(m.note) for m in shown_metrics(numbers).values() if m.note and m.column == "table"]
         lines.append(" ".join([*notes, f"MFLOPs: one forward pass of one {unit_of(numbers)}."]))
@@ -48,8 +45,8 @@ def unit_of(numbers: Mapping) -> str:
 def under_shift(run: Mapping) -> list[str]:
     """What was measured on test pictures that are blurred, say, and with what strength."""
     numbers = run.get("results") or {}
-    header, rows = shifts.shift_cells(numbers)
-    if not rows:
+    tables = [shifts.shift_cells(numbers, kind=kind) for kind in shifts.SHIFT_KINDS]
+    if not any(rows for _, rows in tables):
         return []
     strengths = [
         f"{name}: "
@@ -58,14 +55,14 @@ def under_shift(run: Mapping) -> list[str]:
     ]
     lines = [
         "## Shifted inputs",
-        table_of_cells(header, rows),
+        *(table_of_cells(header, rows) for header, rows in tables if rows),
     ]
     lines += ["\n".join(f"- {escape(line)}" for line in [*shifts.shift_sentences(numbers), *strengths])]
     return [
         *lines,
         (
             f"{_plural(numbers)} of the last weights on the test pictures as they are, and on the same "
-            "pictures shifted; nothing was trained on these."
+            "pictures shifted, or moved against each network; nothing was trained on these."
         ),
     ]
 

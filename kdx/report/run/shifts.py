@@ -1,5 +1,5 @@
-"""What shifted test pictures cost, in words and tables, from run.json alone: results.shifts is {name: {role:
-value of the metric that counts}}, of the last weights.
+"""What shifted test pictures cost, in words and tables, from run.json alone: results.shifts, and of attacks
+results.attacks, is {name: {role: value of the metric that counts}}, of the last weights.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from kdx.tasks.shown import counting_metric
 _CLEAN = "clean"
 
 
-def under_shifts(results: Mapping) -> dict[str, dict[str, float]]:
-    """name -> role -> the metric that counts on test, the pictures as they are first; {} where no shift was
-    asked for.
+SHIFT_KINDS = ("shifts", "attacks")
+
+
+def under_shifts(results: Mapping, kind: str = "shifts") -> dict[str, dict[str, float]]:
+    """name -> role -> the metric that counts on test, the pictures as they are first; {} where nothing of the
+    kind was asked for.
     """
-    found = results.get("shifts") or {}
+    found = results.get(kind) or {}
     clean = {role: score(results, role, "last") for role in present(results)}
     return (
         {_CLEAN: {role: value for role, value in clean.items() if value is not None}, **found}
@@ -28,9 +31,11 @@ def under_shifts(results: Mapping) -> dict[str, dict[str, float]]:
     )
 
 
-def shift_cells(results: Mapping, short: bool = False) -> tuple[list[str], list[list[str]]]:
+def shift_cells(
+    results: Mapping, short: bool = False, kind: str = "shifts"
+) -> tuple[list[str], list[list[str]]]:
     """Header and rows, one a role, one column a shift. short: briefer names of the roles."""
-    found, counts = under_shifts(results), counting_metric(results)
+    found, counts = under_shifts(results, kind), counting_metric(results)
     rows = [
         [role.short if short else role.words, *(cell(counts, of.get(name)) for of in found.values())]
         for name, role in roles_of(results).items()
@@ -40,25 +45,36 @@ def shift_cells(results: Mapping, short: bool = False) -> tuple[list[str], list[
 
 
 def shift_sentences(results: Mapping) -> list[str]:
-    """What the shifts cost in the mean, and what is left of the gain."""
-    found, counts = under_shifts(results), counting_metric(results)
-    roles = [role for role in ("teacher", "baseline", "student") if role in found.get(_CLEAN, {})]
+    """What shifts and attacks cost in the mean, and what is left of the gain."""
+    return [line for kind in SHIFT_KINDS for line in _sentences(results, kind)]
+
+
+def _sentences(results: Mapping, kind: str) -> list[str]:
+    found, counts = under_shifts(results, kind), counting_metric(results)
     shifted = [of for name, of in found.items() if name != _CLEAN]
+    asked = [role for role in ("teacher", "baseline", "student") if role in found.get(_CLEAN, {})]
+    roles = [role for role in asked if all(role in of for of in shifted)]
+    lacking = [
+        f"The {called(results, role)} has no gradient, and was not attacked."
+        for role in asked
+        if role not in roles
+    ]
     if not shifted or not roles:
-        return []
+        return lacking
     mean = {role: sum(of[role] for of in shifted) / len(shifted) for role in roles}
     lost = [
         f"{called(results, role)} {counts.difference(mean[role] - found[_CLEAN][role])}" for role in roles
     ]
     unit = counts.gains or counts.unit.strip() or counts.title
+    what, under = ("Attacked", "attack") if kind == "attacks" else ("Shifted", "shift")
     lines = [
-        f"Shifted test pictures, mean of {len(shifted)}, against clean ones, in {unit}: {', '.join(lost)}."
+        f"{what} test pictures, mean of {len(shifted)}, against clean ones, in {unit}: {', '.join(lost)}."
     ]
     if {"baseline", "student"} <= mean.keys():
         clean = counts.gain(found[_CLEAN]["student"], found[_CLEAN]["baseline"])
         lines.append(
-            "Gain of distillation under shift: "
+            f"Gain of distillation under {under}: "
             f"{gained(counts, counts.gain(mean['student'], mean['baseline']))} "
             f"({counts.difference(clean)} on clean pictures)."
         )
-    return lines
+    return lines + lacking

@@ -123,16 +123,20 @@ class Report:
         ]
 
     def shifted(self, console: Any, width: int) -> list[Any]:
-        """The table under shifts, if any: a row for each role, or where these are too wide for each shift."""
+        """The tables under shifts and attacks, if any: a row for each role, or where these are too wide for
+        each shift."""
         from rich.measure import Measurement
 
-        header, rows = shifts.shift_cells(self.results)
-        form = grid(header, rows, console.is_terminal)
-        if rows and Measurement.get(console, console.options.update(width=10_000), form).maximum > width:
-            turned = [list(column) for column in zip(header, *rows, strict=True)]
-            _, short = shifts.shift_cells(self.results, short=True)
-            form = grid([header[0], *(row[0] for row in short)], turned[1:], console.is_terminal)
-        return [form] if rows else []
+        found = []
+        for kind in shifts.SHIFT_KINDS:
+            header, rows = shifts.shift_cells(self.results, kind=kind)
+            form = grid(header, rows, console.is_terminal)
+            if rows and Measurement.get(console, console.options.update(width=10_000), form).maximum > width:
+                turned = [list(column) for column in zip(header, *rows, strict=True)]
+                _, short = shifts.shift_cells(self.results, short=True, kind=kind)
+                form = grid([header[0], *(row[0] for row in short)], turned[1:], console.is_terminal)
+            found += [form] if rows else []
+        return found
 
     def __rich_console__(self, console: Any, options: Any):
         from rich.measure import Measurement

@@ -129,9 +129,10 @@ def _head(counts: Metric, split: str) -> str:
 
 
 def lineage(card: Mapping[str, Any]) -> list[str]:
-    made, data = card["lineage"], card["lineage"]["data"]
+    made, data, members = card["lineage"], card["lineage"]["data"], card.get("members") or []
     counts = counting_metric(card["metrics"])
     parts = ["## Lineage"]
+    parts += [f"Member {n}:\n\n{_of_network(card, member)}" for n, member in enumerate(members, 1)]
     rows = [
         ["loss", spec(made["loss"])],
         ["training", spec(made["training"])],
@@ -145,25 +146,9 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             else []
         ),
     ]
-    parts.append(f"{escape(role_words(card)).capitalize()}:\n\n{markdown_table(['', 'value'], rows)}")
-    for teacher in made["teachers"]:
-        members = {member["artifact"]: member for member in card["metrics"].get("members") or []}
-        alone = {card["teacher_artifact"]: card["metrics"].get("teacher") or {}}
-        metrics = (members | alone).get(teacher["artifact"]) or {}
-        tested = (metrics.get(card["which"]) or metrics.get("last") or {}).get("test") or {}
-        untrained = "fitted at once" if teacher.get("fitted") else "taken as it is"
-        rows = [
-            ["key", code(teacher["artifact"])],
-            ["model", spec(teacher["model"])],
-            ["loss", spec(teacher["loss"])],
-            ["training", spec(teacher["training"]) if teacher["training"] else f"none: {untrained}"],
-            ["checkpoint (SHA-256)", code(teacher["checkpoint"]) if teacher["checkpoint"] else "none"],
-            *_files_of(teacher["model"]),
-            ["data", code(teacher["data"])],
-            [f"test {escape(counts.title)}", with_unit(counts, tested.get(counts.name))],
-            ["code", code(teacher["code"])],
-        ]
-        parts.append(f"Teacher:\n\n{markdown_table(['', 'value'], rows)}")
+    if card["role"] != "teacher" or not members:
+        parts.append(f"{escape(role_words(card)).capitalize()}:\n\n{markdown_table(['', 'value'], rows)}")
+    parts += [f"Teacher:\n\n{_of_network(card, teacher)}" for teacher in made["teachers"]]
     labels = made["labels"]
     if labels is None:
         parts.append("Labels: those of the dataset only; no teacher.")
@@ -199,6 +184,28 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     if data["range"]:
         rows.append(["black to white in the files", code(json.dumps(data["range"]))])
     return [*parts, f"Data:\n\n{markdown_table(['', 'value'], rows)}"]
+
+
+def _of_network(card: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """What made a teacher, or one network of several that are exported as one."""
+    counts = counting_metric(card["metrics"])
+    members = {member["artifact"]: member for member in card["metrics"].get("members") or []}
+    alone = {card["teacher_artifact"]: card["metrics"].get("teacher") or {}}
+    metrics = (members | alone).get(about["artifact"]) or {}
+    tested = (metrics.get(card["which"]) or metrics.get("last") or {}).get("test") or {}
+    untrained = "fitted at once" if about.get("fitted") else "taken as it is"
+    rows = [
+        ["key", code(about["artifact"])],
+        ["model", spec(about["model"])],
+        ["loss", spec(about["loss"])],
+        ["training", spec(about["training"]) if about["training"] else f"none: {untrained}"],
+        ["checkpoint (SHA-256)", code(about["checkpoint"]) if about["checkpoint"] else "none"],
+        *_files_of(about["model"]),
+        ["data", code(about["data"])],
+        [f"test {escape(counts.title)}", with_unit(counts, tested.get(counts.name))],
+        ["code", code(about["code"])],
+    ]
+    return markdown_table(["", "value"], rows)
 
 
 def _on_validation(counts: Metric, labels: Mapping[str, Any]) -> str:

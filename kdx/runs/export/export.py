@@ -22,7 +22,7 @@ from torch import nn
 
 import kdx
 from kdx.core.documents import dump
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, together
 from kdx.core.examples import random_rows
 from kdx.core.files import write_atomically
 from kdx.core.roles import ROLE_WORDS
@@ -30,7 +30,7 @@ from kdx.core.scorer import Scorer
 from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models import size
-from kdx.pipeline.stages.files import MODEL_KEYS, build_adapter
+from kdx.pipeline.stages.files import CLASS_PLACES, MODEL_KEYS, build_adapter
 from kdx.report.run.verdict import of_table, summary, which_of
 from kdx.runs import lineage
 from kdx.runs.export import card
@@ -63,11 +63,7 @@ def export(
     about = draw_card(run, role, which, weights, artifact, how)
     split, rows = real_rows(only_input(artifact, "data"))
     network = weights.network()
-    if isinstance(network, Scorer):
-        raise UserError(
-            f"the {ROLE_WORDS[role]} reads a vocabulary of its own, and gives no answers that could be "
-            "exported: take the folder that it came from"
-        )
+    check_exportable(role, weights, network)
     example = random_rows(kind_of_old(weights.about)["example"], 4)
     if own := packages_of(weights.about, allow):
         about["allow"] = own
@@ -109,6 +105,21 @@ def export(
     return about
 
 
+def check_exportable(role: str, weights: Weights, network: nn.Module) -> None:
+    """Raises UserError of a network whose answers no file could hold."""
+    if any(isinstance(module, Scorer) for module in network.modules()):
+        raise UserError(
+            f"the {ROLE_WORDS[role]} reads a vocabulary of its own, and gives no answers that could be "
+            "exported: take the folder that it came from"
+        )
+    if other := [n for n, one in enumerate(weights.members, 1) if CLASS_PLACES in one.about]:
+        raise UserError(
+            f"{together([f'member {n}' for n in other])} of the {ROLE_WORDS[role]} learned other classes "
+            "(classes_map), which an export of several networks cannot hold: kdx predict role=teacher "
+            "answers with them"
+        )
+
+
 def shapes_of_row(network: nn.Module, example: Inputs, single: str) -> dict[str, list[int]]:
     """name -> shape of what a network answers to a row. single: the name where there is one."""
     with torch.no_grad():
@@ -120,7 +131,9 @@ def write_model(folder: Path, weights: Weights, role: str, how: Mapping[str, Any
     kdx.runs.preprocessing); all formats keep them, as the small and readable one.
     """
     save_file(weights.network().state_dict(), folder / f"{role}.safetensors")
-    kept = {key: weights.about[key] for key in ("component", *MODEL_KEYS) if key in weights.about}
+    kept = {
+        key: weights.about[key] for key in ("component", "aggregate", *MODEL_KEYS) if key in weights.about
+    }
     for name, text in accompanying(weights.about).items():
         write_atomically(folder / name, text)
     digest = sha256(folder / f"{role}.safetensors")
@@ -143,6 +156,7 @@ def draw_card(
     try:
         metrics = lineage.figures(run, lineage.compared(run))
         made_from = lineage.tell(artifact)
+        members = lineage.tell_each(run, role)
         gain = summary(metrics, which) if "student" in metrics else {"gain": None, "gap_closed": None}
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise UserError(
@@ -159,6 +173,7 @@ def draw_card(
         "which": which,
         "of_table": which == which_of(role, of_table(run.document)),
         "artifact": f"{artifact.stage}/{artifact.key}",
+        **({"members": members} if members else {}),
         "component": weights.about["component"],
         "parameters": size.parameters(network),
         "bytes": size.bytes(network),
@@ -187,7 +202,7 @@ def draw_card(
 
 def packages_of(about: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
     """Those of `allow` that a model.json takes code from."""
-    code = list(targets({key: about.get(key) for key in ("component", "task", "adapter")}))
+    code = list(targets({key: about.get(key) for key in ("component", "task", "adapter", "aggregate")}))
     return [name for name in allow if any(target.startswith(f"{name}.") for target in code)]
 
 

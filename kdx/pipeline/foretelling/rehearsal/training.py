@@ -27,6 +27,7 @@ from kdx.models.estimator import is_estimator
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed, networks_asked
 from kdx.pipeline.foretelling.rehearsal.bench import SLOW, WARM, Bench, enough
 from kdx.pipeline.stages import pretrain
+from kdx.pipeline.stages.beside import bytes_beside
 from kdx.pipeline.stages.files import about_model
 from kdx.pipeline.stages.learn import Lesson, begin_training
 from kdx.pipeline.stages.parts import TrainInputs
@@ -74,6 +75,7 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
     return Rehearsed(
         found,
         weights=size.bytes(lesson.objective.export()),
+        beside=bytes_beside(lesson.objective),
         norms=norms,
         late=at_the_end(bench, lesson) if pace < SLOW else {},
         notes=[text for text, _ in lesson.notes],

@@ -1,0 +1,107 @@
+"""Whether rows of another data set can stand in for the pool, or for the test rows, of the one that a run
+learns from: before any work."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+
+from kdx.config.tried_data import describe_loader
+from kdx.config.trying import trying
+from kdx.core import snapshot
+from kdx.core.errors import UserError, rows_called
+from kdx.data.making import RowMaker
+from kdx.data.raw import Description
+from kdx.data.views.chain import Step
+from kdx.pipeline.recipes.experiment import Experiment, OtherPool
+from kdx.pipeline.stages.matched_classes import no_shared_classes
+
+
+def check_other_pool(experiment: Experiment, about: Description, errors: list[str]) -> None:
+    other = experiment.pool
+    if other is None:
+        return
+    if other.steps:
+        _check_steps(other, about, errors)
+    elif other.source and other.makes:
+        with trying(errors):
+            maker: RowMaker = other.source.build()
+            if maker.reads != about.reads:
+                raise UserError(
+                    f"pool={other.name} makes {rows_called(maker.reads)}, and this data set holds "
+                    f"{rows_called(about.reads)}: set pool=own"
+                )
+    elif other.source:
+        _check_data_set(other, about, errors)
+
+
+def _check_steps(other: OtherPool, about: Description, errors: list[str]) -> None:
+    for name, described_step in other.steps:
+        with trying(errors):
+            step: Step = described_step.build()
+            if step.reads != about.reads:
+                raise UserError(
+                    f"pool.by: {name} changes {rows_called(step.reads)}, and this data set holds "
+                    f"{rows_called(about.reads)}: set pool=own"
+                )
+
+
+def _check_data_set(other: OtherPool, about: Description, errors: list[str]) -> None:
+    if other.source is None:
+        return
+    source = other.source
+    key = ("described", os.getcwd(), json.dumps(source.spec, sort_keys=True))
+    found, wrong = snapshot.once(key, lambda: describe_loader(source))
+    errors += [_of_the_pool(text, other.name) for text in wrong]
+    if found is not None:
+        with trying(errors):
+            _fits(other, found, about)
+
+
+def _of_the_pool(text: str, name: str) -> str:
+    """What is wrong with a data set, in the keys of the pool that it is."""
+    return text.replace("dataset.", "pool.").replace("dataset=", "pool=")
+
+
+def _fits(other: OtherPool, found: Description, about: Description) -> None:
+    """Raises UserError where its rows cannot stand beside those of the data set."""
+    if found.reads != about.reads:
+        raise UserError(
+            f"pool={other.name} holds {rows_called(found.reads)}, and this data set "
+            f"{rows_called(about.reads)}: choose a pool of the same kind, or leave it out"
+        )
+    if found.reads == "pictures":
+        if (
+            found.shape
+            and about.shape
+            and found.shape[0] != about.shape[0]
+            and {
+                found.shape[0],
+                about.shape[0],
+            }
+            != {1, 3}
+        ):
+            raise UserError(
+                f"pool={other.name} has pictures of {found.shape[0]} channels, and this data set those of "
+                f"{about.shape[0]}: only grey (1) and colours (3) are made each other; choose another pool"
+            )
+    elif about.reads == "table" and found.example != about.example:
+        raise UserError(
+            f"pool={other.name} has other columns than the data set: a network reads those of its labelled "
+            "rows; choose a pool of the same columns"
+        )
+    if other.test is False:
+        return
+    if found.task["_target_"] != about.task["_target_"]:
+        raise UserError(
+            f"pool={other.name} asks for answers of another kind than the data set, so nothing can be tested "
+            "there: set pool.test=false"
+        )
+    names = [_normal(other.classes.get(name, name)) for name in map(_normal, found.classes)]
+    if about.classes and not set(names) & set(map(_normal, about.classes)):
+        raise UserError(no_shared_classes(other.name, found.classes, about.classes))
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", str(name))

@@ -1,0 +1,77 @@
+"""Distillation without data: the student sees only what its teacher has made of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from kdx.core.checks import integer
+from kdx.core.inversion import Inversion
+from kdx.pipeline.recipes.asking import how_to_ask
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.recipe import Recipe, Request
+from kdx.pipeline.recipes.steps import student_alone, student_inputs, train_controls, train_teacher
+from kdx.pipeline.stages import INVERT, TRAIN
+from kdx.store.declared import declared
+from kdx.store.stage import subseed
+from kdx.store.store import Store
+
+
+class DataFree(Recipe):
+    """Experimental. DeepInversion (Yin et al. 2020, arXiv 1912.08795): rows are made of noise so that the
+    teacher names a class and its batch-norm layers see the statistics that they have kept; the student learns
+    the teacher's answers to them, and no row of the data set. The student alone, which learns the labels, is
+    what data would be worth.
+
+    rows: how many are made, of all classes alike. steps, lr, batch_norm, smoothness: see
+    kdx.methods.inversion.Inversion.
+    """
+
+    audits = False
+
+    def __init__(self, *, rows: int, steps: int, lr: float, batch_norm: float, smoothness: float):
+        self.rows = integer("recipe.rows", rows, low=2)
+        self.how = Inversion(steps, lr, batch_norm, smoothness)
+
+    def run(self, store: Store, experiment: Experiment) -> None:
+        data, teachers = train_teacher(store, experiment)
+        inputs = student_inputs(store, data, experiment)
+        made = store.run(
+            INVERT,
+            data=data,
+            teacher=teachers[0],
+            rows=self.rows,
+            how=asdict(self.how),
+            seed=subseed(experiment.seed, "invert"),
+        )
+        asking = how_to_ask(made, experiment)
+        answers = asking.answers(store, made, teachers, "pseudo-label")
+        student_alone(store, experiment, inputs, answers)
+        store.run(
+            TRAIN,
+            name="student-train",
+            **{**inputs, "data": made, **asking.lesson(answers, teachers)},
+            init=None,
+        )
+        train_controls(store, experiment, inputs)
+
+    def errors(self, asked: Request) -> Iterator[str]:
+        yield from super().errors(asked)
+        experiment = asked.experiment
+        loss = experiment.loss
+        if loss and "unlabelled" in declared(loss.target, "uses", ()):
+            yield (
+                "recipe=data_free has no pool, as the student sees only rows that the teacher made, with the "
+                f"classes that they were made for, and loss={asked.config['choices']['loss']} needs one: "
+                "choose loss=kd, say"
+            )
+        if len(experiment.teachers) != 1 or experiment.given:
+            yield "recipe=data_free makes rows by one network: name one teacher"
+        if experiment.rounds != 1 or experiment.select or experiment.init:
+            yield (
+                "recipe=data_free teaches once, and by all rows that are made: leave rounds=, select= and "
+                "init= out"
+            )
+
+    def protocol(self, experiment: Experiment) -> list[str]:
+        return [f"data: the student sees {self.rows:,} rows that the teacher made of noise, and no other"]

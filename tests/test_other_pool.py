@@ -1,0 +1,233 @@
+"""`pool=OTHER`: rows of another data set, or of this one changed, in the place of pool and test rows."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kdx.cli import main
+from kdx.core.errors import UserError
+from kdx.data.pictures.fitted import FittedPictures, in_shape
+from kdx.data.pictures.made_up import MadeUpPictures
+from kdx.data.pictures.rows import Pictures
+from kdx.pipeline.stages import proxy
+from kdx.pipeline.stages.arrays import read_inputs
+from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.other_pool import Own, _seen_in_test, of_another, rows_held_out
+from kdx.store.artifact import Artifact
+from kdx.tasks.classification import Classification
+
+ROOT = Path(__file__).resolve().parent.parent
+WORDS = [
+    "train",
+    "device=cpu",
+    "device.threads=1",
+    "dataset=synthetic",
+    "dataset.image_size=8",
+    "dataset.classes=4",
+    "dataset.train_rows=160",
+    "dataset.test_rows=80",
+    "dataset.labelled=20",
+    "dataset.validation=20",
+    "teacher=cnn_tiny",
+    "student=cnn_tiny",
+    "teacher_pretrain.steps=3",
+    "student_train.steps=3",
+    "student_train.batch_size=16",
+]
+DIGITS = ["pool=digits", "pool.image_size=8", "pool.limit=40"]
+
+
+def run(name, *words):
+    assert main([*WORDS, f"hydra.run.dir={name}", *words]) == 0
+    return json.loads(Path(name, "run.json").read_text())
+
+
+def prepared(made):
+    found = next(stage for stage in made["stages"] if stage["name"] == "prepare")
+    return Artifact("prepare", found["key"], Path("outputs/store/prepare") / found["key"])
+
+
+def pictures(classes, size=4, channels=1, rows=12, test=0):
+    rng = np.random.default_rng(rows)
+    labels = np.arange(rows) % len(classes)
+    shape = (channels, size, size)
+    more = {}
+    if test:
+        more = {
+            "test_images": rng.integers(0, 256, (test, *shape), np.uint8),
+            "test_labels": np.arange(test) % len(classes),
+        }
+    return Pictures(rng.integers(0, 256, (rows, *shape), np.uint8), labels, tuple(classes), **more)
+
+
+def beside(classes=("a", "b", "c"), size=4):
+    raw = pictures(classes, size)
+    return Own(raw, Classification(classes=list(classes)), raw.adapter([raw.images])[0], raw.images[:6])
+
+
+def taken_from(other, *, limit=None, test=False, classes=None, own=None):
+    return of_another(own or beside(), other, "other", limit, test, classes or {}, 0)
+
+
+def test_classes_are_matched_by_name_and_what_has_none_is_unknown():
+    found = taken_from(pictures(("b", "x", "a")))
+    assert found.pool.truth.tolist() == [1, -1, 0] * 4 and found.test is None
+    assert "1 of the 3 classes" in found.notes[0] and "(x)" in found.notes[0]
+    mapped = taken_from(pictures(("b", "x", "a")), classes={"x": "c"})
+    assert mapped.pool.truth.tolist() == [1, 2, 0] * 4 and not mapped.notes
+
+
+def test_its_test_part_is_tested_on_or_a_third_is_held_out():
+    shipped = taken_from(pictures(("a", "x"), test=6), test=True)
+    assert shipped.test.truth.tolist() == [0, 0, 0] and len(shipped.pool.inputs) == 12
+    held = taken_from(pictures(("a", "b")), test=True)
+    assert len(held.test.inputs) == 4 and len(held.pool.inputs) == 8
+    assert sorted([*held.test.numbers, *held.pool.numbers]) == list(range(12))
+    assert [rows_held_out(12, asked) for asked in (5, 0.5, True)] == [5, 6, 4]
+
+
+def test_a_limit_draws_by_the_seed_and_more_of_a_set_hold_fewer():
+    few, more = (taken_from(pictures(("a", "b")), limit=n).pool.numbers.tolist() for n in (3, 7))
+    assert len(few) == 3 and set(few) < set(more)
+
+
+def test_sets_without_a_class_in_common_are_named_both():
+    with pytest.raises(UserError, match="it has x, y, and the data set a, b, c; set pool.classes_map=FILE"):
+        taken_from(pictures(("x", "y")), test=True)
+    assert taken_from(pictures(("x", "y"))).pool.truth.tolist() == [-1] * 12
+
+
+def test_sizes_and_channels_become_those_of_the_data_set():
+    grey = np.full((2, 1, 2, 2), 7, np.uint8)
+    assert in_shape(grey, (1, 2, 2)) is grey
+    coloured = np.asarray(FittedPictures(grey, (3, 4, 4)))
+    assert coloured.shape == (2, 3, 4, 4) and (coloured == 7).all()
+    red = np.zeros((1, 3, 2, 2), np.uint8)
+    red[:, 0] = 255
+    assert np.asarray(FittedPictures(red, (1, 2, 2))).tolist() == [[[[76, 76], [76, 76]]]]  # 0.2989 of 255
+    with pytest.raises(UserError, match="pictures of 4 channels cannot become those of 1"):
+        in_shape(np.zeros((1, 4, 2, 2), np.uint8), (1, 2, 2))
+
+
+def test_classes_used_are_the_exponential_of_the_entropy_of_the_first_choices():
+    one_of_each, one_class = torch.eye(4), torch.eye(4)[[2, 2, 2, 2]]
+    assert proxy.classes_used(one_of_each) == 4 and proxy.classes_used(one_class) == 1
+    uneven = proxy.classes_used(torch.eye(4)[[0, 0, 0, 1]])
+    assert uneven == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)), abs=1e-4)
+    assert proxy.mean_confidence(torch.tensor([[0.9, 0.1], [0.4, 0.6]])) == pytest.approx(0.75)
+
+
+def test_rows_of_one_distribution_lie_near_and_others_far():
+    drawn = torch.Generator().manual_seed(0)
+    one, two = (torch.randn(200, 5, generator=drawn) for _ in range(2))
+    assert proxy.features_apart(one, one) == pytest.approx(0, abs=1e-6)
+    assert proxy.features_apart(one, two) < 0.02 < 0.2 < proxy.features_apart(one, two + 2)
+    assert proxy.features_apart(one, None) is None
+
+
+@pytest.mark.parametrize("kind", ["mixtures", "shapes", "fractals", "noise", "shuffled"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_made_up_pictures_have_the_form_of_the_labelled_ones_and_are_drawn_by_the_seed(kind, channels):
+    raw = pictures(("a", "b"), size=8, channels=channels)
+    maker = MadeUpPictures(rows=5, kind=kind)
+    made, again, other = (maker.make(raw, raw.images, seed) for seed in (0, 0, 1))
+    assert made.shape == (5, channels, 8, 8) and made.dtype == np.uint8
+    assert np.array_equal(made, again) and not np.array_equal(made, other)
+    if kind == "shuffled":
+        values = np.sort(made.reshape(5, channels, -1), 2)
+        known = np.sort(raw.images.reshape(12, channels, -1), 2)
+        assert all(any(np.array_equal(row, one) for one in known) for row in values)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("other_pool")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+def test_a_run_learns_from_the_pool_of_another_set_and_knows_its_rows(place):
+    made = run("proxy", *DIGITS)
+    data = prepared(made)
+    about = data.json("data.json")
+    assert about["counts"] == {"labelled": 20, "validation": 20, "test": 80, "unlabelled": 40}
+    assert about["pool"] == {"name": "digits", "kind": "another data set", "test": False}
+    assert read_inputs(data, "unlabelled").shape[1:] == read_inputs(data, "labelled").shape[1:]
+    own = run("own")
+    assert prepared(own).key != data.key and "proxy" not in own
+    told = made["proxy"]
+    assert told["n"] == 40 and told["validation_n"] == 20 and told["classes"] == 4 and told["mmd"] > 0
+    assert 1 <= told["classes_used"]["pool"] <= 4 and told["text"] in Path("proxy/report.md").read_text()
+    assert len(set(known_by(data, ["unlabelled"])["unlabelled"].numbers)) == 40
+
+
+def test_the_test_rows_of_another_domain_are_tested_on(place):
+    digits = [*DIGITS, "pool.test=30", "pool.classes_map=map.yaml"]
+    Path("map.yaml").write_text("".join(f"'{k}': class {k}\n" for k in range(4)))
+    made = run("domain", *digits)
+    about = prepared(made).json("data.json")
+    assert 5 < about["counts"]["test"] < 25  # four of ten classes
+    assert made["results"]["student"]["last"]["test"]["n"] == about["counts"]["test"]
+
+
+def test_the_own_rows_changed_are_pool_and_test(place):
+    before, changed = prepared(run("own")), prepared(run("shifted", "pool=shifted", "pool.by=[contrast]"))
+    for name in ("unlabelled", "test"):
+        clean, grey = (np.asarray(read_inputs(data, name)).astype(float) for data in (before, changed))
+        assert clean.shape == grey.shape
+        mean = clean.mean((1, 2, 3), keepdims=True)
+        assert np.abs(grey - (mean + 0.3 * (clean - mean))).max() < 8  # of 255; its mean is of brightness
+        assert (known_by(before, [name])[name].numbers == known_by(changed, [name])[name].numbers).all()
+    for name in ("labelled", "validation"):
+        assert np.array_equal(read_inputs(before, name), read_inputs(changed, name))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pool=breast_cancer"], "pool=breast_cancer holds rows of tables, and this data set pictures"),
+        (["pool=fashion_mnist", "pool.root=nowhere", "pool.test=true"], "pool.root"),
+        (["pool=folder", "pool.root=nowhere"], "set pool.root="),
+        (
+            ["pool=synthetic", "pool.kind=clouds"],
+            "pool.kind has no option 'clouds'; one of: fractals, mixtures",
+        ),
+        (["pool=digits", "pool.limit=0"], "pool.limit must be at least 1; given: 0"),
+        (["pool=digits", "pool.test=1.5"], "pool.test must be"),
+        (["pool=shifted", "pool.by=[]"], "pool.by must name steps of shift"),
+        (["pool=shifted", "pool.by=[turn]"], "pool.by has no option 'turn'"),
+        (["pool=digits", "pool.classes_map=nowhere.yaml"], "pool.classes_map 'nowhere.yaml' is no file"),
+        (
+            ["pool=cifar10", "pool.root=nowhere"],
+            "pool.root",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_before_work(place, capsys, words, said):
+    assert main([*WORDS, *words]) == 2
+    told = "".join(capsys.readouterr())
+    assert said in told and "Traceback" not in told
+
+
+def test_a_plan_knows_its_rows(place, capsys):
+    assert main(["plan", *WORDS[1:], *DIGITS]) == 0
+    assert "20 labelled, 40 in the pool" in capsys.readouterr().out
+
+
+def test_conf_pool_is_as_the_data_sets_give_it():
+    subprocess.run([sys.executable, ROOT / "scripts" / "pools.py", "--check"], check=True)
+
+
+def test_test_rows_that_stand_in_the_pool_are_counted():
+    rows = np.arange(12, dtype=np.uint8).reshape(4, 1, 1, 3)
+    assert _seen_in_test({"unlabelled": rows[:3], "test": rows[2:]}) == [
+        "1 of the 2 test rows stand in the pool too: a student sees them"
+    ]
+    assert _seen_in_test({"unlabelled": rows[:2], "test": rows[2:]}) == []
