@@ -544,8 +544,18 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
         (tmp_path / group).symlink_to(CONF / group)
     for group, options in dict(
         augment=("affine", "flip_crop", "none"),
-        teacher=("cnn", "resnet50", "mlp", "sklearn", "tfidf", "gpt_small", "span_cnn"),
-        student=("cnn", "mobilenet", "mlp", "mlp_small", "bag", "gpt_tiny", "span_cnn"),
+        teacher=("cnn", "resnet50", "mlp", "sklearn", "tfidf", "gpt_small", "span_cnn", "fusion"),
+        student=(
+            "cnn",
+            "mobilenet",
+            "mlp",
+            "mlp_small",
+            "bag",
+            "gpt_tiny",
+            "span_cnn",
+            "cnn_tiny",
+            "text_cnn",
+        ),
         loss=("kd",),
     ).items():
         (tmp_path / group).mkdir()
@@ -571,7 +581,8 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
             tokens = path.stem == "corpus"
             spans = path.stem == "squad"
             states = path.stem == "control"
-            plain = tables or texts or tokens or spans or states
+            several = path.stem in ("pairs", "digits_sums", "digits_captions")
+            plain = tables or texts or tokens or spans or states or several or path.stem in ("wav", "tones")
             usual = "none" if plain else "flip_crop" if flips else "affine"
             assert list(cfg.augment) == [usual]
             assert ("sklearn" in cfg.teacher and "mlp" in cfg.student) == tables
@@ -580,7 +591,7 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
             assert ("mlp" in cfg.teacher and "mlp_small" in cfg.student) == states
             assert ("span_cnn" in cfg.teacher and "span_cnn" in cfg.student) == spans
             assert cfg.teacher_pretrain.length.endswith("epochs") == (
-                flips or path.stem in ("svhn", "folder", "text", "huggingface", "huggingface_text")
+                flips or path.stem in ("svhn", "folder", "text", "huggingface", "huggingface_text", "wav")
             )
             assert list(compose("train", [f"dataset={path.stem}", "augment=[affine]"]).augment) == ["affine"]
         cfg = compose("train", ["experiment=cifar10_resnet50_mobilenet"])

@@ -41,8 +41,9 @@ TOKENS = (
     "guide_1b",
     "causal_lm",
     "causal_lm_text",
+    "fusion",
 )
-"""Those of test_decoder, test_save_pretrained and test_text_across."""
+"""Those of test_decoder, test_save_pretrained, test_text_across and test_pairs."""
 NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in (*OTHERS, *TOKENS))
 RATES = {"dropout": 0.0, "stochastic_depth": 0.0}
 BIG = {"resnet34", "resnet50", "resnet110", "efficientnet_b1", "efficientnet_b2", "vit_b_16"}
@@ -1038,7 +1039,9 @@ def test_each_model_composes_in_each_role(role, stage):
             spec = yaml.safe_load((CONF / "model" / path.name).read_text())
             # of what is fitted at once, or finished
             fixed = [
-                pair for pair in (("estimator", "Ridge"), ("file", "a.onnx"), ("c", 2.0)) if pair[0] in spec
+                pair
+                for pair in (("estimator", "Ridge"), ("file", "a.onnx"), ("c", 2.0), ("networks", ["cnn"]))
+                if pair[0] in spec
             ]
             key, value = fixed[0] if fixed else ("dropout", 0.25) if "dropout" in spec else ("path", "a")
             made = OmegaConf.to_container(

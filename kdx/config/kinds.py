@@ -12,6 +12,7 @@ from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import UserError, WrongPart, lacks_answer, rows_called
+from kdx.core.several import kinds_in
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import leaves
 from kdx.data.copies import not_compared
@@ -68,12 +69,17 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
                         raise WrongPart(
                             f"augment.{name} must be a class derived from kdx.data.views.chain.Step"
                         )
-                elif step.reads != about.reads:
+                elif step.reads not in kinds_in(about.reads):
                     errors.append(
                         f"{node}.{key}: {name} changes {rows_called(step.reads)}, and this data set holds "
                         f"{rows_called(about.reads)}: "
                         + ("set augment=none, or " if key == "augment" else "")
                         + "choose a step that changes those"
+                    )
+                elif isinstance(step, Mixer) and step.reads != about.reads:
+                    errors.append(
+                        f"{node}.{key}: {name} mixes {rows_called(step.reads)}, and rows here have "
+                        f"{rows_called(about.reads)}, of which the rest would stay as it is: leave it out"
                     )
     with trying(errors):
         task = task_of(about)

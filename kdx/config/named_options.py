@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,28 @@ def read_steps(node: str, asked: Any, group: str) -> dict[str, Any]:
 def read_loss(node: str, spec: Any) -> Component:
     """A loss; networks that it names by the options of conf/model are described in it."""
     made = component(node, spec)
+    return _with_networks(node, made, declared(made.target, "networks", ()))
+
+
+def read_network(node: str, spec: Any) -> Component:
+    """A network, in which those that it names by the options of conf/model are described. Which input of a
+    row it reads is a key of it only where that is asked for."""
+    if isinstance(spec, Mapping) and "reads" in spec and spec["reads"] is None:
+        spec = {key: value for key, value in spec.items() if key != "reads"}
+    made = component(node, spec)
+    try:
+        keys = declared(made.target, "networks", ())
+    except UserError:
+        return made  # reported where it is built
+    return _with_networks(node, made, keys)
+
+
+def _with_networks(node: str, made: Component, keys: Sequence[str]) -> Component:
     found = dict(made.spec)
-    for key in declared(made.target, "networks", ()):
+    for key in keys:
         if found.get(key) is not None:
             found[key] = [model.spec for model in read_models(f"{node}.{key}", found[key])]
-    return Component(found, made.sources)
+    return Component(found, made.sources, made.places) if keys else made
 
 
 def read_assistants(names: Any) -> list[Component]:

@@ -109,12 +109,14 @@ def build_networks(
             with trying(errors, own=model.target):
                 if not described and made.data.reads not in models.rows_read(model):
                     continue
+                key = "assistants" if role.startswith("assistant") else role.partition(".")[0]
+                key = {"members": "teachers"}.get(key, key)
                 if wrong := models.misread(model, named[role], made.data.reads):
-                    key = "assistants" if role.startswith("assistant") else role.partition(".")[0]
-                    key = {"members": "teachers"}.get(key, key)
                     by = whose if role == "student" else ""
                     checks.refuse(f"{wrong}: choose {such_as(key, made.data.reads)}{by}")
                     continue
+                adapter, node = adapter_of(made.data), role if role.startswith("members") else key
+                models.check_reads(model, named[role], made.data.reads, adapter, f"{node}.reads")
                 names = maps.get(role)
                 with _in_keys(role, named[role], model, experiment):
                     built[role] = models.build_for(
@@ -124,7 +126,7 @@ def build_networks(
                         task=made.task,
                         example=made.data.example,
                         reads=made.data.reads,
-                        adapter=adapter_of(made.data),
+                        adapter=adapter,
                         read_weights=begins.get(role) is None,
                         held=Held(_TRAINED, called_in_words(role), smaller(role, model.spec)),
                         called=named[role],

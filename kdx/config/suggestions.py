@@ -10,6 +10,7 @@ from kdx.config.options import options_of
 from kdx.config.teachers import is_fitted
 from kdx.config.trying import trying
 from kdx.core.errors import rows_called
+from kdx.core.several import kinds_in
 
 _FIRST = ("cnn_small",)
 """What is suggested before others, where it reads such rows: it trains within seconds."""
@@ -27,7 +28,8 @@ def _reads(name: str, reads: str) -> bool:
     """An option that cannot be read is none."""
     with trying([]):
         (model,) = read_assistants([name])
-        return reads in models.rows_read(model) and not is_fitted(model.spec)
+        fits = any(kind in models.rows_read(model) for kind in kinds_in(reads))
+        return fits and not is_fitted(model.spec)
     return False
 
 

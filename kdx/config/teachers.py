@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kdx.config.described import component
 from kdx.config.given import by_content
 from kdx.config.moving import without_moving
+from kdx.config.named_options import read_network
 from kdx.config.nodes import checkpoint_of, read_training
 from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
@@ -95,7 +95,7 @@ def _class_map(
 
 def _network(node: str, keys: Mapping[str, Any]) -> Component:
     """A network; of one that lies in a file, its content counts, and not where that lies."""
-    made = component(node, keys)
+    made = read_network(node, keys)
     return by_content(node, made, "model.onnx") if declared(made.target, "finished", False) else made
 
 

@@ -44,6 +44,8 @@ def try_shift(name: str, shift: Component, about: Description | None, errors: li
         if step.reads != STAND_IN.reads:
             return
         about = STAND_IN
+    if len(errors) == before:
+        about = about.of_kind(step.reads)
     if len(errors) == before and step.reads != about.reads:
         errors.append(
             f"shift.{name} changes {rows_called(step.reads)}, and this data set holds "
@@ -75,10 +77,10 @@ def try_steps(training: Component, about: Description, errors: list[str]) -> Non
     with trying([]):
         settings = training.build()
         for name, step in (*settings.augment, *settings.strong_augment):
-            if isinstance(step, Step | Mixer) and step.reads == about.reads:
+            if isinstance(step, Step | Mixer) and (held := about.of_kind(step.reads)).reads == step.reads:
                 own = f"{type(step).__module__}.{type(step).__qualname__}"
                 with trying(errors, f"augment.{name}: ", own=own):
-                    _check_step(name, step, about)
+                    _check_step(name, step, held)
 
 
 def _check_step(name: str, step: Step | Mixer, about: Description) -> None:

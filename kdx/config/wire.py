@@ -110,7 +110,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         # what is refused has a stand-in, so that the class can tell what else is wrong
         with checks.gather(errors):
             trainings[node] = nodes.read_training(node, config)
-    learner = part(component, "student", student)
+    learner = part(named_options.read_network, "student", student)
     given, own = part(given_file, config), names_given(config)
     weights, copies = ("none", "balanced"), ("warn", "drop", "error")
     return Experiment(

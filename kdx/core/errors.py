@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from kdx.core.several import kinds_in
+
 _MANY = 4
 """Lines that are said of one value, at most."""
 LONG_WORD, LONG_LINE = re.compile(r"\S{600,}"), 4000
@@ -118,7 +120,7 @@ def in_short(messages: Sequence[str], what: str) -> list[str]:
 
 def rows_called(reads: str) -> str:
     """What rows are, in a sentence, of the word that a data set and a network have for them (`reads`)."""
-    return "rows of tables" if reads == "table" else reads
+    return " with ".join("rows of tables" if kind == "table" else kind for kind in kinds_in(reads))
 
 
 def together(names: Sequence[str]) -> str:

@@ -53,6 +53,8 @@ Teacher = Callable[[Batch], Answers]
 class Split:
     """N rows by index, as they are stored: `inputs` one tensor or a few by name (each a tensor, or a
     kdx.data.reader.Reader, which reads the rows that are asked for), `truth` in the task's own form, or None.
+    kinds: of rows with several inputs, of which each network reads its own, name -> what that input is
+    (kdx.core.several).
 
     Levels are stored as uint8 and given to networks as floats in [0, 1]; all else is given as it is.
     """
@@ -60,6 +62,7 @@ class Split:
     name: str
     inputs: Inputs
     truth: Answers | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return rows_of(self.inputs)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdx.core import checks
 from kdx.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -96,6 +97,17 @@ class Columns(Mapping[str, Column]):
         """
         need_column(self.path, self.table.column_names, name, key)
         return self[name]
+
+
+def names_of_columns(key: str, value: Any) -> tuple[str, ...]:
+    """One name or several."""
+    several = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(several, list | tuple) or not all(isinstance(name, str) and name for name in several):
+        raise UserError(
+            f"dataset.{key} must name a column, or several such as dataset.{key}=[a,b]; given: "
+            f"{checks.shown(value)}"
+        )
+    return tuple(several)
 
 
 def need_column(path: Path, names: Sequence[str], name: str, key: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from kdx.core.errors import UserError
+from kdx.core.several import kinds_by_name
 from kdx.core.trees import leaves
 from kdx.data.phrases import in_form
 from kdx.data.stored import taken
@@ -255,6 +256,12 @@ class Description:
     validation: int | None = None
     adapter: Mapping[str, Any] | None = None
     cheap: bool = True
+
+    def of_kind(self, kind: str) -> Description:
+        """Of rows with several inputs the same with the first of that kind alone; else as it is."""
+        named = kinds_by_name(self.reads, self.example)
+        found = next((name for name, held in named.items() if held == kind), None)
+        return replace(self, example={"": self.example[found]}, reads=kind) if found else self
 
     @property
     def classes(self) -> tuple[str, ...]:

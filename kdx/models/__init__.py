@@ -14,16 +14,19 @@ from typing import Any, Protocol, TypeVar
 from torch import nn
 
 from kdx.core.errors import UserError, WrongPart, rows_called, type_name
+from kdx.core.several import kinds_in
 from kdx.core.task import Categorical, Task
 from kdx.models import pretrained, size
-from kdx.models.adapt import Adapted, Adapter, Fitted, PictureAdapter, in_units
+from kdx.models.adapt import Adapted, Adapter, Fitted, PictureAdapter, in_units, reading_input
 from kdx.models.ensemble import ensemble
+from kdx.models.fusion import Fusion
+from kdx.models.named_inputs import NamedInputs, asked_inputs, input_to_read
 from kdx.models.renamed import OfOtherClasses, Renamed
 
 HELD = size.Held()
 _PICTURES = ("pictures",)
 Function = TypeVar("Function", bound=Callable[..., Any])
-_reads: dict[Any, tuple[str, ...]] = {}
+_reads: dict[Any, tuple[str, ...]] = {Fusion: ()}
 
 
 class Buildable(Protocol):
@@ -31,6 +34,11 @@ class Buildable(Protocol):
 
     @property
     def target(self) -> str: ...
+
+    @property
+    def spec(self) -> dict[str, Any]: ...
+
+    def without(self, key: str) -> Any: ...
 
     def build(self, **more: Any) -> Any: ...
 
@@ -57,11 +65,31 @@ def rows_read(model: Buildable) -> tuple[str, ...]:
 
 
 def misread(model: Buildable, called: str, reads: str) -> str | None:
-    """Why a model does not go with the rows of a data set; None where it does."""
-    if reads in (wanted := rows_read(model)):
+    """Why a model goes with no input of the rows of a data set; None where it does."""
+    wanted = rows_read(model)
+    if model.resolve() is Fusion or any(kind in wanted for kind in kinds_in(reads)):
         return None
     read = " or ".join(map(rows_called, wanted))
     return f"{called} reads {read}, and this data set holds {rows_called(reads)}"
+
+
+def check_reads(model: Buildable, called: str, reads: str, adapter: Adapter | None, key: str) -> None:
+    """Whether the inputs that a model is to read are there, where rows have several. key: which names them,
+    "teacher.reads" say. Raises UserError."""
+    wanted, several = asked_inputs(key, model.spec.get("reads")), model.resolve() is Fusion
+    if isinstance(adapter, NamedInputs):
+        if not several:
+            input_to_read(adapter.kinds, wanted, rows_read(model), called, key)
+    elif several:
+        raise UserError(
+            f"{called} reads several inputs of a row, and this data set holds {rows_called(reads)} alone: "
+            "choose another network, or a data set of pairs"
+        )
+    elif wanted:
+        raise UserError(
+            f"{key}={','.join(wanted)} says which input of a row is read, and this data set holds "
+            f"{rows_called(reads)} alone: leave it out"
+        )
 
 
 def build_for(
@@ -90,6 +118,26 @@ def build_for(
         several: nn.Module = model.build(build=alike, task=task)
         return several
     named = called or model.target.rpartition(".")[2]
+    check_reads(model, named, reads, adapter, "reads")
+    if isinstance(adapter, NamedInputs):
+
+        def reading(one: Buildable, name: str, called: str | None = None) -> nn.Module:
+            network = build_for(
+                one.without("reads"),
+                task=task,
+                example={"": example[name]},
+                reads=adapter.kinds[name],
+                adapter=adapter.inputs[name],
+                read_weights=read_weights,
+                held=held,
+                called=called,
+            )
+            return reading_input(network, name)
+
+        if function is Fusion:
+            return _fused(model, named, task, adapter, reading)
+        wanted = asked_inputs("reads", model.spec.get("reads"))
+        return reading(model, input_to_read(adapter.kinds, wanted, rows_read(model), named, "reads"), called)
     if wrong := misread(model, named, reads):
         raise UserError(f"{wrong}: choose a network that reads those")
     shapes = {name: tuple(map(int, shape)) for name, (shape, _) in example.items()}
@@ -104,6 +152,29 @@ def build_for(
     if places is not None and isinstance(task, Categorical):
         units = Renamed(places, len(task.classes))
     return in_units(made if adapter is None else adapter.wrap(made, shape), units)
+
+
+def _fused(
+    model: Buildable, named: str, task: Task, adapter: NamedInputs, reading: Callable[..., nn.Module]
+) -> nn.Module:
+    """reading: makes the network of a description that reads the input of a name."""
+    wanted, left = asked_inputs("reads", model.spec.get("reads")), dict(adapter.kinds)
+    count = len(model.spec["networks"])
+    if count > len(wanted or left) or (wanted and count < len(wanted)):
+        raise UserError(
+            f"{named} is made of {count} networks, and {'reads names' if wanted else 'rows here have'} "
+            f"{len(wanted or left)} inputs: name a network for each in networks"
+        )
+
+    def build(one: Buildable, place: int) -> nn.Module:
+        asked, short = wanted[place : place + 1], one.target.rpartition(".")[2]
+        kinds = adapter.kinds if asked else left
+        name = input_to_read(kinds, asked, rows_read(one), f"{short} of {named}", "reads")
+        left.pop(name, None)
+        return reading(one, name)
+
+    fused: nn.Module = model.without("reads").build(build=build, outputs=task.width)
+    return in_units(fused, task.units())
 
 
 def _ending(function: Any, named: str, task: Task, places: Sequence[int] | None = None) -> dict[str, Any]:

@@ -54,19 +54,26 @@ class Around(nn.Module, ABC):
     """A network between what a data set's rows need before it (`prepare`) and what makes answers of its
     numbers (`units`, see `Task.units`). All that it knows is in its state dict or fixed, so it can be saved,
     exported and served alone.
+
+    input_name: which of the inputs of a row it reads, of rows with several; None: the row is its input.
     """
 
     def __init__(self, net: nn.Module, units: nn.Module | None = None):
         super().__init__()
         self.net = net
         self.units = units
+        self.input_name: str | None = None
 
     @abstractmethod
     def prepare(self, x: Any) -> Any:
         """What the network inside sees."""
 
+    def seen(self, x: Any) -> Any:
+        """Rows as the data set gives them -> what the network inside sees."""
+        return self.prepare(x if self.input_name is None else x[self.input_name])
+
     def forward(self, x: Any) -> Any:
-        answers = self.net(self.prepare(x))
+        answers = self.net(self.seen(x))
         return answers if self.units is None else self.units(answers)
 
 
@@ -100,6 +107,13 @@ def in_units(network: nn.Module, units: nn.Module | None) -> nn.Module:
         return Plain(network, units)
     network.units = units
     return network
+
+
+def reading_input(network: nn.Module, name: str) -> Around:
+    """The network that takes rows with several inputs, and reads the one of that name."""
+    around = network if isinstance(network, Around) else Plain(network)
+    around.input_name = name
+    return around
 
 
 @dataclass(frozen=True)

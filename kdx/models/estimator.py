@@ -95,7 +95,7 @@ def _estimator_of(network: nn.Module) -> Estimator:
 
 
 def _seen(network: nn.Module, inputs: Inputs) -> Inputs:
-    found: Inputs = network.prepare(inputs) if isinstance(network, Around) else inputs
+    found: Inputs = network.seen(inputs) if isinstance(network, Around) else inputs
     return found
 
 

@@ -51,5 +51,12 @@ class OfOtherClasses:
     def resolve(self) -> Any:
         return self.model.resolve()
 
+    @property
+    def spec(self) -> Any:
+        return self.model.spec
+
+    def without(self, key: str) -> OfOtherClasses:
+        return OfOtherClasses(self.model.without(key), self.places)
+
     def build(self, **more: Any) -> Any:
         return self.model.build(**more)

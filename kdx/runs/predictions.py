@@ -22,6 +22,7 @@ from kdx.core.types import Split
 from kdx.data.new_rows.opening import open_new_rows
 from kdx.data.new_rows.rows import NewRows, RowBlock
 from kdx.data.writing import ANSWERS_BY_NAME, whole_file
+from kdx.models.adapt import Around
 from kdx.pipeline.stages.arrays import build_task
 from kdx.runs.own_rows import SPLIT_WORDS, OwnRows
 from kdx.runs.preprocessing import PREPROCESSING, preprocessing
@@ -106,7 +107,9 @@ def rows_to_answer(
         how = {} if data is None else preprocessing(data)
     expect_shape(how, dict, weights.file.with_name("model.json"), PREPROCESSING)
     place = Path(where).expanduser()
-    return open_new_rows(kind_of_old(weights.about), how, place, runtime.workers, asked.text)
+    network = weights.network()
+    name = network.input_name if isinstance(network, Around) else None
+    return open_new_rows(kind_of_old(weights.about), how, place, runtime.workers, asked.text, name)
 
 
 def check_answer_columns(asked: Wanted, weights: Weights) -> None:

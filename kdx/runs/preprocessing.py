@@ -12,12 +12,14 @@ from kdx.store.moved import kind_of_old
 PREPROCESSING = "preprocessing"
 """The key of an exported model.json."""
 _PICTURES = ("fit", "background", "max_pixels")
+_SOUND = ("rate", "seconds", "mels", "hop", "window")
 _KEYS = {"texts": ("text", "encoding"), "tokens": ("endings",), "questions": ("question_length", "stride")}
 
 
 def preprocessing(data: Artifact) -> dict[str, Any]:
     """Of prepared data. Of pictures from files image_size, channels ("grey" or "red, green, blue"), fit,
-    background, max_pixels and range ({depth: [black, white]}, of more than eight bits); of a table its
+    background, max_pixels and range ({depth: [black, white]}, of more than eight bits); of sounds what makes
+    pictures of them (kdx.data.sound.mel.LogMel); of a table its
     columns; of texts their column where it was named, and the encoding of .txt files; of text to learn
     language from the endings of its files; of questions how long they may be, and the stride of windows.
     What else there is to know (mean and deviation, categories, vocabulary) is in the adapter. Empty where
@@ -33,6 +35,8 @@ def preprocessing(data: Artifact) -> dict[str, Any]:
             **{key: asked[key] for key in _PICTURES if key in asked},
             "range": (about.get("files") or {}).get("range", {}),
         }
+    if reads == "pictures" and "mels" in asked:
+        return {"sound": {key: asked[key] for key in _SOUND}}
     if reads in _KEYS:
         return {key: asked[key] for key in _KEYS[reads] if asked.get(key) is not None}
     return {"columns": about["columns"]} if "columns" in about else {}

@@ -81,6 +81,10 @@ class Component:
     def resolve(self) -> Any:
         return resolve(self.target)
 
+    def without(self, key: str) -> Component:
+        """The same without one argument."""
+        return Component({k: v for k, v in self.spec.items() if k != key}, self.sources, self.places)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Component) and (self.spec, self.sources, self.places) == (
             other.spec,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.data.column_files import ending, names_in
-from kdx.data.columns import name_some, need_column
+from kdx.data.columns import name_some, names_of_columns, need_column
 from kdx.data.files import Files
 from kdx.data.raw import Description
 from kdx.data.stored import InMemory, Writers
@@ -48,9 +48,9 @@ class Csv:
             for part, name in given.items()
             if name is not None
         }
-        self._targets = _names("target", target)
+        self._targets = names_of_columns("target", target)
         self._kind = checks.choice("dataset.kind", kind, TARGET_KINDS)
-        self._ignore = _names("ignore", ignore)
+        self._ignore = names_of_columns("ignore", ignore)
         self._plan: Plan | None = None
 
     def files(self) -> Files:
@@ -99,14 +99,3 @@ class Csv:
             )
         for name in self._ignore:
             need_column(train, known, name, "dataset.ignore")
-
-
-def _names(key: str, value: Any) -> tuple[str, ...]:
-    """One name or several."""
-    several = [value] if isinstance(value, str) else [] if value is None else value
-    if not isinstance(several, list | tuple) or not all(isinstance(name, str) and name for name in several):
-        raise UserError(
-            f"dataset.{key} must name a column, or several such as dataset.{key}=[a,b]; given: "
-            f"{checks.shown(value)}"
-        )
-    return tuple(several)

@@ -55,6 +55,10 @@ class Digits:
         images = weights @ (values.reshape(-1, 8, 8) * (255 / 16)) @ weights.T
         return Pictures(to_bytes(images)[:, None], labels, _CLASSES)
 
+    def levels(self) -> np.ndarray:
+        """(1797, 8, 8) float64 in [0, 1]: the originals."""
+        return self._table()[0].reshape(-1, 8, 8) / 16
+
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
         """(1797, 64) in 0..16 and (1797,). Reads the file itself where it can: importing scikit-learn takes a
         second.

@@ -6,22 +6,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import UserError
-from kdx.data.new_rows.rows import NewRows
+from kdx.core.errors import UserError, rows_called
+from kdx.data.new_rows.rows import NewInput, NewRows
 
 _PICTURES, _TABLE, _TEXTS, _TOKENS = "pictures", "table", "texts", "tokens"
 _QUESTIONS = "questions"
 
 
 def open_new_rows(
-    kind: Mapping[str, Any], how: Mapping[str, Any], place: Path, workers: int, column: str | None
+    kind: Mapping[str, Any],
+    how: Mapping[str, Any],
+    place: Path,
+    workers: int,
+    column: str | None,
+    name: str | None = None,
 ) -> NewRows:
     """kind: reads, example, adapter and task of a model.json. how: its `preprocessing`. column: of texts, the
-    one that holds them, None: known by its name. Raises UserError where nothing there can be read.
+    one that holds them, None: known by its name. name: of rows with several inputs the one that the network
+    reads, None: it reads all. Raises UserError where nothing there can be read.
     """
+    if name is not None:
+        whole = kind["adapter"]
+        kind = {
+            **kind,
+            "reads": whole["kinds"][name],
+            "example": {"": kind["example"][name]},
+            "adapter": whole["inputs"][name],
+        }
+        return NewInput(open_new_rows(kind, how, place, workers, column), name)
     reads, example, adapter = kind["reads"], kind["example"], kind["adapter"] or {}
     if column is not None and reads != _TEXTS:
         raise UserError(f"text= names the column of texts, and this network reads {reads}: leave it out")
+    if reads == _PICTURES and "sound" in how:
+        from kdx.data.new_rows.sounds import NewSounds
+
+        return NewSounds(place, how["sound"], workers)
     if reads == _PICTURES and set(example) == {""}:
         from kdx.data.new_rows.pictures import NewPictures
 
@@ -43,6 +62,6 @@ def open_new_rows(
 
         return NewQuestions(place, adapter["tokenizer"], kind["task"], how)
     raise UserError(
-        f"only the data set that this network learned from can make its rows ({reads}): name a split of its "
-        "run, data=pool, labelled, validation or test"
+        f"only the data set that this network learned from can make its rows "
+        f"({rows_called(reads)}): name a split of its run, data=pool, labelled, validation or test"
     )

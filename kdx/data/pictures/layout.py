@@ -11,7 +11,16 @@ from pathlib import Path
 from kdx.core.errors import UserError
 from kdx.data.pictures.listing import Listing, classes_in, list_pictures, note_alike, note_loose
 from kdx.data.pictures.roles import crossed, role_of, words_of
-from kdx.data.pictures.walk import Walk, as_text, file_ending, inside, name_of, readable
+from kdx.data.pictures.walk import (
+    PICTURE_FILES,
+    Sought,
+    Walk,
+    as_text,
+    file_ending,
+    inside,
+    name_of,
+    readable,
+)
 from kdx.data.raw import MEANING
 
 UNCLEAR = ("eval", "evaluation", "holdout", "heldout")
@@ -32,7 +41,7 @@ class Layout:
     notes: tuple[str, ...]
 
 
-def lay_out(root: Path, unlabelled: Path | None, layout: str) -> Layout:
+def lay_out(root: Path, unlabelled: Path | None, layout: str, sought: Sought = PICTURE_FILES) -> Layout:
     """root, unlabelled: folders that exist. layout: "auto"; "parts": root holds train/ and maybe val/ and
     test/, and every folder in them is a class; or "classes": every folder in root is a class. Raises
     UserError where it cannot be known.
@@ -40,9 +49,10 @@ def lay_out(root: Path, unlabelled: Path | None, layout: str) -> Layout:
     if unlabelled and root.resolve().is_relative_to(unlabelled.resolve()):
         raise UserError(
             f"dataset.unlabelled_root='{readable(unlabelled)}' holds dataset.root='{readable(root)}', so "
-            "the pictures to train and test with would be in the pool: give the pool a folder of its own"
+            f"the {sought.noun}s to train and test with would be in the pool: give the pool a folder of its "
+            "own"
         )
-    walk = Walk(unlabelled)
+    walk = Walk(unlabelled, sought)
     try:
         return _lay_out(root, unlabelled, layout, walk)
     except OSError as error:
@@ -60,7 +70,7 @@ def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> La
     parts = {"train": list_pictures(classes, list(classes), walk)}
     if not parts["train"].paths and (texts := walk.texts()):
         raise UserError(
-            f"'{readable(folders['train'])}' holds no pictures; there are texts ({readable(texts[0])}), "
+            f"'{readable(folders['train'])}' holds no {walk.noun}s; there are texts ({readable(texts[0])}), "
             "which dataset=text reads"
         )
     for role in ("validation", "test"):
@@ -71,7 +81,7 @@ def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> La
                 raise UserError(
                     (
                         f"'{readable(folders[role])}' looks like the part {MEANING[role]}, and holds no "
-                        "folders of classes with pictures: "
+                        f"folders of classes with {walk.noun}s: "
                     )
                     + _instead(folders[role])
                 )
@@ -79,7 +89,9 @@ def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> La
     if unlabelled:
         pictures = walk.pictures(unlabelled)
         if not pictures:
-            raise UserError(f"the folder of unlabelled pictures '{readable(unlabelled)}' holds no picture")
+            raise UserError(
+                f"the folder of unlabelled {walk.noun}s '{readable(unlabelled)}' holds no {walk.noun}"
+            )
         parts["unlabelled"] = Listing(
             tuple(pictures), (-1,) * len(pictures), tuple(inside(path, unlabelled) for path in pictures)
         )
@@ -123,7 +135,7 @@ def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
             else "nothing that is called train/"
         )
         raise UserError(
-            f"'{readable(root)}' holds {holds}: each part needs one folder of pictures for each class; "
+            f"'{readable(root)}' holds {holds}: each part needs one folder of {walk.noun}s for each class; "
             "or set dataset.layout=classes if these are the classes"
         )
     for role, path in [*found.items()]:
@@ -132,8 +144,8 @@ def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
             del found[role]
         elif not deep[path.name]:
             raise UserError(
-                f"'{readable(path)}' looks like the part {MEANING[role]}, and its pictures lie in no folder "
-                f"of a class: {_instead(path)}"
+                f"'{readable(path)}' looks like the part {MEANING[role]}, and its {walk.noun}s lie in no "
+                f"folder of a class: {_instead(path)}"
             )
     _others(root, {name: path for name, path in folders.items() if name not in roles}, found, walk, certain)
     parts = _unwrapped({role: _deeper(path, walk) for role, path in found.items()}, walk)
@@ -175,7 +187,7 @@ def _others(
     if pictures and len(found) == 1 and not certain:
         beside = ", ".join(f"{name}/" for name in pictures[:5])
         raise UserError(
-            f"'{readable(root)}' holds {name_of(train)}/ and, with pictures too, {beside}: is "
+            f"'{readable(root)}' holds {name_of(train)}/ and, with {walk.noun}s too, {beside}: is "
             f"{name_of(train)}/ the part to train with, or a class as they are? dataset.layout=parts trains "
             "with it alone, dataset.layout=classes takes every folder as a class"
         )
@@ -205,7 +217,7 @@ def _ask(folder: Path, layout: str, walk: Walk) -> None:
         raise UserError(
             f"the folders in '{readable(folder)}' ({_some(these)}) hold folders of the same names "
             f"({_some(shared)}), so it cannot be known which are the classes: {turned}, or move what is no "
-            f"class away; {meant} all pictures below {these[0]}/ as that class"
+            f"class away; {meant} all {walk.noun}s below {these[0]}/ as that class"
         )
     if called := crossed(inner):
         raise UserError(
@@ -263,9 +275,9 @@ def _too_few(folder: Path, classes: Mapping[str, Sequence[Path]], walk: Walk) ->
     if tables and not more:
         more = (
             f". No label is read from a table such as {as_text(tables[0])}: sort the "
-            "pictures into folders by it"
+            f"{walk.noun}s into folders by it"
         )
     return (
-        f"'{readable(folder)}' must hold one folder of pictures for each class, and two or "
+        f"'{readable(folder)}' must hold one folder of {walk.noun}s for each class, and two or "
         f"more of them; {found}{more}"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdx.core.errors import UserError, nearest
-from kdx.data.pictures.walk import PICTURES, Walk, as_text, file_ending, inside, name_of, readable
+from kdx.data.pictures.walk import Walk, as_text, file_ending, inside, name_of, readable
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def note_alike(classes: Iterable[str], walk: Walk) -> None:
 
 
 def note_loose(folder: Path, walk: Walk) -> None:
-    if loose := [name for name in walk.files(folder) if file_ending(name) in PICTURES]:
+    if loose := [name for name in walk.files(folder) if file_ending(name) in walk.sought.meant]:
         walk.note(
-            f"pictures in '{readable(folder)}' itself are in no class and not read: {len(loose)}, the first "
-            f"{as_text(loose[0])}"
+            f"{walk.noun}s in '{readable(folder)}' itself are in no class and not read: {len(loose)}, the "
+            f"first {as_text(loose[0])}"
         )
 
 
@@ -61,8 +61,8 @@ def list_pictures(found: Mapping[str, Sequence[Path]], classes: Sequence[str], w
         pictures = [(path, folder) for folder in folders for path in walk.pictures(folder)]
         if pictures and name not in classes:
             raise UserError(
-                f"'{readable(folders[0])}' holds pictures of a class that the part to train with does not "
-                f"have{nearest(name, classes)}"
+                f"'{readable(folders[0])}' holds {walk.noun}s of a class that the part to train with does "
+                f"not have{nearest(name, classes)}"
             )
         paths += [path for path, _ in pictures]
         labels += [classes.index(name)] * len(pictures) if pictures else []

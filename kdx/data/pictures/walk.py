@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kdx.core import snapshot
@@ -126,12 +127,33 @@ PICTURES = {
 """Endings that say that a file is meant for a picture that Pillow reads."""
 
 
+@dataclass(frozen=True)
+class Sought:
+    """What files a folder is looked through for. noun: one of them, in sentences. meant: endings that say
+    that a file is one. others: endings of files that are none; None: all but those that are meant."""
+
+    noun: str
+    meant: Collection[str]
+    others: Collection[str] | None
+
+    def is_other(self, name: str) -> bool:
+        """Whether the name says that it is none."""
+        ending = file_ending(name)
+        return name.endswith("~") or (
+            ending not in self.meant if self.others is None else ending in self.others
+        )
+
+
+PICTURE_FILES = Sought("picture", PICTURES, OTHER_KINDS)
+
+
 class Walk:
     """Looks into folders, passing over hidden files and the folder of the pool, and keeps count of what else
     was left out.
     """
 
-    def __init__(self, pool: Path | None):
+    def __init__(self, pool: Path | None, sought: Sought = PICTURE_FILES):
+        self.sought, self.noun = sought, sought.noun
         self._pool = None if pool is None else os.path.realpath(pool)
         self._notes: dict[str, None] = {}
         self._left_out: dict[str, None] = {}
@@ -142,7 +164,7 @@ class Walk:
     def reported(self) -> list[str]:
         left = list(self._left_out)
         if left:
-            self.note(files_left_out(left, "whose names say that they are no pictures"))
+            self.note(files_left_out(left, f"whose names say that they are no {self.noun}s"))
         return list(self._notes)
 
     def texts(self) -> list[str]:
@@ -160,12 +182,12 @@ class Walk:
         return list(_listed(folder)[1])
 
     def pictures(self, folder: Path) -> list[Path]:
-        """Every file below that may be a picture, in order of name; links are followed, and each folder is
-        entered once.
+        """Every file below that may be a picture, or what else is sought, in order of name; links are
+        followed, and each folder is entered once.
         """
         found = []
         for path in self._below(folder):
-            if is_other(path.name):
+            if self.sought.is_other(path.name):
                 self._left_out[str(path)] = None
             else:
                 found.append(path)
@@ -173,7 +195,7 @@ class Walk:
 
     def any(self, folder: Path) -> bool:
         """Whether there is such a file."""
-        return any(not is_other(path.name) for path in self._below(folder))
+        return any(not self.sought.is_other(path.name) for path in self._below(folder))
 
     def _below(self, folder: Path) -> Iterator[Path]:
         entered, within, todo = set(), os.path.join(os.path.realpath(folder), ""), [folder]
@@ -237,11 +259,6 @@ def files_left_out(paths: Sequence[str], which: str) -> str:
     names = [readable(path[len(where) :].lstrip(os.sep)) for path in paths]
     files = counted(len(paths), "file")
     return f"left out: {files} in '{readable(where or os.curdir)}' {which}: {by_kind(names)}"
-
-
-def is_other(name: str) -> bool:
-    """Whether the name says that it is no picture."""
-    return file_ending(name) in OTHER_KINDS or name.endswith("~")
 
 
 def file_ending(name: str) -> str:

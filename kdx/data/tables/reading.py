@@ -47,7 +47,6 @@ class Plan:
         strata = None
         if target.classes is not None and target.counts is not None:
             strata = tuple(target.counts.get(name, 0) for name in target.classes)
-        stand_in = [self._stand_in(column) for column in self.columns]
         return Description(
             target.task,
             {"": ((len(self.columns),), "float32")},
@@ -57,8 +56,13 @@ class Plan:
             counts.get("test"),
             counts.get("unlabelled", 0),
             test_size_is_a_fallback=True,
-            adapter={"_target_": rows.TABLE_ADAPTER, "columns": stand_in, "clip": rows.CLIP},
+            adapter=self.adapter(),
         )
+
+    def adapter(self) -> dict[str, Any]:
+        """A stand-in for that of the rows, for checks before work."""
+        stand_in = [self._stand_in(column) for column in self.columns]
+        return {"_target_": rows.TABLE_ADAPTER, "columns": stand_in, "clip": rows.CLIP}
 
     def _stand_in(self, column: rows.TableColumn) -> dict[str, Any]:
         """As `column_statistics` would have it of all rows of the file to train with."""
@@ -95,14 +99,10 @@ class Plan:
         )
 
     def _read(self, part: str, held: Overview, takings: Mapping[str, _Taking]) -> None:
-        codes = {
-            column.name: {word: float(place) for place, word in enumerate(column.categories)}
-            for column in self.columns
-            if column.categories is not None
-        }
+        codes = self.codes()
         done = 0
         for columns in held.file.batches():
-            inputs = self._inputs(held, columns, codes)
+            inputs = self.inputs(held, columns, codes)
             numbers = np.arange(done, done + columns.rows)
             done += columns.rows
             if part == "unlabelled":
@@ -114,7 +114,15 @@ class Plan:
             if part == "train" and lacking.any():
                 takings["unlabelled"].add(held, inputs[lacking], None, numbers[lacking])
 
-    def _inputs(
+    def codes(self) -> dict[str, dict[str, float]]:
+        """column -> word -> the number that stands for it, of those of words."""
+        return {
+            column.name: {word: float(place) for place, word in enumerate(column.categories)}
+            for column in self.columns
+            if column.categories is not None
+        }
+
+    def inputs(
         self, held: Overview, columns: Columns, codes: Mapping[str, Mapping[str, float]]
     ) -> np.ndarray:
         """(n, D) float32"""
@@ -160,19 +168,12 @@ def plan_table(parts: Mapping[str, Overview], targets: Sequence[str], kind: str)
     target or a column is not there, or the target holds what cannot be predicted.
     """
     train = parts["train"]
-    found = ColumnPlan()
     for name in targets:
         need_column(train.path, train.names, name, "dataset.target")
     _check_columns(parts, targets)
     _check_targets_there(parts, targets)
     parts = alike(parts)
-    for name in train.names:
-        if name not in targets:
-            add_column(found, name, parts)
-    for place in found.lacking:
-        column = found.columns[place]
-        found.columns[place] = rows.TableColumn(column.name, column.categories, missing=len(found.columns))
-        found.columns.append(rows.TableColumn(f"{column.name} is missing", flag=True))
+    found = plan_columns(parts, targets)
     if not found.columns:
         raise UserError(
             f"no column of '{train.path}' is left to tell the target by: "
@@ -184,6 +185,19 @@ def plan_table(parts: Mapping[str, Overview], targets: Sequence[str], kind: str)
     target = read_target(parts, targets, kind, found.notes)
     _note_unknown(parts, found.notes)
     return Plan(parts, target, tuple(found.columns), found.dropped, tuple(found.notes))
+
+
+def plan_columns(parts: Mapping[str, Overview], targets: Sequence[str]) -> ColumnPlan:
+    """All columns but the targets; it may be that none is left."""
+    found = ColumnPlan()
+    for name in parts["train"].names:
+        if name not in targets:
+            add_column(found, name, parts)
+    for place in found.lacking:
+        column = found.columns[place]
+        found.columns[place] = rows.TableColumn(column.name, column.categories, missing=len(found.columns))
+        found.columns.append(rows.TableColumn(f"{column.name} is missing", flag=True))
+    return found
 
 
 def _check_columns(parts: Mapping[str, Overview], targets: Sequence[str]) -> None:

@@ -112,11 +112,19 @@ class Chain:
         op, step = self._steps[0] if self._steps else ("", None)
         return (op, step) if isinstance(step, Window) else None
 
-    def __call__(self, x: Inputs, draws: Draws, skip: int = 0) -> Inputs:
+    def __call__(
+        self, x: Inputs, draws: Draws, skip: int = 0, kinds: Mapping[str, str] | None = None
+    ) -> Inputs:
         """Rows as they are stored or as a network sees them -> as a network sees them, all steps but mixup
-        and the first `skip`"""
+        and the first `skip`. kinds: as a Split's: of rows with several inputs a step changes those that it
+        reads, and leaves the others as they are."""
         for op, step in self._steps[skip:]:
-            x = step(x if step.moves_only else tree(as_float, x), draws, op)
+            x = x if step.moves_only else tree(as_float, x)
+            if kinds:
+                own = {name: step(leaf, draws, op) for name, leaf in x.items() if kinds[name] == step.reads}
+                x = {**x, **own}
+            else:
+                x = step(x, draws, op)
         return tree(as_float, x)
 
 
@@ -169,7 +177,7 @@ class Views:
         """Rows after all steps but mixup."""
         first, inputs = self.chain.first_window, split.inputs
         if first is None or not (isinstance(inputs, OfArray) and inputs.rows.crops):
-            return self.chain(_rows(split, index, index.device), draws)
+            return self.chain(_rows(split, index, index.device), draws, kinds=split.kinds)
         op, step = first
         seen = inputs.cropped(index, step.numbers(draws, op), step.window)
         return self.chain(seen.to(index.device), draws, skip=1)

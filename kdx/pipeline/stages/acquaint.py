@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kdx.core.trees import leaves
+from kdx.core.types import Inputs, Split
 from kdx.data.views.chain import Mixer, Step
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import build_adapter
@@ -22,5 +24,14 @@ def meet_rows(steps: Iterable[tuple[str, Step | Mixer]], data: Artifact, runtime
     adapter = build_adapter(data.json("data.json"))
     files = adapter.files() if adapter else {}
     splits = {name: found for name in _SHOWN if (found := open_split(data, name, runtime)) is not None}
-    rows = {name: split.inputs for name, split in splits.items()}
-    return [text for step in asking for text in step.meet(files, rows)]
+    return [
+        text
+        for step in asking
+        for text in step.meet(files, {name: _own(step, split) for name, split in splits.items()})
+    ]
+
+
+def _own(step: Step, split: Split) -> Inputs:
+    """The rows that a step changes: of rows with several inputs the first that it reads."""
+    name = next((name for name, kind in split.kinds.items() if kind == step.reads), None)
+    return split.inputs if name is None else leaves(split.inputs)[name]

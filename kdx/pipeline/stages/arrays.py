@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kdx.core.errors import UserError
+from kdx.core.several import kinds_by_name
 from kdx.core.task import Task
 from kdx.core.trees import from_leaves, leaves, picked, tree
 from kdx.core.types import Split
@@ -167,7 +169,8 @@ def open_split(data: Artifact, name: str, runtime: Runtime) -> Split | None:
     inputs = {
         leaf: tensor_of(found, runtime.device) if small else OfArray(found) for leaf, found in rows.items()
     }
-    return Split(name, from_leaves(inputs), read_truth(data, f"{name}.{TRUTH}"))
+    kinds = kinds_by_name(kind_of_old(about)["reads"], rows)
+    return Split(name, from_leaves(inputs), read_truth(data, f"{name}.{TRUTH}"), kinds)
 
 
 def drawn_rows(count: int, most: int) -> Tensor:
@@ -185,9 +188,8 @@ def part_drawn(split: Split, most: int) -> Split:
         lazy = isinstance(leaf, OfArray)
         return OfArray(leaf.rows.take(rows.numpy())) if lazy else leaf[rows.to(leaf.device)]
 
-    return Split(
-        split.name, tree(some, split.inputs), None if split.truth is None else picked(split.truth, rows)
-    )
+    truth = None if split.truth is None else picked(split.truth, rows)
+    return replace(split, inputs=tree(some, split.inputs), truth=truth)
 
 
 def dear_to_read(split: Split) -> bool:

@@ -36,9 +36,7 @@ def write_examples(
     """
     here = rows.to(device_of(test.inputs))
     texts = adapter.displayed(moved(picked(test.inputs, here), "cpu")) if adapter else None
-    inputs = leaves(test.inputs)
-    if set(inputs) == {""} and inputs[""].dtype == torch.uint8:
-        shown = inputs[""]
+    if (shown := _levels(test)) is not None:
         np.save(work.path / "examples.npy", shown[rows.to(shown.device)].cpu().numpy())
     some, truth = {role: picked(found, rows) for role, found in answers.items()}, picked(test.known, rows)
     sure = {role: task.confidence(found) for role, found in some.items()}
@@ -53,6 +51,12 @@ def write_examples(
             "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},
         },
     )
+
+
+def _levels(test: Split) -> Any:
+    """The rows, or of rows with several inputs the first, that are levels, to be drawn; None: none are."""
+    drawn = [leaf for name, leaf in leaves(test.inputs).items() if not name or name in test.kinds]
+    return next((leaf for leaf in drawn if leaf.dtype == torch.uint8), None)
 
 
 def _displayed(task: Task, answers: Answers, truth: Answers, adapter: Adapter | None) -> list[Any]:

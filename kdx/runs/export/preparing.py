@@ -27,7 +27,8 @@ def preparation(model: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, A
     reads = model["reads"]
     if reads == "pictures":
         spans = {"black_to_white": how["range"]} if how.get("range") else {}
-        return {"reads": reads, **{key: how[key] for key in ("fit", "background") if key in how}, **spans}
+        told = {key: how[key] for key in ("fit", "background", "sound") if key in how}
+        return {"reads": reads, **told, **spans}
     adapter = model.get("adapter") or {}
     if reads == "table":
         return {"reads": reads, "columns": adapter.get("columns"), "clip": adapter.get("clip")}
@@ -45,6 +46,8 @@ def preparing(card: Mapping[str, Any]) -> list[str]:
 
 def _picture(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     channels, height, width = card["input"]["shape"]
+    if isinstance(sound := about.get("sound"), Mapping):
+        return [_numbered(_sound(sound, height, width))]
     lines = []
     if "fit" in about:
         lines.append(
@@ -60,6 +63,20 @@ def _picture(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     lines.append(f"make it {size}: {fit}" if fit else f"it must have {size}, made as the data set makes them")
     last = "divide bytes by 255; no mean, no deviation: the network has them built in"
     return [_numbered([*lines, last]), *_deep(about, channels, fit or "as the data set does", size, last)]
+
+
+def _sound(how: Mapping[str, Any], height: int, width: int) -> list[str]:
+    """As kdx.data.sound.mel.LogMel makes a picture of a sound."""
+    return [
+        "average the channels, and make samples floats in [-1, 1]",
+        f"bring it to {how['rate']} samples a second (scipy.signal.resample_poly), {how['seconds']} seconds "
+        "from its begin, silence behind a shorter one",
+        f"frames of {how['window']} seconds under a Hann window, one every {how['hop']} seconds: the squared "
+        "magnitude of the Fourier transform, divided by the squared sum of the window, times 4",
+        f"{height} bands, triangles of height 1 evenly spaced in 2595 log10(1 + f / 700) from 0 to half the "
+        f"rate, the highest first, by {width} frames",
+        "10 log10, cut off at -80 and 0, which become 0 and 1",
+    ]
 
 
 def _deep(about: Mapping[str, Any], channels: int, fit: str, size: str, last: str) -> list[str]:

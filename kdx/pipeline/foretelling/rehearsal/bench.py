@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -113,8 +113,5 @@ def enough(counted: int, seconds: float) -> bool:
 
 def part(split: Split, rows: int) -> Split:
     """The first rows of a split."""
-    return Split(
-        split.name,
-        part_of(split.inputs, 0, rows),
-        None if split.truth is None else part_of(split.truth, 0, rows),
-    )
+    truth = None if split.truth is None else part_of(split.truth, 0, rows)
+    return replace(split, inputs=part_of(split.inputs, 0, rows), truth=truth)
