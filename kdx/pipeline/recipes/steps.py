@@ -20,6 +20,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.stage import split_number, subseed
 from kdx.store.store import Store
+from kdx.training.length import EPOCH
 
 _MAP_THEM = "say which of these each of its classes is (teacher.classes_map=FILE)"
 
@@ -152,7 +153,7 @@ def student_inputs(store: Store, data: Artifact, experiment: Experiment) -> dict
         "model": experiment.student,
         **checkpoint_inputs(experiment.student_checkpoint),
         "training": experiment.student_train,
-        "epoch": ["labelled", "unlabelled"],
+        "epoch": list(EPOCH),
         "precision": precise(store, data, experiment.student, experiment.student_train),
         "seed": subseed(experiment.seed, "student", 0),
         "views_seed": subseed(experiment.seed, "views"),
