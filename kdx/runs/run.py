@@ -45,7 +45,9 @@ def perform(
         recipe.run(store, order.experiment)
     except Halt:
         pass  # as far as the stages that were asked for
-    models = {role: store.done[stage] for role, stage in trained_by(order, recipe).items() if stage in store.done}
+    models = {
+        role: store.done[stage] for role, stage in trained_by(order, recipe).items() if stage in store.done
+    }
     members = [store.done.get(stage) for stage in teacher_stages(len(order.experiment.teachers))]
     if len(members) > 1 and all(members):
         models = {"teacher": members, **models}

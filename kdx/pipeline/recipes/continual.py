@@ -22,7 +22,7 @@ from kdx.store.stage import subseed
 from kdx.store.store import Store
 
 BY, HEADS = ("class", "time"), ("task", "single")
-_TEACHES_NOTHING = "recipe=continual has no other teacher than the student of the session before: leave it out"
+_NO_TEACHER = "recipe=continual has no other teacher than the student of the session before: leave it out"
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Continual(Recipe):
                 data=inputs["data"],
                 sessions=sessions,
                 number=number,
-                memory=arm.memory,
-                joint=arm.joint,
+                memory=arm.memory if made else 0,
+                joint=arm.joint and bool(made),  # the first session is the same for all
                 seed=subseed(experiment.seed, "memory"),
             )
             loss = self._loss(experiment.loss, arm, sessions, number)
@@ -139,7 +139,7 @@ class Continual(Recipe):
         new, before = groups[:number], groups[: number - 1]
         if self.heads == "single":
             new, before = [sum(new, [])], [sum(before, [])] if before else []
-        kept = [] if self.heads == "single" or arm.memory or arm.joint else sum(before, [])
+        kept: list[int] = [] if self.heads == "single" or arm.memory or arm.joint else sum(before, [])
         return altered(loss, weight=weight, heads=new, old=before, kept=kept)
 
     def errors(self, asked: Request) -> Iterator[str]:
@@ -188,8 +188,7 @@ class Continual(Recipe):
 
     def idle(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from super().idle(config)
-        for key in ("teacher", "teachers", "teacher_pretrain", "pseudo_label"):
-            yield key, _TEACHES_NOTHING
+        yield from ((key, _NO_TEACHER) for key in ("teacher_pretrain", "pseudo_label"))
 
     def protocol(self, experiment: Experiment) -> list[str]:
         heads = "a head a task" if self.heads == "task" else "a single head"

@@ -1,5 +1,5 @@
-"""session: the data of one session of several that come one after another, made of a prepared data set: its own
-labelled rows, some rows of the sessions before as "memory", and validation rows of all sessions so far.
+"""session: the data of one session of several that come one after another, made of a prepared data set: its
+own labelled rows, some rows of the sessions before as "memory", and validation rows of all sessions so far.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kdx.core.errors import UserError
-from kdx.core.task import Categorical, Fitness, Task
+from kdx.core.task import Task
 from kdx.data.sessions import of_class, of_time, remembered
 from kdx.pipeline.stages.arrays import ROW_NUMBERS, TRUTH, build_task, read_arrays
 from kdx.pipeline.stages.derived import lay_splits
@@ -42,7 +42,6 @@ def run(
     such rows, memory; no pool and no test split.
     """
     task = build_task(data.json("data.json"))
-    Fitness("recipe=continual", Categorical, "choose another recipe").check(task)
     mine = session_of_rows(data, "labelled", task, sessions)
     wanted = mine < number if joint else mine == number - 1
     check_rows(int((mine == number - 1).sum()), number, sessions, data.json("data.json").get("classes"))

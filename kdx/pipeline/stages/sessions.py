@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from kdx.core.task import Categorical, Task
+from kdx.core.trees import leaves, tree
 from kdx.core.types import Answers
 from kdx.pipeline.stages.arrays import build_task, need_split
 from kdx.pipeline.stages.files import open_network
@@ -79,13 +80,12 @@ def among(
         return {"single": answers}
     groups = sessions["groups"]
     single = task.narrow(answers, [one for group in groups[: after + 1] for one in group])
-    own = torch.empty_like(single) if isinstance(single, torch.Tensor) else None
-    if own is None:
-        return {"single": single}
-    for number in range(after + 1):
+    own = [tree(lambda leaf: leaf.clone(), task.narrow(answers, group)) for group in groups[: after + 1]]
+    for number in range(1, after + 1):
         rows = where == number
-        own[rows] = task.narrow(answers, groups[number])[rows]
-    return {"task": own, "single": single}
+        for leaf, values in leaves(own[0]).items():
+            values[rows] = leaves(own[number])[leaf][rows]
+    return {"task": own[0], "single": single}
 
 
 def names(sessions: Mapping[str, Any], classes: Sequence[str]) -> list[str]:

@@ -1,5 +1,5 @@
-"""What networks that learned one session after another still know of each, in words, tables and a figure, from
-run.json alone: results.sessions, as kdx.pipeline.stages.sessions writes it.
+"""What networks that learned one session after another still know of each, in words, tables and a figure,
+from run.json alone: results.sessions, as kdx.pipeline.stages.sessions writes it.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def session_sentences(results: Mapping[str, Any]) -> list[str]:
         return []
     ways = {way for _, way, _ in _arms(results)}
     lines = [
-        f"{len(found['names'])} sessions. Average: the mean over all sessions' test rows; forgetting: how much "
-        "more of an old session was known at best; backward transfer: what later sessions added to it."
+        f"{len(found['names'])} sessions. Average: the mean over all sessions' test rows; forgetting: how "
+        "much more of an old session was known at best; backward transfer: what later sessions added to it."
     ]
     if "task" in ways:
         lines.append(
@@ -67,12 +67,33 @@ def session_sentences(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def session_gains(results: Mapping[str, Any]) -> list[str]:
+    """By how much the student's average is better than that of fine-tuning, which is the student alone."""
+    arms, counts = results["sessions"]["arms"], counting_metric(results)
+    alone, student = (arms.get(role) or {} for role in ("baseline", "student"))
+    gains = [
+        f"{counts.difference(counts.gain(student[way]['average'], alone[way]['average']))} {words}"
+        for way, words in _WAYS.items()
+        if way in alone and way in student
+    ]
+    if not gains:
+        return []
+    unit = counts.gains or counts.unit.strip() or counts.title
+    return [
+        f"Gain over fine-tuning, which is the student alone, in {unit} of the average: {', '.join(gains)}."
+    ]
+
+
 def session_matrices(results: Mapping[str, Any]) -> Iterator[tuple[str, Cells]]:
     """(what it is of, header and rows): the metric of each session's test rows after each session."""
     counts, names = counting_metric(results), (results.get("sessions") or {}).get("names") or []
     for role, way, found in _arms(results):
         rows = [
-            [f"after {names[number]}", *(cell(counts, value) for value in row), *[""] * (len(names) - len(row))]
+            [
+                f"after {names[number]}",
+                *(cell(counts, value) for value in row),
+                *[""] * (len(names) - len(row)),
+            ]
             for number, row in enumerate(found["matrix"])
         ]
         yield f"{role.words}, {_WAYS[way]}", ([f"test {counts.labelled} of", *names], rows)
