@@ -253,7 +253,7 @@ def test_a_single_head_has_a_memory_and_the_control_without_the_old_network(plac
 
 
 def test_rows_may_come_in_the_order_of_the_data_set(place):
-    run = train("time", "recipe.by=time", "recipe.heads=single")
+    run = train("time", "recipe.by=time", "recipe.heads=single", "dataset.validation=null")
     found = run["results"]["sessions"]
     assert found["names"] == ["1", "2", "3"] and found["arms"]["student"].keys() == {"single"}
     assert found["rows"] == [100, 100, 100]

@@ -51,9 +51,8 @@ def run(
         strata = task.strata(read_arrays(data, f"labelled.{TRUTH}"))
         groups = np.zeros(len(mine), np.int64) if strata is None else strata
         splits["memory"] = [("labelled", remembered(groups, earlier, memory, seed))]
-    if data.json("data.json")["counts"]["validation"]:
-        seen = session_of_rows(data, "validation", task, sessions) < number
-        splits["validation"] = [("validation", np.flatnonzero(seen))]
+    seen = session_of_rows(data, "validation", task, sessions) < number
+    splits["validation"] = [("validation", np.flatnonzero(seen))]
     lay_splits(work, data, splits, session=number)
 
 
