@@ -213,7 +213,8 @@ def finish(
     own = {**own_roles(recipe.roles), **own_controls(order.experiment.controls)}
     own = {role: words for role, words in own.items() if role in results}
     results |= {"roles": own} if own else {}
-    results |= {"sessions": artifacts["sessions"].json("sessions.json")} if "sessions" in artifacts else {}
+    for name in ("sessions", "prequential"):
+        results |= {name: artifacts[name].json(f"{name}.json")} if name in artifacts else {}
     trace(folder.run, results, artifacts)
     student = order.config["choices"]["student"]
     for role in roles_of(results):

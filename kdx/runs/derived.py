@@ -43,8 +43,8 @@ def is_derived(spec: Any) -> bool:
 
 
 def parse_derived(key: str, spec: Mapping[str, Any], kinds: Mapping[str, str | None]) -> DerivedFigure:
-    """{gap: [student, alone, teacher]}, {sum: [one, another]} or {plus: [one, -0.02]}. kinds: the figures that stand above it ->
-    what each is counted in. Raises UserError."""
+    """{gap: [student, alone, teacher]}, {sum: [one, another]} or {plus: [one, -0.02]}. kinds: the figures
+    that stand above it -> what each is counted in. Raises UserError."""
     if len(spec) != 1:
         raise UserError(f"{key} needs gap, sum or plus alone; given: {shown(spec)}")
     ((way, of),) = spec.items()

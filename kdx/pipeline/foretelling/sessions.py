@@ -16,7 +16,7 @@ class Session(Foretelling):
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         about, number, of = inputs["data"].json("data.json"), inputs["number"], inputs["sessions"]["count"]
         labelled, validation = (about["counts"][name] for name in ("labelled", "validation"))
-        each = max(labelled // of, 1)
+        each = labelled // of + (number <= labelled % of)
         counts = {
             "labelled": each * number if inputs["joint"] else each,
             "unlabelled": 0,
@@ -54,10 +54,17 @@ class Session(Foretelling):
         return "session"
 
 
-class Sessions(Foretelling):
+class _Networks(Foretelling):
+    """Networks of several roles, one after each session."""
+
+    split = "test"
+    passes = True
+    """Whether each is asked about all rows of the split, and not about a part of its own."""
+
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
-        networks = sum(map(len, step.inputs["arms"].values()))
-        return {"start": 1, "rows": float(networks * self.counts(step)["test"])}
+        arms, rows = step.inputs["arms"], self.counts(step)[self.split]
+        often = sum(map(len, arms.values())) if self.passes else len(arms)
+        return {"start": 1, "rows": float(often * rows)}
 
     def in_words(self, step: PlannedStage, steps: Steps) -> str:
         return f"{sum(map(len, step.inputs['arms'].values()))} networks"
@@ -71,4 +78,15 @@ class Sessions(Foretelling):
     def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
         from kdx.pipeline.foretelling.rehearsal.others import look_at_sessions
 
-        return look_at_sessions(bench, inputs)
+        return look_at_sessions(bench, inputs, self.split)
+
+
+class Sessions(_Networks):
+    """On all test rows."""
+
+
+class Prequential(_Networks):
+    """On labelled rows, each network on those that come next."""
+
+    split = "labelled"
+    passes = False

@@ -70,6 +70,13 @@ SESSIONS = Stage(
     node="student_train",
     foretold="kdx.pipeline.foretelling.sessions.Sessions",
 )
+PREQUENTIAL = Stage(
+    "prequential",
+    "kdx.pipeline.stages.prequential",
+    writes=("prequential.json",),
+    node="student_train",
+    foretold="kdx.pipeline.foretelling.sessions.Prequential",
+)
 PROBE = Stage(
     "probe",
     "kdx.pipeline.stages.probe",

@@ -53,6 +53,12 @@ SESSIONS = {
     "arms": {"*": {"*": {**_WAY, "forgetting": Number(), "backward": Number()}}},
 }
 """Of a run over sessions: kdx.pipeline.stages.sessions."""
+PREQUENTIAL = {
+    "chunks": [COUNT],
+    "rows": [COUNT],
+    "arms": {"*": {"by_chunk": [Number()], "mean": Number()}},
+}
+"""Of a stream: kdx.pipeline.stages.prequential."""
 _NETWORK = {
     "model": str,
     "parameters": COUNT,
@@ -116,6 +122,7 @@ SHAPE = {
         "roles": {"*": {"words": str, "short": str, "colour": str}},
         "round_chosen": str,
         "sessions": SESSIONS,
+        "prequential": PREQUENTIAL,
         "by_class": {"*": {"*": {**dict.fromkeys(("precision", "recall", "f1"), SHARE), "n": COUNT}}},
         "worst": {"role": str, "rows": [{}]},
         **_of_networks(MEASURED, SHARE, ROLES),

@@ -146,10 +146,10 @@ def evaluate(bench: Bench, inputs: Mapping[str, Any]) -> Rehearsed:
     return Rehearsed(paces)
 
 
-def look_at_sessions(bench: Bench, inputs: Mapping[str, Any]) -> Rehearsed:
+def look_at_sessions(bench: Bench, inputs: Mapping[str, Any], split: str) -> Rehearsed:
     """One of the networks."""
     network = bench.network(next(iter(inputs["arms"].values()))[-1])
-    pace = bench.forward(network, need_split(inputs["data"], "test", bench.runtime))
+    pace = bench.forward(network, need_split(inputs["data"], split, bench.runtime))
     return Rehearsed({"start": 0.0, "rows": pace})
 
 
