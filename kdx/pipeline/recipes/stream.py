@@ -43,7 +43,7 @@ class Stream(Recipe):
     def __init__(self, *, chunks: int, history: int, teacher: str, rate: float):
         self.chunks = integer("recipe.chunks", chunks, low=3)
         self.history = integer("recipe.history", history, low=1)
-        self.teacher = choice("recipe.teacher", teacher, TEACHERS)
+        self.whose = choice("recipe.teacher", teacher, TEACHERS)
         self.rate = number("recipe.rate", rate, low=0, open_low=True)
 
     def run(self, store: Store, experiment: Experiment) -> None:
@@ -57,7 +57,7 @@ class Stream(Recipe):
         for chunk in range(self.history + 1, self.chunks + 1):
             lesson = {**inputs, "data": self._chunk(store, data, chunk)}
             made["teacher"].append(old)
-            if self.teacher != "kept":
+            if self.whose != "kept":
                 made["moving"].append(
                     self._go_along(store, experiment, lesson, [old, *made["moving"]], chunk)
                 )
@@ -71,7 +71,7 @@ class Stream(Recipe):
         store.run(PREQUENTIAL, data=data, arms=arms, sessions=self._described(), first=self.history + 1)
 
     def _asked(self) -> list[str]:
-        return {"kept": ["teacher"], "moving": ["moving"], "both": ["teacher", "moving"]}[self.teacher]
+        return {"kept": ["teacher"], "moving": ["moving"], "both": ["teacher", "moving"]}[self.whose]
 
     def _described(self) -> dict[str, Any]:
         return {"by": "time", "count": self.chunks}
@@ -143,9 +143,9 @@ class Stream(Recipe):
             yield f"recipe=stream has the student alone beside it: leave {' and '.join(further)} out"
         if len(experiment.teachers) > 1:
             yield "recipe=stream has one teacher: leave teachers= and teacher.members= out"
-        elif self.teacher != "kept" and experiment.teachers and experiment.teachers[0].fitted:
+        elif self.whose != "kept" and experiment.teachers and experiment.teachers[0].fitted:
             yield (
-                f"recipe.teacher={self.teacher} trains the teacher by steps, and "
+                f"recipe.teacher={self.whose} trains the teacher by steps, and "
                 f"teacher={choices['teacher']} is fitted at once: set recipe.teacher=kept, or choose a "
                 "network"
             )
@@ -161,13 +161,13 @@ class Stream(Recipe):
         yield from super().idle(config)
         for key in ("epochs", "steps", "schedule", "warmup", "patience", "target"):
             yield f"student_train.{key}", _ONCE
-        if self.teacher == "kept":
+        if self.whose == "kept":
             yield "recipe.rate", "recipe.teacher=kept does not go along: leave one of them out"
 
     def protocol(self, experiment: Experiment) -> list[str]:
         return [
             f"stream: {self.chunks} chunks of rows in order, the first {self.history} the teacher's alone; "
-            f"each is tested on before it is learned, once (recipe.teacher={self.teacher})"
+            f"each is tested on before it is learned, once (recipe.teacher={self.whose})"
         ]
 
 
