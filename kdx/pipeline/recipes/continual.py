@@ -11,9 +11,10 @@ from kdx.core.errors import UserError
 from kdx.core.roles import Role, control_stage
 from kdx.data.sessions import class_groups
 from kdx.pipeline.controls.control import altered
+from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
-from kdx.pipeline.recipes.steps import prepare_data, student_inputs
+from kdx.pipeline.recipes.steps import student_inputs
 from kdx.pipeline.stages import SESSION, SESSIONS, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
