@@ -259,9 +259,34 @@ def test_rows_may_come_in_the_order_of_the_data_set(place):
     assert found["rows"] == [100, 100, 100]
 
 
+def test_each_session_may_have_a_domain_and_is_tested_on_all_rows_in_it(place):
+    domain = ["recipe.by=domain", "recipe.heads=single", "recipe.domains=[none,invert,rotation]"]
+    run = train("domain", *domain, "recipe.memory=30")
+    found = run["results"]["sessions"]
+    assert found["names"] == ["none", "invert", "rotation"] and found["rows"] == [300, 300, 300]
+    folder = Path("store/session", keys(run)["session-2"])
+    rows, origin = np.load(folder / "labelled.inputs.npy"), np.load(folder / "labelled.origin.npy")
+    decoded = np.load(next(Path("store/decode").glob("*/train.inputs.npy")))
+    assert rows.dtype == np.uint8 and np.array_equal(rows, 255 - decoded[origin])
+    memory = np.load(folder / "memory.inputs.npy")
+    assert np.array_equal(memory, decoded[np.load(folder / "memory.origin.npy")])
+    parts = [
+        set(np.load(Path("store/session", keys(run)[f"session-{n}"], "labelled.origin.npy"))) for n in (2, 3)
+    ]
+    assert not parts[0] & parts[1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (
+            ["recipe.by=domain", "recipe.heads=single"],
+            "recipe.domains names 5 domains, and recipe.sessions=3",
+        ),
+        (
+            ["recipe.by=domain", "recipe.heads=single", "recipe.domains=[none,invertt,none]"],
+            "did you mean 'invert'",
+        ),
         (["recipe.sessions=11"], "recipe.sessions=11 share out 10 classes"),
         (["recipe.groups=[[0,1],[2,3],[4,5]]"], "leaves classes 6, 7, 8, 9 in no session"),
         (["dataset.labelled=10", "recipe.sessions=6"], "a session of one teaches nothing"),

@@ -22,7 +22,7 @@ from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 
-BY, HEADS = ("class", "time"), ("task", "single")
+BY, HEADS = ("class", "domain", "time"), ("task", "single")
 _NO_TEACHER = "recipe=continual has no other teacher than the student of the session before: leave it out"
 
 
@@ -40,8 +40,9 @@ class Continual(Recipe):
     """Learning without forgetting over sessions (Li and Hoiem 2016, arXiv 1606.09282): each training begins
     with the weights of the one before, whose network stands and answers the new rows.
 
-    sessions: how many. by: "class", new classes in each (groups: their names, None: in order, evenly), or
-    "time", the rows in the order in which the data set has them. heads: "task", a softmax for the classes of
+    sessions: how many. by: "class", new classes in each (groups: their names, None: in order, evenly),
+    "domain", rows that a step of conf/shift changes (domains: one a session, "none": none), or "time", the
+    rows in the order in which the data set has them. heads: "task", a softmax for the classes of
     each session, or "single", one for all so far. memory: labelled rows of earlier sessions that stay. The
     student alone is fine-tuning; joint, replay: whether all rows so far, and the memory without the old
     network's answers, stand beside it.
@@ -63,6 +64,7 @@ class Continual(Recipe):
         sessions: int,
         by: str,
         groups: Sequence[Sequence[str]] | None,
+        domains: Sequence[str] | None,
         heads: str,
         memory: int,
         joint: bool,
@@ -71,13 +73,14 @@ class Continual(Recipe):
         self.sessions = integer("recipe.sessions", sessions, low=2)
         self.by = choice("recipe.by", by, BY)
         self.groups = _groups(groups)
+        self.domains = domains
         self.heads = choice("recipe.heads", heads, HEADS)
         self.memory = integer("recipe.memory", memory, low=0)
         self.joint, self.replay = flag("recipe.joint", joint), flag("recipe.replay", replay)
 
     def run(self, store: Store, experiment: Experiment) -> None:
         data = prepare_data(store, experiment)
-        inputs, sessions = student_inputs(store, data, experiment), self.described(data)
+        inputs, sessions = student_inputs(store, data, experiment), self.described(data, experiment)
         arms = {role: self._through(store, experiment, inputs, role) for role in self.arms(experiment)}
         store.run(SESSIONS, data=data, arms=arms, sessions=sessions)
 
@@ -89,10 +92,13 @@ class Continual(Recipe):
             found["replay"] = Arm(weight=0, memory=self.memory)
         return found | ({"joint": Arm(weight=0, joint=True)} if self.joint else {})
 
-    def described(self, data: Artifact) -> dict[str, Any]:
+    def described(self, data: Artifact, experiment: Experiment) -> dict[str, Any]:
         """Which rows are of which session, for the stages that ask. Raises UserError where the classes do not
         go into so many."""
         found: dict[str, Any] = {"by": self.by, "count": self.sessions}
+        if self.by == "domain":
+            domains = [[name, step] for name, step in experiment.domains]
+            return {**found, "domains": domains, "seed": subseed(experiment.seed, "domains")}
         if self.by == "class":
             classes = data.json("data.json").get("classes")
             if not classes:
@@ -107,7 +113,7 @@ class Continual(Recipe):
         self, store: Store, experiment: Experiment, inputs: Mapping[str, Any], role: str
     ) -> list[Artifact]:
         """The network of an arm after each session."""
-        arm, sessions = self.arms(experiment)[role], self.described(inputs["data"])
+        arm, sessions = self.arms(experiment)[role], self.described(inputs["data"], experiment)
         rows = "joint-" if arm.joint else "plain-" if self.memory and not arm.memory else ""
         made: list[Artifact] = []
         for number in range(1, self.sessions + 1):
@@ -171,6 +177,12 @@ class Continual(Recipe):
             yield (
                 f"{key} is of sessions by class, and recipe.by={self.by} has all classes in each: set "
                 "recipe.heads=single, or recipe.by=class"
+            )
+        if self.by == "domain" and len(asked.experiment.domains) != self.sessions:
+            yield (
+                f"recipe.domains names {len(asked.experiment.domains)} domains, and recipe.sessions="
+                f"{self.sessions}: name one a session, such as recipe.sessions=3 "
+                "recipe.domains=[none,rotation,invert]"
             )
         if self.groups is not None and len(self.groups) != self.sessions:
             yield (

@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from kdx.core.errors import UserError
 from kdx.core.task import Categorical, Task
-from kdx.core.trees import leaves, tree
-from kdx.core.types import Answers
-from kdx.pipeline.stages.arrays import build_task, need_split
+from kdx.core.trees import picked, tree
+from kdx.core.types import Answers, Split
+from kdx.data.reader import OfArray
+from kdx.data.stored import LazyRows
+from kdx.pipeline.stages.arrays import build_task, need_split, read_inputs
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.session import session_of_rows
+from kdx.pipeline.stages.session import in_domain, session_of_rows
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.training.predict import predict
@@ -47,16 +50,20 @@ def run(
     about = data.json("data.json")
     task = build_task(about)
     test = need_split(data, "test", runtime)
-    where = torch.from_numpy(session_of_rows(data, "test", task, sessions))
+    parts = parts_of_sessions(data, test, task, sessions)
     found: dict[str, Any] = {}
     made = 0
     for role, networks in arms.items():
         matrices: dict[str, list[list[float]]] = {}
         for after, artifact in enumerate(networks):
-            answers = predict(runtime.place(open_network(artifact)), test, runtime)
-            for way, narrowed in among(answers, task, after, where, sessions).items():
-                right = task.by_row(narrowed, test.known).double()
-                row = [right[where == one].mean().item() for one in range(after + 1)]
+            network = runtime.place(open_network(artifact))
+            rows: dict[str, list[float]] = {}
+            for number, part in enumerate(parts[: after + 1]):
+                answers = predict(network, part, runtime)
+                for way, narrowed in among(answers, task, after, number, sessions).items():
+                    right = task.by_row(narrowed, part.known).double().mean().item()
+                    rows.setdefault(way, []).append(right)
+            for way, row in rows.items():
                 matrices.setdefault(way, []).append(row)
             made += 1
             work.progress(made, sum(map(len, arms.values())), role)
@@ -65,27 +72,45 @@ def run(
         "sessions.json",
         {
             "names": names(sessions, about.get("classes") or []),
-            "rows": np.bincount(where.numpy(), minlength=sessions["count"]).tolist(),
+            "rows": [len(part) for part in parts],
             "arms": found,
         },
     )
 
 
+def parts_of_sessions(data: Artifact, test: Split, task: Task, sessions: Mapping[str, Any]) -> list[Split]:
+    """The test rows of each session; by domain each has all of them, changed in its way. Raises UserError
+    where one has none."""
+    if sessions["by"] == "domain":
+        rows = read_inputs(data, "test")
+        made = [in_domain("test", rows, sessions, number) for number in range(sessions["count"])]
+        return [Split("test", tree(as_read, inputs), test.truth) for inputs in made]
+    where = session_of_rows(data, "test", task, sessions)
+    found = []
+    for number in range(sessions["count"]):
+        own = torch.from_numpy(np.flatnonzero(where == number))
+        if not len(own):
+            raise UserError(
+                f"session {number + 1} of {sessions['count']} has no test row: set dataset.test higher"
+            )
+        found.append(Split("test", picked(test.inputs, own), picked(test.known, own)))
+    return found
+
+
+def as_read(leaf: Any) -> Any:
+    return OfArray(leaf) if isinstance(leaf, LazyRows) else torch.from_numpy(np.ascontiguousarray(leaf))
+
+
 def among(
-    answers: Answers, task: Task, after: int, where: torch.Tensor, sessions: Mapping[str, Any]
+    answers: Answers, task: Task, after: int, number: int, sessions: Mapping[str, Any]
 ) -> dict[str, Answers]:
-    """way -> the answers where only some classes are in question. after: sessions that were learned before
-    the last, from 0. where: (N,) the session of each row."""
+    """way -> the answers to the rows of a session where only some classes are in question. after, number:
+    the last session that was learned, and that of the rows, from 0."""
     if sessions["by"] != "class" or not isinstance(task, Categorical):
         return {"single": answers}
     groups = sessions["groups"]
-    single = task.narrow(answers, [one for group in groups[: after + 1] for one in group])
-    own = [tree(lambda leaf: leaf.clone(), task.narrow(answers, group)) for group in groups[: after + 1]]
-    for number in range(1, after + 1):
-        rows = where == number
-        for leaf, values in leaves(own[0]).items():
-            values[rows] = leaves(own[number])[leaf][rows]
-    return {"task": own[0], "single": single}
+    every = [one for group in groups[: after + 1] for one in group]
+    return {"task": task.narrow(answers, groups[number]), "single": task.narrow(answers, every)}
 
 
 def names(sessions: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
@@ -93,6 +118,8 @@ def names(sessions: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     if sessions["by"] == "class":
         called = [[str(classes[one]) for one in group] for group in sessions["groups"]]
         return [f"{one[0]} to {one[-1]}" if len(one) > 3 else ", ".join(one) for one in called]
+    if sessions["by"] == "domain":
+        return [name for name, _ in sessions["domains"]]
     return [str(number) for number in range(1, sessions["count"] + 1)]
 
 
