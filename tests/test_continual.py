@@ -23,6 +23,7 @@ from kdx.tasks.classification import Classification
 RUN = ["loss=lwf", "dataset=digits", "dataset.validation=100", "dataset.test=300", "student=cnn_tiny"]
 RUN += ["augment=[none]", "device=cpu", "device.threads=1", "student_train.steps=6", "store=store"]
 RUN += ["student_train.batch_size=16", "recipe.sessions=3"]
+DOMAIN = ["recipe.by=domain", "recipe.heads=single", "recipe.domains=[none,invert,rotation]"]
 TASK = Classification(classes=list("abcd"))
 
 
@@ -260,8 +261,7 @@ def test_rows_may_come_in_the_order_of_the_data_set(place):
 
 
 def test_each_session_may_have_a_domain_and_is_tested_on_all_rows_in_it(place):
-    domain = ["recipe.by=domain", "recipe.heads=single", "recipe.domains=[none,invert,rotation]"]
-    run = train("domain", *domain, "recipe.memory=30")
+    run = train("domain", *DOMAIN, "recipe.memory=30")
     found = run["results"]["sessions"]
     assert found["names"] == ["none", "invert", "rotation"] and found["rows"] == [300, 300, 300]
     folder = Path("store/session", keys(run)["session-2"])
@@ -270,21 +270,19 @@ def test_each_session_may_have_a_domain_and_is_tested_on_all_rows_in_it(place):
     assert rows.dtype == np.uint8 and np.array_equal(rows, 255 - decoded[origin])
     memory = np.load(folder / "memory.inputs.npy")
     assert np.array_equal(memory, decoded[np.load(folder / "memory.origin.npy")])
-    parts = [
-        set(np.load(Path("store/session", keys(run)[f"session-{n}"], "labelled.origin.npy"))) for n in (2, 3)
-    ]
-    assert not parts[0] & parts[1]
+    third = Path("store/session", keys(run)["session-3"])
+    assert not set(origin) & set(np.load(third / "labelled.origin.npy"))
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (
-            ["recipe.by=domain", "recipe.heads=single"],
+            DOMAIN[:2],
             "recipe.domains names 5 domains, and recipe.sessions=3",
         ),
         (
-            ["recipe.by=domain", "recipe.heads=single", "recipe.domains=[none,invertt,none]"],
+            [*DOMAIN[:2], "recipe.domains=[none,invertt,none]"],
             "did you mean 'invert'",
         ),
         (["recipe.sessions=11"], "recipe.sessions=11 share out 10 classes"),
