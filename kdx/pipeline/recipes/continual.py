@@ -22,7 +22,7 @@ from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 
-BY, HEADS = ("class", "domain", "time"), ("task", "single")
+_BY, _HEADS = ("class", "domain", "time"), ("task", "single")
 _NO_TEACHER = "recipe=continual has no other teacher than the student of the session before: leave it out"
 
 
@@ -71,10 +71,10 @@ class Continual(Recipe):
         replay: bool,
     ):
         self.sessions = integer("recipe.sessions", sessions, low=2)
-        self.by = choice("recipe.by", by, BY)
+        self.by = choice("recipe.by", by, _BY)
         self.groups = _groups(groups)
         self.domains = domains
-        self.heads = choice("recipe.heads", heads, HEADS)
+        self.heads = choice("recipe.heads", heads, _HEADS)
         self.memory = integer("recipe.memory", memory, low=0)
         self.joint, self.replay = flag("recipe.joint", joint), flag("recipe.replay", replay)
 

@@ -20,11 +20,11 @@ from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 
-TEACHERS = ("moving", "kept", "both")
+_TEACHERS = ("moving", "kept", "both")
 _ONCE = "recipe=stream passes over each chunk once, at one rate: leave it out"
 
 
-class Stream(Recipe):
+class TestThenTrain(Recipe):
     """Test-then-train over chunks of rows in the order of the data set (prequential evaluation by chunks:
     Gama, Sebastiao and Rodrigues 2013, doi 10.1007/s10994-012-5320-9).
 
@@ -44,7 +44,7 @@ class Stream(Recipe):
     def __init__(self, *, chunks: int, history: int, teacher: str, rate: float):
         self.chunks = integer("recipe.chunks", chunks, low=3)
         self.history = integer("recipe.history", history, low=1)
-        self.whose = choice("recipe.teacher", teacher, TEACHERS)
+        self.whose = choice("recipe.teacher", teacher, _TEACHERS)
         self.rate = number("recipe.rate", rate, low=0, open_low=True)
 
     def run(self, store: Store, experiment: Experiment) -> None:

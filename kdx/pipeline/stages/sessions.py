@@ -2,7 +2,7 @@
 of them. Beside `evaluate` the only stage that opens the test split; nothing is trained after it.
 
 Definitions, R[i][j] being the metric of session j's test rows after session i of T:
-average accuracy (Lopez-Paz and Ranzato 2017, arXiv 1706.08840): the mean of R[T][j] over j;
+average (Lopez-Paz and Ranzato 2017, arXiv 1706.08840): the mean of R[T][j] over j;
 backward transfer (the same): the mean over j < T of R[T][j] - R[j][j];
 forgetting (Chaudhry et al. 2018, arXiv 1801.10112): the mean over j < T of max over i < T of R[i][j], less
 R[T][j].

@@ -47,13 +47,13 @@ MEASURED = {
 }
 """Of one split where the document names no metrics."""
 _WAY = {"matrix": [[Number()]], **dict.fromkeys(("average", "old", "last"), Number())}
-SESSIONS = {
+_SESSIONS = {
     "names": [str],
     "rows": [COUNT],
     "arms": {"*": {"*": {**_WAY, "forgetting": Number(), "backward": Number()}}},
 }
 """Of a run over sessions: kdx.pipeline.stages.sessions."""
-PREQUENTIAL = {
+_PREQUENTIAL = {
     "chunks": [COUNT],
     "rows": [COUNT],
     "arms": {"*": {"by_chunk": [Number()], "mean": Number()}},
@@ -121,8 +121,8 @@ SHAPE = {
         "floor": {"*": {"value": Number(), "words": str}},
         "roles": {"*": {"words": str, "short": str, "colour": str}},
         "round_chosen": str,
-        "sessions": SESSIONS,
-        "prequential": PREQUENTIAL,
+        "sessions": _SESSIONS,
+        "prequential": _PREQUENTIAL,
         "by_class": {"*": {"*": {**dict.fromkeys(("precision", "recall", "f1"), SHARE), "n": COUNT}}},
         "worst": {"role": str, "rows": [{}]},
         **_of_networks(MEASURED, SHARE, ROLES),

@@ -18,7 +18,7 @@ _WAYS = {"task": "by task", "single": "single head"}
 _SUMMED = {"average": "average", "old": "old sessions", "last": "last one"}
 _COMPARED = {"forgetting": "forgetting", "backward": "backward transfer"}
 """Keys of a summary, in the order of the table: values of the metric, and differences of such."""
-Cells = tuple[list[str], list[list[str]]]
+_Cells = tuple[list[str], list[list[str]]]
 
 
 def _arms(results: Mapping[str, Any]) -> Iterator[tuple[Role, str, Mapping[str, Any]]]:
@@ -30,7 +30,7 @@ def _arms(results: Mapping[str, Any]) -> Iterator[tuple[Role, str, Mapping[str, 
                 yield role, way, found
 
 
-def session_cells(results: Mapping[str, Any], short: bool = False) -> Cells:
+def session_cells(results: Mapping[str, Any], short: bool = False) -> _Cells:
     """Header and rows of the summaries; no rows of a run without sessions."""
     counts = counting_metric(results)
     several = len({way for _, way, _ in _arms(results)}) > 1
@@ -84,7 +84,7 @@ def session_gains(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def session_matrices(results: Mapping[str, Any]) -> Iterator[tuple[str, Cells]]:
+def session_matrices(results: Mapping[str, Any]) -> Iterator[tuple[str, _Cells]]:
     """(what it is of, header and rows): the metric of each session's test rows after each session."""
     counts, names = counting_metric(results), (results.get("sessions") or {}).get("names") or []
     for role, way, found in _arms(results):
