@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from kdx.cli import main
-from kdx.data.datasets.drift_items import births, drawn
+from kdx.data.datasets.drift_items import births, drawn_choices
 from kdx.report.run.prequential import chunk_cells
 from kdx.store.artifact import Artifact
 from kdx.training.length import in_proportion, shares
@@ -43,12 +43,12 @@ def whole(place):
 
 
 def test_later_items_are_new_and_every_item_is_chosen():
-    users, chosen = drawn(1000, 12, 4, 8, 0.3, seed=0)
+    users, chosen = drawn_choices(1000, 12, 4, 8, 0.3, seed=0)
     born = births(1000, 12, 4)
     assert users.shape == (1000, 8) and set(chosen) == set(range(12))
     assert all(np.flatnonzero(chosen == item)[0] >= at for item, at in enumerate(born))
     assert born.tolist()[3:6] == [0, 111, 222] and born.max() < 1000
-    assert np.array_equal(chosen, drawn(1000, 12, 4, 8, 0.3, seed=0)[1])
+    assert np.array_equal(chosen, drawn_choices(1000, 12, 4, 8, 0.3, seed=0)[1])
 
 
 def test_each_is_tested_on_a_chunk_before_it_learns_it(whole):

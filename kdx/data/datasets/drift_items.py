@@ -41,7 +41,9 @@ class DriftItems:
         return describe_table(self.load())
 
     def load(self, *, workers: int = 0) -> Table:
-        users, chosen = drawn(self._rows, self._items, self._first, self._features, self._noise, self._seed)
+        users, chosen = drawn_choices(
+            self._rows, self._items, self._first, self._features, self._noise, self._seed
+        )
         columns = tuple(TableColumn(f"user {place}") for place in range(self._features))
         names = [f"item {number}" for number in range(self._items)]
         return Table(
@@ -49,7 +51,7 @@ class DriftItems:
         )
 
 
-def drawn(
+def drawn_choices(
     rows: int, items: int, first: int, features: int, noise: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N, d) float64 users and (N,) int64 items, in the order of time. Every item is chosen once at least: at
