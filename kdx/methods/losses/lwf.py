@@ -58,7 +58,7 @@ class LwF(Objective):
         if heads is None:  # one session alone: the teacher's answers among all classes
             heads, self.old = [every], [every]
         self.register_buffer("among", _same_head(heads, count), persistent=False)
-        self.layer = last_layer(parts.student, count) if kept else None
+        self.layer = head_layer(parts.student, count) if kept else None
         where = torch.tensor(list(kept), dtype=torch.int64)
         self.register_buffer("kept", where, persistent=False)
         before = [tensor.detach()[where].clone() for tensor in self._of_layer()]
@@ -119,7 +119,7 @@ def _same_head(heads: Sequence[Sequence[int]], classes: int) -> Tensor:
     return among
 
 
-def last_layer(network: nn.Module, classes: int) -> nn.Linear:
+def head_layer(network: nn.Module, classes: int) -> nn.Linear:
     """The linear layer that gives the logits. Raises UserError where there is none."""
     linear = [part for part in network.modules() if isinstance(part, nn.Linear)]
     if linear and linear[-1].out_features == classes:
