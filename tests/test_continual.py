@@ -17,6 +17,7 @@ from kdx.data.sessions import class_groups, of_class, of_time, remembered
 from kdx.methods.losses.lwf import LwF
 from kdx.methods.teachers import live_teacher
 from kdx.pipeline.stages.sessions import summary
+from kdx.pipeline.stages.watch import Watch
 from kdx.store.artifact import Artifact
 from kdx.tasks.classification import Classification
 
@@ -230,6 +231,34 @@ def _values(found):
     if isinstance(found, dict):
         return [one for value in found.values() for one in _values(value)]
     return [one for value in found for one in _values(value)] if isinstance(found, list) else [found]
+
+
+class Killed(BaseException):
+    """As a kill: nothing is caught on the way."""
+
+
+def test_a_run_that_is_killed_in_a_session_goes_on_to_the_same_weights(whole, monkeypatch, capsys):
+    """One step after a checkpoint, with the old network and old heads that are kept."""
+    after = Watch.after
+
+    def killed(self, step):
+        stop = after(self, step)
+        if self.work.name == "student-train-2" and step == 3:
+            self.save(step + 1)
+        if self.work.name == "student-train-2" and step == 4:
+            raise Killed
+        return stop
+
+    monkeypatch.setattr(Watch, "after", killed)
+    with pytest.raises(Killed):
+        train("killed", "recipe.joint=true", "store=other")
+    monkeypatch.undo()
+    run = train("goes_on", "recipe.joint=true", "store=other")
+    assert "goes on from step 4 of 6" in capsys.readouterr().err and keys(run) == keys(whole)
+    for name in ("student-train-2", "student-train"):
+        made = [Path(store, "train", keys(run)[name], "last.safetensors") for store in ("store", "other")]
+        assert made[0].read_bytes() == made[1].read_bytes()
+    assert run["results"]["sessions"] == whole["results"]["sessions"]
 
 
 def test_without_weight_the_student_is_fine_tuning(whole):
