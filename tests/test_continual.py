@@ -16,7 +16,7 @@ from kdx.core.types import Batch, Frozen, Parts
 from kdx.data.sessions import class_groups, of_class, of_time, remembered
 from kdx.methods.losses.lwf import LwF
 from kdx.methods.teachers import live_teacher
-from kdx.pipeline.stages.sessions import summary
+from kdx.pipeline.stages.sessions import summed
 from kdx.pipeline.stages.watch import Watch
 from kdx.store.artifact import Artifact
 from kdx.tasks.classification import Classification
@@ -44,12 +44,12 @@ def test_the_softened_cross_entropy_has_its_hand_number_and_no_factor():
 
 
 def test_the_sums_of_a_matrix_are_those_of_their_papers():
-    found = summary([[0.9], [0.6, 0.8], [0.7, 0.5, 1.0]])
+    found = summed([[0.9], [0.6, 0.8], [0.7, 0.5, 1.0]])
     assert found["average"] == pytest.approx(2.2 / 3)
     assert found["backward"] == pytest.approx((0.7 - 0.9 + 0.5 - 0.8) / 2)
     assert found["forgetting"] == pytest.approx((0.9 - 0.7 + 0.8 - 0.5) / 2)
     assert (found["old"], found["last"]) == (pytest.approx(0.6), 1.0)
-    assert summary([[0.9]])["forgetting"] is None
+    assert summed([[0.9]])["forgetting"] is None
 
 
 def parts(teacher=None):

@@ -27,7 +27,7 @@ from kdx.core.roles import roles_of
 from kdx.core.shortage import Shortage
 from kdx.pipeline.controls.control import own_controls
 from kdx.pipeline.recipes.experiment import moves_as_student, name_made
-from kdx.pipeline.recipes.recipe import build_recipe, own_roles
+from kdx.pipeline.recipes.recipe import build_recipe, roles_in_words
 from kdx.report.run import document
 from kdx.runs import sweep
 from kdx.runs.row_predictions import write_predictions
@@ -210,7 +210,7 @@ def finish(
         folder.run["proxy"] = artifacts["proxy"].json("proxy.json")
     results = found.json("results.json")
     recipe = build_recipe(order.recipe)
-    own = {**own_roles(recipe.roles), **own_controls(order.experiment.controls)}
+    own = {**roles_in_words(recipe.roles), **own_controls(order.experiment.controls)}
     own = {role: words for role, words in own.items() if role in results}
     results |= {"roles": own} if own else {}
     for name in ("sessions", "prequential"):

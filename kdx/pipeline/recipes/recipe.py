@@ -101,7 +101,7 @@ class Recipe(ABC):
         return found
 
 
-def own_roles(roles: Mapping[str, Role]) -> dict[str, dict[str, str]]:
+def roles_in_words(roles: Mapping[str, Role]) -> dict[str, dict[str, str]]:
     """role -> {"words", "short", "colour"}, for whoever shows a recipe's own."""
     return {
         name: {"words": role.words, "short": role.short, "colour": role.colour}

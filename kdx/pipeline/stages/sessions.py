@@ -45,7 +45,7 @@ def run(
     """arms: role -> its network after each session. sessions: as of kdx.pipeline.stages.session.
 
     Files: sessions.json, {"names", "rows": test rows of each session, "arms": role -> way ->
-    `summary`}. Ways: "task", each row answered among the classes of its own session, of sessions by class;
+    `summed`}. Ways: "task", each row answered among the classes of its own session, of sessions by class;
     "single", among all classes that have come so far."""
     about = data.json("data.json")
     task = build_task(about)
@@ -67,7 +67,7 @@ def run(
                 matrices.setdefault(way, []).append(row)
             made += 1
             work.progress(made, sum(map(len, arms.values())), role)
-        found[role] = {way: summary(matrix) for way, matrix in matrices.items()}
+        found[role] = {way: summed(matrix) for way, matrix in matrices.items()}
     work.write_json(
         "sessions.json",
         {
@@ -123,7 +123,7 @@ def names(sessions: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     return [str(number) for number in range(1, sessions["count"] + 1)]
 
 
-def summary(matrix: Matrix) -> dict[str, Any]:
+def summed(matrix: Matrix) -> dict[str, Any]:
     """{"matrix", "average", "forgetting", "backward", "old": the mean of R[T][j] over j < T, "last":
     R[T][T]}, as fractions; what takes two sessions is None with one."""
     end, old = matrix[-1], range(len(matrix) - 1)
