@@ -50,7 +50,7 @@ class TestThenTrain(Recipe):
     def run(self, store: Store, experiment: Experiment) -> None:
         data = prepare_data(store, experiment)
         inputs = student_inputs(store, data, experiment)
-        inputs |= {"epoch": ["labelled"], "training": one_pass(experiment.student_train, 1)}
+        inputs |= {"epoch": ["labelled"], "training": passed_once(experiment.student_train, 1)}
         old = train_member(
             store, self._chunk(store, data, self.history), experiment, experiment.teachers[0], PRETRAIN.name
         )
@@ -107,7 +107,7 @@ class TestThenTrain(Recipe):
         before: list[Artifact],
         chunk: int,
     ) -> Artifact:
-        model, training = experiment.teachers[0].model, one_pass(experiment.student_train, self.rate)
+        model, training = experiment.teachers[0].model, passed_once(experiment.student_train, self.rate)
         own = {
             "model": model,
             "loss": experiment.teacher_loss,
@@ -172,7 +172,7 @@ class TestThenTrain(Recipe):
         ]
 
 
-def one_pass(training: Component, rate: float) -> Component:
+def passed_once(training: Component, rate: float) -> Component:
     """One pass at a constant rate, `rate` times that which is set."""
     lr = training.spec["lr"] * rate
     return altered(
