@@ -18,6 +18,8 @@ from kdx.methods.losses.lwf import LwF
 from kdx.methods.teachers import live_teacher
 from kdx.pipeline.stages.sessions import summed
 from kdx.pipeline.stages.watch import Watch
+from kdx.report.run.prequential import chunk_cells, chunk_gain
+from kdx.report.run.sessions import session_cells, session_gains, session_sentences
 from kdx.store.artifact import Artifact
 from kdx.tasks.classification import Classification
 
@@ -337,3 +339,20 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(place, capsys, words, said)
     assert main(["train", *RUN, *words, "hydra.run.dir=runs/refused"]) in (1, 2)
     told = capsys.readouterr().err
     assert said in told and "Traceback" not in told
+
+
+def test_a_document_of_somebody_else_that_lacks_something_is_shown_all_the_same():
+    for found in (
+        {},
+        {"arms": {"student": {"task": {}}}},
+        {"arms": {"student": {"single": {"matrix": [[0.5]]}}}},
+    ):
+        results = {"sessions": found, "student": {"last": {}}}
+        session_cells(results), session_sentences(results), session_gains(results)
+    for found in (
+        {},
+        {"arms": {"student": {"mean": 0.5}}},
+        {"arms": {"student": {"mean": 1, "by_chunk": [1]}}},
+    ):
+        results = {"prequential": found, "student": {"last": {}}}
+        chunk_cells(results), chunk_gain(results)

@@ -18,7 +18,8 @@ _FEW = 12
 def _arms(results: Mapping[str, Any]) -> Iterator[tuple[str, Role, Mapping[str, Any]]]:
     arms = (results.get("prequential") or {}).get("arms") or {}
     for name, role in known_roles(results).items():
-        if found := arms.get(name):
+        found = arms.get(name) or {}
+        if found.get("by_chunk") and found.get("mean") is not None:
             yield name, role, found
 
 
@@ -43,10 +44,10 @@ def chunk_gain(results: Mapping[str, Any]) -> list[str]:
     if not {"student", "baseline"} <= means.keys():
         return []
     gain, unit = counts.gain(means["student"], means["baseline"]), counts.gains or counts.unit.strip()
-    found = results["prequential"]
+    rows, chunks = (results["prequential"].get(key) or [] for key in ("rows", "chunks"))
     return [
         f"Gain of distillation on what comes next: {counts.difference(gain)} {unit} of {counts.title}, over "
-        f"{sum(found['rows']):,} rows of {len(found['chunks'])} chunks, each tested on before it was learned."
+        f"{sum(rows):,} rows of {len(chunks)} chunks, each tested on before it was learned."
     ]
 
 

@@ -26,7 +26,8 @@ def _arms(results: Mapping[str, Any]) -> Iterator[tuple[Role, str, Mapping[str, 
     arms = (results.get("sessions") or {}).get("arms") or {}
     for name, role in known_roles(results).items():
         for way in _WAYS:
-            if found := (arms.get(name) or {}).get(way):
+            found = (arms.get(name) or {}).get(way)
+            if found and found.get("matrix"):
                 yield role, way, found
 
 
@@ -51,12 +52,12 @@ def _difference(counts: Metric, value: float | None) -> str:
 
 def session_sentences(results: Mapping[str, Any]) -> list[str]:
     """What the numbers of the table mean."""
-    found = results.get("sessions")
-    if not found:
-        return []
     ways = {way for _, way, _ in _arms(results)}
+    if not ways:
+        return []
+    count = len(results["sessions"].get("names") or [])
     lines = [
-        f"{len(found['names'])} sessions. Average: the mean over all sessions' test rows; forgetting: how "
+        f"{count} sessions. Average: the mean over all sessions' test rows; forgetting: how "
         "much more of an old session was known at best; backward transfer: what later sessions added to it."
     ]
     if "task" in ways:
@@ -69,13 +70,13 @@ def session_sentences(results: Mapping[str, Any]) -> list[str]:
 
 def session_gains(results: Mapping[str, Any]) -> list[str]:
     """By how much the student's average is better than that of fine-tuning, which is the student alone."""
-    arms, counts = results["sessions"]["arms"], counting_metric(results)
+    arms, counts = results["sessions"].get("arms") or {}, counting_metric(results)
     alone, student = (arms.get(role) or {} for role in ("baseline", "student"))
-    gains = [
-        f"{counts.difference(counts.gain(student[way]['average'], alone[way]['average']))} {words}"
-        for way, words in _WAYS.items()
-        if way in alone and way in student
-    ]
+    gains = []
+    for way, words in _WAYS.items():
+        means = [(of.get(way) or {}).get("average") for of in (student, alone)]
+        if means[0] is not None and means[1] is not None:
+            gains.append(f"{counts.difference(counts.gain(means[0], means[1]))} {words}")
     if not gains:
         return []
     unit = counts.gains or counts.unit.strip() or counts.title
