@@ -336,23 +336,16 @@ def test_each_session_may_have_a_domain_and_is_tested_on_all_rows_in_it(place):
     ],
 )
 def test_what_cannot_be_run_is_refused_in_a_sentence(place, capsys, words, said):
-    assert main(["train", *RUN, *words, "hydra.run.dir=runs/refused"]) in (1, 2)
+    late = "recipe.groups=[[0],[1],[2],[3],[4,5,6,7,8,9]]" in words  # known once the rows are drawn
+    assert main(["train", *RUN, *words, "hydra.run.dir=runs/refused"]) == (1 if late else 2)
     told = capsys.readouterr().err
     assert said in told and "Traceback" not in told
 
 
 def test_a_document_of_somebody_else_that_lacks_something_is_shown_all_the_same():
-    for found in (
-        {},
-        {"arms": {"student": {"task": {}}}},
-        {"arms": {"student": {"single": {"matrix": [[0.5]]}}}},
-    ):
-        results = {"sessions": found, "student": {"last": {}}}
+    for student in ({}, {"task": {}}, {"single": {"matrix": [[0.5]]}}):
+        results = {"sessions": {"arms": {"student": student}}, "student": {"last": {}}}
         session_cells(results), session_sentences(results), session_gains(results)
-    for found in (
-        {},
-        {"arms": {"student": {"mean": 0.5}}},
-        {"arms": {"student": {"mean": 1, "by_chunk": [1]}}},
-    ):
-        results = {"prequential": found, "student": {"last": {}}}
+    for student in ({}, {"mean": 0.5}, {"mean": 1, "by_chunk": [1]}):
+        results = {"prequential": {"arms": {"student": student}}, "student": {"last": {}}}
         chunk_cells(results), chunk_gain(results)

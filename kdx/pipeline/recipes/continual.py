@@ -191,6 +191,11 @@ class Continual(Recipe):
             )
         if self.replay and not self.memory:
             yield "recipe.replay=true learns from the memory alone, and there is none: set recipe.memory=100"
+        if self.by == "class" and asked.classes:
+            try:
+                class_groups(asked.classes, self.sessions, self.groups)
+            except UserError as wrong:
+                yield str(wrong)
         labelled = asked.rows.get("labelled")
         if labelled is not None and labelled < 2 * self.sessions:
             yield (

@@ -22,13 +22,15 @@ class Request:
     """What is known of an experiment before any work.
 
     config: the plain values that it was wired from. rows: of each split, empty where they are not known.
-    networks: options that read the rows of the data set, the one to suggest first; empty likewise.
+    networks: options that read the rows of the data set, the one to suggest first; empty likewise. classes:
+    of the data, None where they are not known.
     """
 
     experiment: Experiment
     config: Mapping[str, Any]
     rows: Mapping[str, int]
     networks: Sequence[str] = ()
+    classes: Sequence[str] | None = None
 
 
 class Recipe(ABC):

@@ -109,11 +109,7 @@ def _protocol(run: Mapping) -> list[str]:
     said = [
         (
             "Selection (best weights, early stopping) looks at the validation split. The test split is read "
-            + (
-                "by the last two stages, after all training."
-                if numbers.get("sessions")
-                else "once, by the last stage."
-            )
+            + ("by the last two stages." if numbers.get("sessions") else "once, by the last stage.")
         ),
         (
             f"`last` is the weights at the end of training, `best` those with the "
