@@ -239,6 +239,7 @@ class Killed(BaseException):
     """As a kill: nothing is caught on the way."""
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_in_a_session_goes_on_to_the_same_weights(whole, monkeypatch, capsys):
     """One step after a checkpoint, with the old network and old heads that are kept."""
     after = Watch.after
@@ -270,6 +271,7 @@ def test_without_weight_the_student_is_fine_tuning(whole):
     ]
 
 
+@pytest.mark.slow
 def test_a_single_head_has_a_memory_and_the_control_without_the_old_network(place):
     run = train("memory", "recipe.heads=single", "recipe.memory=20", "recipe.replay=true")
     counts = json.loads(Path("store/session", keys(run)["session-3"], "data.json").read_text())["counts"]
@@ -284,6 +286,7 @@ def test_a_single_head_has_a_memory_and_the_control_without_the_old_network(plac
     assert made["replay-train-2"] not in (made["student-train-2"], made["baseline-train-2"])
 
 
+@pytest.mark.slow
 def test_rows_may_come_in_the_order_of_the_data_set(place):
     run = train("time", "recipe.by=time", "recipe.heads=single", "dataset.validation=null")
     found = run["results"]["sessions"]

@@ -78,6 +78,7 @@ def test_the_teacher_learns_a_chunk_first_and_then_answers_it(whole):
     assert inputs["init"]["artifact"] == f"train/{artifact(whole, 'student-train-2').key}"
 
 
+@pytest.mark.slow
 def test_without_weight_the_student_is_the_student_alone(whole):
     run = train("alone", "loss.alpha=0")
     weights = [
@@ -86,6 +87,7 @@ def test_without_weight_the_student_is_the_student_alone(whole):
     assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
 
 
+@pytest.mark.slow
 def test_an_old_teacher_and_one_that_goes_along_may_answer_together(place):
     inputs = artifact(train("both", "recipe.teacher=both"), "student-train-2").manifest["inputs"]
     assert [one["artifact"].split("/")[0] for one in inputs["teachers"]] == ["teacher-pretrain", "train"]
