@@ -13,9 +13,19 @@ from pathlib import Path
 import yaml
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-NOT_ROWS = ("control", "corpus", "squad", "synthetic")
-"""Data sets whose rows are no pool of another: they hang on who acts, or on the text that they lie in, or its
-name is that of made-up pictures."""
+NOT_ROWS = (
+    "control",
+    "corpus",
+    "squad",
+    "synthetic",
+    "pairs",
+    "digits_captions",
+    "digits_ink",
+    "digits_sums",
+    "drift_items",
+)
+"""Data sets whose rows are no pool of another: they hang on who acts, on the text that they lie in, on
+several inputs of one row or on time, or their name is that of made-up pictures."""
 SIZES = ("labelled", "unlabelled", "validation", "test", "class_weights", "duplicates", "kd_temperature")
 KEYS = (
     "limit: null         # at most so many of its rows, drawn at random; null: all but its test part",

@@ -94,7 +94,9 @@ def test_figures_made_of_others_by_hand():
         ({"gap": ["student", "alone", "gap"]}, "only alike figures can be compared"),
         ({"sum": ["gap"]}, "x.sum must list two figures or more"),
         ({"sum": ["student", "alone"]}, "only shares can be added up"),
-        ({"sum": ["gap", "other gap"], "unit": "share"}, "x needs gap or sum alone"),
+        ({"sum": ["gap", "other gap"], "unit": "share"}, "x needs gap, sum or plus alone"),
+        ({"plus": ["student"]}, "x.plus must list a figure and a number"),
+        ({"plus": ["teecher", 0.1]}, "has no figure 'teecher' above it"),
     ],
 )
 def test_a_wrong_figure_made_of_others_is_reported(spec, wanted):

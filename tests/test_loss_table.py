@@ -209,6 +209,7 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
     values = {
         "CE(label)": of_labels(F.one_hot(y, C).float()),
         "smoothed CE(label)": of_labels(smoothed(y, smoothing)),
+        "CE_T(teacher)": ce(known / 2, (teacher[0:2] / 2).softmax(1)),
         "CE(answer)": ce(own, SPREAD["mean"].argmax(1)),
         "w CE(answer)": weight * ce(own, target),
         "CE(own guess)": ce(own, own.argmax(1)),

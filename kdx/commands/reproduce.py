@@ -205,7 +205,8 @@ def _measure(
                 flush=True,
             )
     add_derived(claim.derived, values)
-    metrics |= dict.fromkeys(claim.derived, UNITS["share"])
+    for name, figure in claim.derived.items():
+        metrics[name] = metrics[figure.of[0]] if figure.way == "plus" else UNITS["share"]
     return values, metrics, runs
 
 

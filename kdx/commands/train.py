@@ -27,7 +27,7 @@ from kdx.core.roles import roles_of
 from kdx.core.shortage import Shortage
 from kdx.pipeline.controls.control import own_controls
 from kdx.pipeline.recipes.experiment import moves_as_student, name_made
-from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.pipeline.recipes.recipe import build_recipe, roles_in_words
 from kdx.report.run import document
 from kdx.runs import sweep
 from kdx.runs.row_predictions import write_predictions
@@ -209,8 +209,12 @@ def finish(
     if "proxy" in artifacts:
         folder.run["proxy"] = artifacts["proxy"].json("proxy.json")
     results = found.json("results.json")
-    own = {role: words for role, words in own_controls(order.experiment.controls).items() if role in results}
+    recipe = build_recipe(order.recipe)
+    own = {**roles_in_words(recipe.roles), **own_controls(order.experiment.controls)}
+    own = {role: words for role, words in own.items() if role in results}
     results |= {"roles": own} if own else {}
+    for name in ("sessions", "prequential"):
+        results |= {name: artifacts[name].json(f"{name}.json")} if name in artifacts else {}
     trace(folder.run, results, artifacts)
     student = order.config["choices"]["student"]
     for role in roles_of(results):
@@ -225,8 +229,7 @@ def finish(
     for member, asked in zip(results.get("members") or [], order.experiment.teachers, strict=False):
         member["model"] = asked.name
     if results["rounds"]:
-        by = build_recipe(order.recipe).counts
-        results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}
+        results |= {"round_chosen": artifacts["student-train"].key, "round_by": recipe.counts}
     if order.experiment.assistants:
         names = [*order.config["assistants"], order.config["choices"]["student"]]
         results["rounds"] = [

@@ -143,6 +143,24 @@ def read_pool(config: Mapping[str, Any]) -> OtherPool | None:
     )
 
 
+def read_domains(config: Mapping[str, Any]) -> list[tuple[str, Component | None]]:
+    """Steps of shift that a recipe names, by session; none: rows as they are."""
+    asked = config["recipe"].get("domains")
+    if asked is None or config["recipe"].get("by") != "domain":
+        return []
+    if not isinstance(asked, list | tuple):
+        raise UserError(
+            "recipe.domains must name steps of shift, one a session, such as recipe.domains=[none,rotation]; "
+            f"given: {checks.shown(asked)}"
+        )
+    found: list[tuple[str, Component | None]] = []
+    for name in asked:
+        steps = {} if name == "none" else read_steps("recipe.domains", [name], "shift")
+        made = [component(f"shift.{step}", config["shift"].get(step, spec)) for step, spec in steps.items()]
+        found.append((str(name), made[0] if made else None))
+    return found
+
+
 def _tested(value: Any) -> bool | int | float:
     """Whether, or how many of, another data set's rows are tested on."""
     if value is None or isinstance(value, bool):

@@ -29,7 +29,7 @@ from kdx.store.resolve import from_own_package, own_error
 
 MORE_ROWS = 64
 STREAMS = ("labelled", "unlabelled", "validation")
-"""What a loss may read."""
+"""What a loss may read of every data set; a recipe may lay down further ones, under names of its own."""
 STAND_IN = describe((3, 64, 64), tuple("0123456789"), 1000, (100,) * 10, 100, 100)
 """Where the data cannot be read: what is wrong with the networks and losses in themselves is reported all the
 same.
@@ -97,7 +97,7 @@ def parts_for(student: torch.nn.Module, made: MadeUp, live: list[Frozen], valida
         task,
         extras,
         blank(example),
-        rows=dict.fromkeys(("labelled", "unlabelled", "validation"), TRIED_ROWS),
+        rows=dict.fromkeys(STREAMS, TRIED_ROWS),
         build=lambda model: build_for(
             model, task=task, example=made.data.example, reads=made.data.reads, adapter=adapter_of(made.data)
         ),
@@ -191,8 +191,9 @@ def check_method(name: str, method: Any, kind: type) -> None:
         if not isinstance(named, tuple | list):
             raise WrongPart(f'{name}: {key} must name the streams that it reads, such as ("labelled",)')
         for stream in named:
-            if stream not in STREAMS:
-                raise WrongPart(f"{name}: {key} names '{stream}'{nearest(str(stream), STREAMS)}")
+            slip = nearest(str(stream), STREAMS)
+            if stream == "test" or (stream not in STREAMS and "did you mean" in slip):
+                raise WrongPart(f"{name}: {key} names '{stream}'{slip}")
 
 
 def _push_more(

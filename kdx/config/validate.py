@@ -142,7 +142,8 @@ def check_recipe(order: Order, about: Description | None, rows: Mapping[str, int
         named = about is not None and recipe.assistants and not order.experiment.assistants
         besides = [chosen["student"], *(teacher.name for teacher in order.experiment.teachers)]
         networks = networks_for(about.reads, besides) if about and named else []
-        asked = Request(order.experiment, order.config, rows, networks)
+        classes = about.classes if about else None
+        asked = Request(order.experiment, order.config, rows, networks, classes)
         checks.refuse_all(recipe.errors(asked))
 
 

@@ -137,6 +137,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         given=given,
         aggregate=part(nodes.read_aggregate, config),
         moving=part(read_moving, config),
+        domains=part(nodes.read_domains, config) or [],
         pool=part(nodes.read_pool, config),
         headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )

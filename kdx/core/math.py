@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+NARROWED = -1e4
+"""The logit of a class that is not in question: of no probability, and finite, so that it times 0 is 0."""
+
 
 def cross_entropy(logits: Tensor, y: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """(B, C) logits, (B,) int64 classes or (B, C) probabilities -> (B,), nats, >= 0.
@@ -53,6 +56,17 @@ def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     log_q = F.log_softmax(teacher.float() / temperature, dim=1)
     log_p = F.log_softmax(student.float() / temperature, dim=1)
     return temperature**2 * (log_q.exp() * (log_q - log_p)).sum(dim=1)
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """(B, C) student logits, (B, C) teacher logits -> (B,): the cross-entropy of the student's softened
+    probabilities to the teacher's, nats, >= 0; without a factor T^2.
+
+    Li and Hoiem 2016, arXiv 1606.09282, equations 2 and 3: p^(1/T), renormalised, which is softmax(z / T).
+    temperature > 0.
+    """
+    q = F.softmax(teacher.float() / temperature, dim=1)
+    return -(q * F.log_softmax(student.float() / temperature, dim=1)).sum(dim=1)
 
 
 def margin(probs: Tensor) -> Tensor:

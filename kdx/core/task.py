@@ -499,6 +499,15 @@ class Categorical(Task):
         """(B, K) >= 0, each row adds up to 1 -> answers that have these probabilities, to 1e-30."""
         return probs.clamp_min(1e-30).log()
 
+    def narrow(self, answers: Answers, classes: Sequence[int]) -> Answers:
+        """What these answers are where only these classes are in question, by their numbers: the
+        probabilities of all others are 0, to 1e-30."""
+        among = torch.zeros(len(self.classes), dtype=torch.bool)
+        among[list(classes)] = True
+        probs = self.probs(answers)
+        probs = probs * among.to(probs.device)
+        return self.of_probs(probs / probs.sum(1, keepdim=True).clamp_min(1e-30))
+
 
 class Numeric(Task):
     """A task whose answers are numbers: what does arithmetic on these says `needs_task = Numeric`."""

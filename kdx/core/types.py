@@ -26,7 +26,8 @@ Inputs = Tree
 class Batch:
     """Some rows of one split, as a network sees them.
 
-    split: name of the split the rows come from ("labelled", "unlabelled", "validation", "test").
+    split: name of the split the rows come from ("labelled", "unlabelled", "validation", "test", or one that
+    a recipe lays down, such as "memory").
     index: (B,) int64, rows of that split.
     view:  (B,) int64, the counter that each row's inputs were made from; 0 is the clean row.
     views: named inputs, each of B rows; "main" is what the student sees.

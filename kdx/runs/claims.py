@@ -137,7 +137,7 @@ def parse_claim(name: str, heading: str, body: Any) -> Claim:
         for key, spec in specs.items():
             if is_derived(spec):
                 derived[key] = parse_derived(f"figures.{key}", spec, kinds)
-                kinds[key] = "share"
+                kinds[key] = kinds[derived[key].of[0]] if derived[key].way == "plus" else "share"
         unused = arms.keys() - {f.arm for f in figures.values()}
         if unused:
             raise UserError(f"no figure is taken of {', '.join(sorted(unused))}")

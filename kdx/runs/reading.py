@@ -203,6 +203,8 @@ def _stage_of(name: str, file: Path, own: bool) -> str:
         return base
     if base.endswith("-train"):
         return stages.TRAIN.name
+    if base.endswith(f"-{stages.SESSION.name}"):
+        return stages.SESSION.name
     if base == f"{stages.REVEAL.name}-validation":
         return stages.REVEAL.name
     if own and base:
@@ -227,7 +229,7 @@ def open_artifact(store: Path, stage: str, key: str) -> Artifact:
         raise UserError(f"{stage}/{key} cannot be used: {error}") from error
     if damage:
         raise UserError(f"the store is damaged: {damage}; run the same `kdx train` again to mend it")
-    if stage in (stages.PREPARE.name, stages.REVEAL.name, stages.ROLLOUT.name):
+    if stage in (stages.PREPARE.name, stages.REVEAL.name, stages.ROLLOUT.name, stages.SESSION.name):
         _check_decoded(artifact)
     return artifact
 

@@ -13,7 +13,7 @@ from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, learned_alone, roles_of
 from kdx.pipeline.recipes.checks import taught_splits
-from kdx.pipeline.recipes.recipe import Request, build_recipe
+from kdx.pipeline.recipes.recipe import Recipe, Request, build_recipe
 from kdx.pipeline.recipes.steps import students, teacher_stages
 from kdx.pipeline.scores import averages, digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE
@@ -45,7 +45,9 @@ def perform(
         recipe.run(store, order.experiment)
     except Halt:
         pass  # as far as the stages that were asked for
-    models = {role: store.done[stage] for role, stage in trained_by(order).items() if stage in store.done}
+    models = {
+        role: store.done[stage] for role, stage in trained_by(order, recipe).items() if stage in store.done
+    }
     members = [store.done.get(stage) for stage in teacher_stages(len(order.experiment.teachers))]
     if len(members) > 1 and all(members):
         models = {"teacher": members, **models}
@@ -55,7 +57,7 @@ def perform(
     several, aggregate = "teacher" in models and len(members) > 1, order.experiment.aggregate
     aggregated = {"aggregate": aggregate} if several and aggregate else {}
     moved = {"moved": models["student"]} if order.experiment.moving and "student" in models else {}
-    rounds = [student for number, student in students(store.done).items() if number]
+    rounds = [student for number, student in students(store.done).items() if number and recipe.in_rounds]
     lessons = (
         list(taught(store.done)) if recipe.audits and "unlabelled" in taught_splits(order.experiment) else []
     )
@@ -79,9 +81,10 @@ def perform(
     return found, store.done
 
 
-def trained_by(order: Order) -> dict[str, str]:
-    """role -> the stage that trains it, in the order of the table; kdx's own roles, then further controls."""
-    own = {role: about.stage for role, about in ROLES.items()}
+def trained_by(order: Order, recipe: Recipe) -> dict[str, str]:
+    """role -> the stage that trains it, in the order of the table; kdx's own roles, those of the recipe, then
+    further controls."""
+    own = {role: about.stage for role, about in (*ROLES.items(), *recipe.roles.items())}
     return own | {role: control_stage(role) for role in order.experiment.controls if role not in own}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdx.core.divergence import Divergence
 from kdx.core.errors import UserError
-from kdx.core.math import balanced_weights, cross_entropy, kl
+from kdx.core.math import NARROWED, balanced_weights, cross_entropy, kl
 from kdx.core.metric import Metric
 from kdx.core.sparse_answers import dense_logits, divergence_from, is_sparse, likeliest, read_sparse
 from kdx.core.task import AnswerColumns, Answers, Audited, Categorical, Evidence, Figure, Given, Nothing
@@ -61,6 +61,12 @@ class Classification(Categorical):
 
     def probs(self, answers: Answers) -> Tensor:
         return self._logits(answers).softmax(1)
+
+    def narrow(self, answers: Answers, classes: Sequence[int]) -> Tensor:
+        logits = self._logits(answers)
+        others = torch.ones(len(self.classes), dtype=torch.bool, device=logits.device)
+        others[list(classes)] = False
+        return logits.masked_fill(others, NARROWED)
 
     def balanced(self, truth: Answers) -> Tensor:
         return balanced_weights(_one(truth), len(self.classes))

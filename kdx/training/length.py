@@ -13,7 +13,10 @@ from kdx.core.checks import integer, refuse, shown
 from kdx.core.errors import UserError
 
 SIZES = ("labelled", "unlabelled", "validation", "test")
-"""Of the splits: keys of every data set."""
+"""Of the splits: keys of every data set. A recipe may lay down further ones, under any name."""
+EPOCH = ("labelled", "unlabelled")
+"""The splits whose rows one epoch of student_train passes over."""
+NOT_TRAINED_ON = ("validation", "test")
 STAGES = ("teacher_pretrain", "pseudo_label", "student_train")
 """The nodes that hold the settings of the three stages, in order."""
 LENGTH = re.compile(r"^\s*(\d{1,18})\s+(epochs?|steps?)\s*$")
@@ -53,24 +56,40 @@ def used(counts: Mapping[str, int], rows: int | None) -> dict[str, int]:
 
 
 def shares(batch: int, counts: Mapping[str, int], labelled_share: float | None) -> dict[str, int]:
-    """Rows of each stream in a batch. counts: rows of "labelled" and "unlabelled", of those that the method
-    reads.
+    """Rows of each stream in a batch. counts: rows of each that the method reads, by name.
 
-    labelled_share None: in proportion to the counts; each stream gets one row at least. With one stream it
-    has the whole batch.
+    labelled_share None: in proportion to the counts; else that part is of "labelled", and the others have
+    the rest in proportion. Each stream gets one row at least. With one stream it has the whole batch.
     """
-    if not counts.get("unlabelled"):
-        return {"labelled": batch}
-    if not counts.get("labelled"):
-        return {"unlabelled": batch}
-    if batch < 2:
+    rows = {name: count for name, count in counts.items() if count}
+    if len(rows) < 2:
+        return {next(iter(rows), "labelled"): batch}
+    if batch < len(rows):
         raise UserError(
-            "student_train.batch_size must be at least 2 to hold labelled and unlabelled "
-            f"examples; given: {batch}"
+            f"student_train.batch_size must be at least {len(rows)} to hold {' and '.join(rows)} examples; "
+            f"given: {batch}"
         )
-    share = counts["labelled"] / sum(counts.values()) if labelled_share is None else labelled_share
-    labelled = min(max(round(batch * share), 1), batch - 1)
-    return {"labelled": labelled, "unlabelled": batch - labelled}
+    if "labelled" not in rows:
+        return in_proportion(batch, rows)
+    share = rows["labelled"] / sum(rows.values()) if labelled_share is None else labelled_share
+    others = {name: count for name, count in rows.items() if name != "labelled"}
+    labelled = min(max(round(batch * share), 1), batch - len(others))
+    return {"labelled": labelled, **in_proportion(batch - labelled, others)}
+
+
+def in_proportion(total: int, counts: Mapping[str, int]) -> dict[str, int]:
+    """The total shared out by the counts, at least 1 each; total: as many as there are names, or more."""
+    found, left, rest = {}, total, sum(counts.values())
+    for place, (name, count) in enumerate(counts.items(), 1):
+        most = left - (len(counts) - place)
+        found[name] = min(max(round(left * count / rest), 1), most)
+        left, rest = left - found[name], max(rest - count, 1)
+    return found
+
+
+def trained_on(counts: Mapping[str, int]) -> dict[str, int]:
+    """Of the splits that have rows those that a training may show, by name."""
+    return {name: count for name, count in counts.items() if count and name not in NOT_TRAINED_ON}
 
 
 def passes(steps: int, batch: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 from kdx.tasks.kept import HIDDEN_STATES
-from kdx.training.length import passes, shares, stored_bytes, total_steps, used
+from kdx.training.length import EPOCH, passes, shares, stored_bytes, total_steps, trained_on, used
 
 
 @dataclass(frozen=True)
@@ -180,11 +180,12 @@ def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
     none.
     """
     about = data.json("data.json")
-    rows = {name: about["counts"][name] for name in ("labelled", "unlabelled") if about["counts"][name]}
+    rows = trained_on(about["counts"])
     counts = {name: count for name, count in rows.items() if name in taught_splits(experiment)}
     spec, asked = experiment.student_train.spec, experiment.pseudo_label
-    steps = total_steps(spec, sum(used(rows, spec["rows"]).values()), "student_train")
-    seen_rows = {name: count for name, count in used(rows, spec["rows"]).items() if name in counts}
+    kept = used(rows, spec["rows"])
+    steps = total_steps(spec, sum(kept.get(name, 0) for name in EPOCH), "student_train")
+    seen_rows = {name: count for name, count in kept.items() if name in counts}
     if not counts or experiment.moving:
         return {}
     if asked["view"] == "clean" or not spec["augment"]:
@@ -211,10 +212,9 @@ def rows_looked_at(data: Artifact, experiment: Experiment) -> dict[str, int]:
     if experiment.select is not None:
         return {}
     found: Mapping[str, int] = data.json("data.json")["counts"]
-    counts = {name: found[name] for name in ("labelled", "unlabelled") if found[name]}
-    spec = experiment.student_train.spec
+    counts, spec = trained_on(found), experiment.student_train.spec
     seen, read = used(counts, spec["rows"]), taught_splits(experiment)
-    steps = total_steps(spec, sum(seen.values()), "student_train")
+    steps = total_steps(spec, sum(seen.get(name, 0) for name in EPOCH), "student_train")
     taught = {name: rows for name, rows in seen.items() if name in read}
     if not taught:
         return {}

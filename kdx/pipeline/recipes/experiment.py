@@ -78,7 +78,8 @@ class Experiment:
     for the pool (kdx.data.making), None: nothing. headline: the weights that the run is known by, last |
     best. given: answers that come in a file in place of a teacher's (kdx.data.given); then there are no
     teachers. aggregate: what makes one answer of those of several teachers (kdx.core.aggregate), None: their
-    mean. moving: how the teacher moves while the student learns (kdx.methods.moving), None: it stands. pool:
+    mean. domains: steps that change the rows of each session, of recipe=continual by domain; None: they stay.
+    moving: how the teacher moves while the student learns (kdx.methods.moving), None: it stands. pool:
     what stands in for the data set's own pool, None: nothing.
     """
 
@@ -105,6 +106,7 @@ class Experiment:
     headline: str = "last"
     given: Component | None = None
     aggregate: Component | None = None
+    domains: Sequence[tuple[str, Component | None]] = ()
     moving: Component | None = None
     pool: OtherPool | None = None
 

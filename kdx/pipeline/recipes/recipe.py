@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from kdx.core.roles import Role
 from kdx.core.rollouts import Rolling
 from kdx.pipeline.recipes import checks
 from kdx.pipeline.recipes.experiment import Experiment
@@ -21,13 +22,15 @@ class Request:
     """What is known of an experiment before any work.
 
     config: the plain values that it was wired from. rows: of each split, empty where they are not known.
-    networks: options that read the rows of the data set, the one to suggest first; empty likewise.
+    networks: options that read the rows of the data set, the one to suggest first; empty likewise. classes:
+    of the data, None where they are not known.
     """
 
     experiment: Experiment
     config: Mapping[str, Any]
     rows: Mapping[str, int]
     networks: Sequence[str] = ()
+    classes: Sequence[str] | None = None
 
 
 class Recipe(ABC):
@@ -54,6 +57,10 @@ class Recipe(ABC):
     """Whether rows that the teacher goes on with may stand in for its answers."""
     audits: ClassVar[bool] = True
     """Whether its student learns from rows of the data set's pool, so that these can be looked at again."""
+    roles: ClassVar[Mapping[str, Role]] = {}
+    """Networks of its own that are measured beside those of kdx, by role."""
+    in_rounds: ClassVar[bool] = True
+    """Whether its students by number are rounds of one task, which are compared with each other."""
     counts: ClassVar[str] = "validation"
     """The student that counts: "validation", of the best round on it; "last"; "chain", the one at its end."""
 
@@ -94,6 +101,14 @@ class Recipe(ABC):
                 "one before and trained as the student is"
             )
         return found
+
+
+def roles_in_words(roles: Mapping[str, Role]) -> dict[str, dict[str, str]]:
+    """role -> {"words", "short", "colour"}, for whoever shows a recipe's own."""
+    return {
+        name: {"words": role.words, "short": role.short, "colour": role.colour}
+        for name, role in roles.items()
+    }
 
 
 def build_recipe(recipe: Component) -> Recipe:

@@ -20,6 +20,7 @@ from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.stage import split_number, subseed
 from kdx.store.store import Store
+from kdx.training.length import EPOCH
 
 _MAP_THEM = "say which of these each of its classes is (teacher.classes_map=FILE)"
 
@@ -103,7 +104,7 @@ def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[
         if given and classes and (warnings := class_order_warnings(role, given, classes, trained)):
             store.listener.note(stage.name, *warnings)
     return data, [
-        _train_member(store, data, experiment, teacher, name)
+        train_member(store, data, experiment, teacher, name)
         for name, teacher in zip(teacher_stages(len(experiment.teachers)), experiment.teachers, strict=True)
     ]
 
@@ -113,7 +114,7 @@ def teacher_stages(count: int) -> list[str]:
     return [f"{PRETRAIN.name}-{number}" for number in range(1, count + 1)] if count > 1 else [PRETRAIN.name]
 
 
-def _train_member(
+def train_member(
     store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup, name: str
 ) -> Artifact:
     """Members of one option differ in their first weights, their order of rows and their views; the first of
@@ -152,7 +153,7 @@ def student_inputs(store: Store, data: Artifact, experiment: Experiment) -> dict
         "model": experiment.student,
         **checkpoint_inputs(experiment.student_checkpoint),
         "training": experiment.student_train,
-        "epoch": ["labelled", "unlabelled"],
+        "epoch": list(EPOCH),
         "precision": precise(store, data, experiment.student, experiment.student_train),
         "seed": subseed(experiment.seed, "student", 0),
         "views_seed": subseed(experiment.seed, "views"),

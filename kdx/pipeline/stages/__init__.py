@@ -55,6 +55,28 @@ INVERT = Stage(
     lower="recipe.rows, or take a smaller teacher or smaller rows",
     foretold="kdx.pipeline.foretelling.data.MadeOfNoise",
 )
+SESSION = Stage(
+    "session",
+    "kdx.pipeline.stages.session",
+    writes=DATA,
+    node="student_train",
+    lower=_LESS_DATA,
+    foretold="kdx.pipeline.foretelling.sessions.Session",
+)
+SESSIONS = Stage(
+    "sessions",
+    "kdx.pipeline.stages.sessions",
+    writes=("sessions.json",),
+    node="student_train",
+    foretold="kdx.pipeline.foretelling.sessions.Sessions",
+)
+PREQUENTIAL = Stage(
+    "prequential",
+    "kdx.pipeline.stages.prequential",
+    writes=("prequential.json",),
+    node="student_train",
+    foretold="kdx.pipeline.foretelling.sessions.Prequential",
+)
 PROBE = Stage(
     "probe",
     "kdx.pipeline.stages.probe",

@@ -10,10 +10,8 @@ from kdx.data.views.chain import Mixer, Step
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import build_adapter
 from kdx.store.artifact import Artifact
+from kdx.training.length import trained_on
 from kdx.training.runtime import Runtime
-
-_SHOWN = ("labelled", "unlabelled")
-"""Splits of which views are shown."""
 
 
 def meet_rows(steps: Iterable[tuple[str, Step | Mixer]], data: Artifact, runtime: Runtime) -> list[str]:
@@ -21,9 +19,11 @@ def meet_rows(steps: Iterable[tuple[str, Step | Mixer]], data: Artifact, runtime
     asking = [step for _, step in steps if isinstance(step, Step) and step.reads_stored]
     if not asking:
         return []
-    adapter = build_adapter(data.json("data.json"))
+    about = data.json("data.json")
+    adapter = build_adapter(about)
     files = adapter.files() if adapter else {}
-    splits = {name: found for name in _SHOWN if (found := open_split(data, name, runtime)) is not None}
+    opened = {name: open_split(data, name, runtime) for name in trained_on(about["counts"])}
+    splits = {name: split for name, split in opened.items() if split is not None}
     return [
         text
         for step in asking

@@ -127,7 +127,7 @@ def run(
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
     some = {
         split: found
-        for split in ("labelled", "unlabelled")
+        for split in looked_at or {}
         if (found := some_rows(split, about["counts"], looked_at or {}, seed)) is not None
     }
     some |= {} if only is None else rows_seen(only)

@@ -157,8 +157,8 @@ def shifted(pool: Taken, test: Taken | None, steps: Sequence[tuple[str, Componen
     """The rows of the pool, and of the test where given, each changed once. Levels stay uint8."""
     chain = Chain([(name, step.build()) for name, step in steps])
     return OtherRows(
-        Taken(_changed("unlabelled", pool.inputs, chain, seed), pool.truth),
-        Taken(_changed("test", test.inputs, chain, seed), test.truth) if test else None,
+        Taken(changed_once("unlabelled", pool.inputs, chain, seed), pool.truth),
+        Taken(changed_once("test", test.inputs, chain, seed), test.truth) if test else None,
         [_changed_by("pool and test rows are" if test else "the pool is", steps)],
         changed=True,
     )
@@ -168,7 +168,8 @@ def _changed_by(what: str, steps: Sequence[tuple[str, Component]]) -> str:
     return f"{what} changed by {', '.join(name for name, _ in steps)}"
 
 
-def _changed(name: str, inputs: Any, chain: Chain, seed: int) -> Any:
+def changed_once(name: str, inputs: Any, chain: Chain, seed: int) -> Any:
+    """The rows of a split, as arrays, each changed by the chain. Levels stay uint8."""
     read = tree(lambda leaf: OfArray(leaf) if isinstance(leaf, LazyRows) else torch.from_numpy(leaf), inputs)
     made = [
         tree(

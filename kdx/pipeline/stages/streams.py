@@ -19,7 +19,7 @@ from kdx.pipeline.stages.arrays import TRUTH, open_split, read_truth
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.stage import subseed
-from kdx.training.length import shares, total_steps, used
+from kdx.training.length import SIZES, shares, total_steps, used
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -116,7 +116,9 @@ def missing_stream(method: str, stream: str, found: list[str]) -> str:
     has = (
         f"this dataset has {' and '.join(repr(n) for n in found)} only" if found else "this dataset has none"
     )
-    return (
-        f"{method} needs the stream '{stream}'; {has}: set dataset.labelled=0.1, say, to "
-        "hide the labels of the rest"
+    remedy = (
+        "choose a recipe that lays such rows down, or another loss"
+        if stream not in SIZES
+        else "set dataset.labelled=0.1, say, to hide the labels of the rest"
     )
+    return f"{method} needs the stream '{stream}'; {has}: {remedy}"

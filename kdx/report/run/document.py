@@ -46,6 +46,19 @@ MEASURED = {
     "agreement": SHARE,
 }
 """Of one split where the document names no metrics."""
+_WAY = {"matrix": [[Number()]], **dict.fromkeys(("average", "old", "last"), Number())}
+_SESSIONS = {
+    "names": [str],
+    "rows": [COUNT],
+    "arms": {"*": {"*": {**_WAY, "forgetting": Number(), "backward": Number()}}},
+}
+"""Of a run over sessions: kdx.pipeline.stages.sessions."""
+_PREQUENTIAL = {
+    "chunks": [COUNT],
+    "rows": [COUNT],
+    "arms": {"*": {"by_chunk": [Number()], "mean": Number()}},
+}
+"""Of a stream: kdx.pipeline.stages.prequential."""
 _NETWORK = {
     "model": str,
     "parameters": COUNT,
@@ -108,6 +121,8 @@ SHAPE = {
         "floor": {"*": {"value": Number(), "words": str}},
         "roles": {"*": {"words": str, "short": str, "colour": str}},
         "round_chosen": str,
+        "sessions": _SESSIONS,
+        "prequential": _PREQUENTIAL,
         "by_class": {"*": {"*": {**dict.fromkeys(("precision", "recall", "f1"), SHARE), "n": COUNT}}},
         "worst": {"role": str, "rows": [{}]},
         **_of_networks(MEASURED, SHARE, ROLES),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kdx.core.roles import known_roles, roles_of
 from kdx.report.metric import curve_of
-from kdx.report.run import figures, rounds, shifts
+from kdx.report.run import figures, prequential, rounds, sessions, shifts
 from kdx.report.run.audit import chosen_round
 from kdx.report.run.gallery import draw_pictures
 from kdx.report.run.reliability import diagram, draw_reliability
@@ -43,6 +43,12 @@ def figures_of(
         )
         yield Drawn("Test pictures with predictions", "predictions", shown)
     yield from _of_test(results)
+    if results.get("prequential"):
+        words = f"{_title(results)[:1].upper()}{_title(results)[1:]} of each chunk before it is learned"
+        yield Drawn(words, "prequential", prequential.draw_chunks(results, words))
+    if results.get("sessions"):
+        words = f"Mean test {_title(results)} of the sessions so far"
+        yield Drawn(words, "sessions", sessions.draw_sessions(results, words))
     for kind, which in (("shifts", "shifted"), ("attacks", "attacked")):
         if under := shifts.under_shifts(results, kind):
             words = f"Test {_title(results)} on {which} pictures"

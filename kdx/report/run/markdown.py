@@ -11,7 +11,7 @@ from kdx.core.roles import ROLES, known_roles, learned_alone
 from kdx.report.run.detail import class_section, row_section
 from kdx.report.run.markup import code, escape, fenced, folded, markdown_table, table_of_cells
 from kdx.report.run.progress import duration
-from kdx.report.run.sections import audited, figure_lines, results_section, under_shift
+from kdx.report.run.sections import audited, figure_lines, over_sessions, results_section, under_shift
 from kdx.tasks.shown import counting_metric
 
 Cells = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -34,6 +34,7 @@ def report(
         *results_section(run),
         *class_section(run),
         *row_section(run, folder, artifacts),
+        *over_sessions(run),
         *under_shift(run),
         *audited(run),
         *(["## Examples", table_of_cells(*examples)] if examples else []),
@@ -108,7 +109,7 @@ def _protocol(run: Mapping) -> list[str]:
     said = [
         (
             "Selection (best weights, early stopping) looks at the validation split. The test split is read "
-            "once, by the last stage."
+            + ("by the last two stages." if numbers.get("sessions") else "once, by the last stage.")
         ),
         (
             f"`last` is the weights at the end of training, `best` those with the "

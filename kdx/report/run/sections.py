@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from kdx.core.roles import roles_of
 from kdx.report.metric import cell, column
-from kdx.report.run import audit, shifts
+from kdx.report.run import audit, prequential, sessions, shifts
 from kdx.report.run.classes import MANY_CLASSES
 from kdx.report.run.detail import worst_table
 from kdx.report.run.markup import escape, folded, markdown_table, table_of_cells
@@ -40,6 +40,23 @@ def results_section(run: Mapping) -> list[str]:
 def unit_of(numbers: Mapping) -> str:
     """What a row of the data is called."""
     return "picture" if numbers.get("classes") else "row"
+
+
+def over_sessions(run: Mapping) -> list[str]:
+    """What is still known of each session, in sum and after each of them; of a stream what was known of each
+    chunk before it was learned."""
+    numbers = run.get("results") or {}
+    header, rows = prequential.chunk_cells(numbers)
+    if rows:
+        return ["## Stream", table_of_cells(header, rows)]
+    header, rows = sessions.session_cells(numbers)
+    if not rows:
+        return []
+    said = "\n".join(f"- {escape(line)}" for line in sessions.session_sentences(numbers))
+    lines = ["## Sessions", table_of_cells(header, rows), said]
+    for words, cells in sessions.session_matrices(numbers):
+        lines += [f"{escape(words[:1].upper() + words[1:])}:", table_of_cells(*cells)]
+    return lines
 
 
 def under_shift(run: Mapping) -> list[str]:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from kdx.core.metric import Metric
 from kdx.report.metric import finer
+from kdx.report.run.prequential import chunk_gain
 from kdx.report.run.result_warnings import answered_part, overfit_gap
+from kdx.report.run.sessions import session_gains
 from kdx.report.run.uncertainty import standard_error, unseen_share
 from kdx.report.run.units import percent
 from kdx.report.run.verdict import called, metric, present, score, settle, summary
@@ -68,6 +70,10 @@ def _of_members(results: Mapping, used: str, counts: Metric) -> list[str]:
 def _of_gain(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]:
     if summarised["gain"] is None:
         return []
+    if results.get("sessions"):
+        return session_gains(results)
+    if results.get("prequential"):
+        return chunk_gain(results)
     better = "" if counts.more else f" Less {counts.title} is better, so a gain above 0 is an improvement."
     what = results.get("gained_by") or ["distillation"]
     words = f"Gain of {' and '.join(what)}: {gained(counts, summarised['gain'])} of test {counts.title}."
@@ -82,7 +88,7 @@ def _of_gap(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]:
             f"Part of the gap to the {called(results, 'teacher')} closed: "
             f"{percent(summarised['gap_closed'], 0)} of {counts.counted(counts.gain(teacher, alone))}."
         ]
-    if summarised["gain"] is None:
+    if summarised["gain"] is None or results.get("sessions") or results.get("prequential"):
         return []
     return [f"Part of the gap to the teacher closed: none to speak of, as {summarised['gap_closed_reason']}."]
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from kdx.core.metric import Metric
 from kdx.core.roles import roles_of
 from kdx.report.metric import cell, column, finer
-from kdx.report.run import shifts
+from kdx.report.run import prequential, sessions, shifts
 from kdx.report.run.audit import audit_sentences
 from kdx.report.run.result_warnings import answered_part
 from kdx.report.run.rounds import round_cells, round_sentence
@@ -156,10 +156,16 @@ class Report:
                 grid(header, rows, console.is_terminal), options.update(width=max(options.max_width, 80))
             )
             yield Text(round_sentence(self.results))
+        for cells in (sessions.session_cells, prequential.chunk_cells):
+            header, rows = cells(self.results, short=options.max_width < 100)
+            if rows:
+                form = grid(header, rows, console.is_terminal)
+                yield from console.render(form, options.update(width=max(options.max_width, 80)))
         for form in self.shifted(console, options.max_width):
             yield from console.render(form, options.update(width=max(options.max_width, 80)))
         for line in [
             *result_sentences(self.results, self.headline),
+            *sessions.session_sentences(self.results),
             *shifts.shift_sentences(self.results),
             *audit_sentences(self.audit, self.results),
         ]:

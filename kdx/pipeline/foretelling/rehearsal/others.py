@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from kdx.methods.select import Pool, Rule
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import Bench, part
 from kdx.pipeline.scores import row_bytes
-from kdx.pipeline.stages import PREPARE, decode, gate, prepare, reveal
+from kdx.pipeline.stages import PREPARE, SESSION, decode, gate, prepare, reveal, session
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_file, build_task, need_split, open_split
 from kdx.pipeline.stages.audit import gap_to_pool
 from kdx.pipeline.stages.choose import features
+from kdx.store.stage import Stage
 from kdx.store.work import Listener, Work
 from kdx.tasks import pseudo_labels
 from kdx.training.predict import Condensing, predict
@@ -52,7 +53,8 @@ def lay_data(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder
     if large or (decoded and not decoded.file("decoded.json").exists()):
         blacken(folder, about)
         return Rehearsed({}, black=True)
-    run = prepare.run if step.stage == PREPARE else reveal.run
+    lays: Mapping[Stage, Callable[..., None]] = {PREPARE: prepare.run, SESSION: session.run}
+    run = lays.get(step.stage, reveal.run)
     return Rehearsed(
         {"start": bench.timed(lambda: run(Work(folder, step.name, Listener()), bench.runtime, **inputs))}
     )
@@ -142,6 +144,13 @@ def evaluate(bench: Bench, inputs: Mapping[str, Any]) -> Rehearsed:
         paces[f"rows of {role}"] = bench.forward(network, test)
         paces[f"single rows of {role}"] = bench.timed(partial(predict, network, part(test, 1), bench.runtime))
     return Rehearsed(paces)
+
+
+def look_at_sessions(bench: Bench, inputs: Mapping[str, Any], split: str) -> Rehearsed:
+    """One of the networks."""
+    network = bench.network(next(iter(inputs["arms"].values()))[-1])
+    pace = bench.forward(network, need_split(inputs["data"], split, bench.runtime))
+    return Rehearsed({"start": 0.0, "rows": pace})
 
 
 def load_estimators() -> None:

@@ -1,0 +1,121 @@
+"""What networks that learned one session after another still know of each, in words, tables and a figure,
+from run.json alone: results.sessions, as kdx.pipeline.stages.sessions writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kdx.core.metric import Metric
+from kdx.core.roles import Role, known_roles
+from kdx.report.metric import cell
+from kdx.report.run.canvas import Axes, ticks
+from kdx.tasks.shown import counting_metric
+
+_WAYS = {"task": "by task", "single": "single head"}
+"""How rows are answered: among the classes of their own session, or of all that have come so far."""
+_SUMMED = {"average": "average", "old": "old sessions", "last": "last one"}
+_COMPARED = {"forgetting": "forgetting", "backward": "backward transfer"}
+"""Keys of a summary, in the order of the table: values of the metric, and differences of such."""
+_Cells = tuple[list[str], list[list[str]]]
+
+
+def _arms(results: Mapping[str, Any]) -> Iterator[tuple[Role, str, Mapping[str, Any]]]:
+    """(role, way, its summary), the roles in the order of the table."""
+    arms = (results.get("sessions") or {}).get("arms") or {}
+    for name, role in known_roles(results).items():
+        for way in _WAYS:
+            found = (arms.get(name) or {}).get(way)
+            if found and found.get("matrix"):
+                yield role, way, found
+
+
+def session_cells(results: Mapping[str, Any], short: bool = False) -> _Cells:
+    """Header and rows of the summaries; no rows of a run without sessions."""
+    counts = counting_metric(results)
+    several = len({way for _, way, _ in _arms(results)}) > 1
+    rows = [
+        [
+            f"{role.short if short else role.words}{f', {_WAYS[way]}' if several else ''}",
+            *(cell(counts, found.get(key)) for key in _SUMMED),
+            *(_difference(counts, found.get(key)) for key in _COMPARED),
+        ]
+        for role, way, found in _arms(results)
+    ]
+    return [f"test {counts.labelled} after the last session", *_SUMMED.values(), *_COMPARED.values()], rows
+
+
+def _difference(counts: Metric, value: float | None) -> str:
+    return "-" if value is None else counts.difference(value)
+
+
+def session_sentences(results: Mapping[str, Any]) -> list[str]:
+    """What the numbers of the table mean."""
+    ways = {way for _, way, _ in _arms(results)}
+    if not ways:
+        return []
+    count = len(results["sessions"].get("names") or [])
+    lines = [
+        f"{count} sessions. Average: the mean over all sessions' test rows; forgetting: how "
+        "much more of an old session was known at best; backward transfer: what later sessions added to it."
+    ]
+    if "task" in ways:
+        lines.append(
+            "By task a row is answered among the classes of its own session, which must then be known where "
+            "the network is used; on a single head, as in the other tables, among all classes."
+        )
+    return lines
+
+
+def session_gains(results: Mapping[str, Any]) -> list[str]:
+    """By how much the student's average is better than that of fine-tuning, which is the student alone."""
+    arms, counts = results["sessions"].get("arms") or {}, counting_metric(results)
+    alone, student = (arms.get(role) or {} for role in ("baseline", "student"))
+    gains = []
+    for way, words in _WAYS.items():
+        means = [(of.get(way) or {}).get("average") for of in (student, alone)]
+        if means[0] is not None and means[1] is not None:
+            gains.append(f"{counts.difference(counts.gain(means[0], means[1]))} {words}")
+    if not gains:
+        return []
+    unit = counts.gains or counts.unit.strip() or counts.title
+    return [
+        f"Gain over fine-tuning, which is the student alone, in {unit} of the average: {', '.join(gains)}."
+    ]
+
+
+def session_matrices(results: Mapping[str, Any]) -> Iterator[tuple[str, _Cells]]:
+    """(what it is of, header and rows): the metric of each session's test rows after each session."""
+    counts, names = counting_metric(results), (results.get("sessions") or {}).get("names") or []
+    for role, way, found in _arms(results):
+        rows = [
+            [
+                f"after {names[number]}",
+                *(cell(counts, value) for value in row),
+                *[""] * (len(names) - len(row)),
+            ]
+            for number, row in enumerate(found["matrix"])
+        ]
+        yield f"{role.words}, {_WAYS[way]}", ([f"test {counts.labelled} of", *names], rows)
+
+
+def draw_sessions(results: Mapping[str, Any], title: str) -> bytes:
+    """The mean over the sessions so far after each of them: by task thick, on a single head thin."""
+    scale = counting_metric(results).scale
+    lines = [
+        (role, way, [(i + 1, scale * sum(row) / len(row)) for i, row in enumerate(found["matrix"])])
+        for role, way, found in _arms(results)
+    ]
+    heights = [y for _, _, points in lines for _, y in points]
+    count = len(results["sessions"]["names"])
+    axes = Axes([float(x) for x in range(1, count + 1)], ticks(min(heights), max(heights)), title, "session")
+    both = len({way for _, way, _ in lines}) > 1
+    place = 0.0
+    for role, way, points in lines:
+        thin = both and way == "single"
+        axes.line(points, role.colour, 2 if thin else 5)
+        if not thin:
+            axes.key(place, role.short, role.colour)
+            place += 40 + 8 * len(role.short)
+    return axes.png()

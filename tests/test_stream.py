@@ -1,0 +1,136 @@
+"""Rows in the order of time, each once: the recipe stream and the data set drift_items."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdx.cli import main
+from kdx.data.datasets.drift_items import births, drawn_choices
+from kdx.report.run.prequential import chunk_cells
+from kdx.store.artifact import Artifact
+from kdx.training.length import in_proportion, shares
+
+RUN = ["recipe=stream", "dataset=drift_items", "dataset.rows=900", "dataset.test=100", "recipe.chunks=4"]
+RUN += ["recipe.history=1", "teacher_pretrain.steps=10", "device=cpu", "device.threads=1", "store=store"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder, before = tmp_path_factory.mktemp("stream"), Path.cwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+def train(to, *words):
+    assert main(["train", *RUN, *words, f"hydra.run.dir=runs/{to}"]) == 0
+    return json.loads(Path("runs", to, "run.json").read_text())
+
+
+def artifact(run, name):
+    key = next(stage["key"] for stage in run["stages"] if stage["name"] == name)
+    return Artifact("train", key, Path("store/train", key))
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    return train("whole")
+
+
+def test_later_items_are_new_and_every_item_is_chosen():
+    users, chosen = drawn_choices(1000, 12, 4, 8, 0.3, seed=0)
+    born = births(1000, 12, 4)
+    assert users.shape == (1000, 8) and set(chosen) == set(range(12))
+    assert all(np.flatnonzero(chosen == item)[0] >= at for item, at in enumerate(born))
+    assert born.tolist()[3:6] == [0, 111, 222] and born.max() < 1000
+    assert np.array_equal(chosen, drawn_choices(1000, 12, 4, 8, 0.3, seed=0)[1])
+
+
+def test_each_is_tested_on_a_chunk_before_it_learns_it(whole):
+    found = whole["results"]["prequential"]
+    assert (found["chunks"], found["rows"]) == ([3, 4], [200, 200])
+    assert found["arms"].keys() == {"teacher", "moving", "student", "baseline"}
+    for arm in found["arms"].values():
+        assert len(arm["by_chunk"]) == 2 and arm["mean"] == pytest.approx(np.mean(arm["by_chunk"]))
+    header, rows = chunk_cells(whole["results"])
+    assert header[1:] == ["all", "3", "4"] and len(rows) == 4
+    assert "## Stream" in Path("runs/whole/report.md").read_text()
+
+
+def test_a_chunk_is_passed_over_once_at_one_rate(whole):
+    made = artifact(whole, "student-train-2")
+    summary, training = made.json("summary.json"), made.manifest["inputs"]["training"]["component"]
+    assert summary["steps"] == 13 and (training["schedule"], training["length"]) == ("constant", "1 epochs")
+    going = artifact(whole, "moving-train-2").manifest["inputs"]["training"]["component"]
+    assert going["lr"] == pytest.approx(0.3 * training["lr"])
+
+
+def test_the_teacher_learns_a_chunk_first_and_then_answers_it(whole):
+    inputs = artifact(whole, "student-train-3").manifest["inputs"]
+    assert [one["artifact"] for one in inputs["teachers"]] == [
+        f"train/{artifact(whole, 'moving-train-3').key}"
+    ]
+    assert inputs["init"]["artifact"] == f"train/{artifact(whole, 'student-train-2').key}"
+
+
+@pytest.mark.slow
+def test_without_weight_the_student_is_the_student_alone(whole):
+    run = train("alone", "loss.alpha=0")
+    weights = [
+        load_file(artifact(run, f"{role}-train").file("last.safetensors")) for role in ("student", "baseline")
+    ]
+    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+
+
+@pytest.mark.slow
+def test_an_old_teacher_and_one_that_goes_along_may_answer_together(place):
+    inputs = artifact(train("both", "recipe.teacher=both"), "student-train-2").manifest["inputs"]
+    assert [one["artifact"].split("/")[0] for one in inputs["teachers"]] == ["teacher-pretrain", "train"]
+    kept = train("kept", "recipe.teacher=kept")
+    assert kept["results"]["prequential"]["arms"].keys() == {"teacher", "student", "baseline"}
+
+
+def test_the_plan_knows_every_stage(whole, capsys):
+    assert main(["plan", *RUN, "store=fresh", "json=plan.json"]) == 0
+    assert "stream: 4 chunks of rows in order" in capsys.readouterr().out
+    planned = Path("plan.json").read_text()
+    assert all(stage["key"] in planned for stage in whole["stages"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["recipe.history=3"], "set recipe.history=2 at most"),
+        (["recipe.chunks=500"], "a chunk of one teaches nothing"),
+        (["loss=supervised", "recipe=stream"], "asks none about labelled rows"),
+        (["rounds=2"], "set recipe.teacher"),
+        (["teacher=sklearn"], "set recipe.teacher=kept"),
+        (["student_train.epochs=3"], "passes over each chunk once"),
+        (["recipe.teacher=kept", "recipe.rate=0.5"], "does not go along"),
+        (["dataset.first=13"], "first"),
+        (["recipe.rate=0"], "recipe.rate"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_a_sentence(place, capsys, words, said):
+    assert main(["train", *RUN, *words, "hydra.run.dir=runs/refused"]) == 2
+    told = capsys.readouterr().err
+    assert said in told and "Traceback" not in told
+
+
+# shares of a batch, of streams under any names
+
+
+def test_a_batch_is_shared_out_among_streams_of_any_names():
+    assert shares(64, {"labelled": 100, "unlabelled": 300}, None) == {"labelled": 16, "unlabelled": 48}
+    assert shares(64, {"labelled": 700, "memory": 100}, None) == {"labelled": 56, "memory": 8}
+    assert shares(64, {"labelled": 700, "memory": 100}, 0.5) == {"labelled": 32, "memory": 32}
+    found = shares(64, {"labelled": 600, "source": 300, "target": 100}, 0.5)
+    assert found == {"labelled": 32, "source": 24, "target": 8}
+    assert shares(10, {"source": 1000, "target": 1}, None) == {"source": 9, "target": 1}
+    assert shares(64, {"target": 10}, 0.5) == {"target": 64} and shares(5, {}, None) == {"labelled": 5}
+    assert in_proportion(3, {"a": 98, "b": 1, "c": 1}) == {"a": 1, "b": 1, "c": 1}
