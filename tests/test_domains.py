@@ -208,7 +208,7 @@ def test_one_domain_alone_is_refused():
     with pytest.raises(UserError, match="needs 2 rows of each domain in a batch, and one of them has 1"):
         made(shown(2, 1))
     kd = Component(check_words(["loss=kd", "loss.features=mmd"])["loss"]).build(parts(network()))
-    with pytest.raises(UserError, match="a pass has labelled rows alone: set target=NAME"):
+    with pytest.raises(UserError, match="a pass has labelled rows alone: set pool=NAME"):
         kd({"labelled": batch("labelled")}, 0.0)
 
 
