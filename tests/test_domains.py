@@ -258,6 +258,7 @@ def test_a_pair_of_texts_end_to_end(tmp_path, monkeypatch):
     assert main([*WORDS, *pair, "loss=mmd", "hydra.run.dir=texts"]) == 0
     found = json.loads((tmp_path / "texts/run.json").read_text())["results"]
     assert found["student"]["last"]["test"]["n"] == 13, "a third of the other texts"
+    assert main(["compare", "texts"]) == 0, "a run that decoded two data sets is read"
 
 
 @pytest.mark.slow
