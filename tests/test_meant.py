@@ -23,8 +23,8 @@ WORDS = [
     ("temperature=2", "'temperature' is no key; did you mean loss.temperature=2?"),
     (
         "loss=supervised temperature=2",
-        "loss.temperature is a key of loss=adversarial, loss=collaborative, loss=dist, "
-        "loss=distillation_token or loss=divergence",
+        "loss.temperature is a key of loss=adversarial, loss=adversarial_kd, "
+        "loss=collaborative, loss=dist or loss=distillation_token",
     ),
     ("background=black", "dataset.background is a key of dataset=folder"),
     ("dropout=0.3", "did you mean student.dropout=0.3 or teacher.dropout=0.3?"),

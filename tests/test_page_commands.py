@@ -216,7 +216,7 @@ REFUSED = [
     (
         "docs/sweeps.md",
         "with loss=slam: 'loss.temperature' is no key of loss=slam; loss.temperature is a key of "
-        "loss=adversarial, loss=collaborative, loss=dist, loss=distillation_token or loss=divergence",
+        "loss=adversarial, loss=adversarial_kd, loss=collaborative, loss=dist or loss=distillation_token",
         "-m loss=kd,slam loss.temperature=1,2",
     ),
     ("docs/task.md", "leave it out", "dataset=diabetes dataset.class_weights=balanced"),

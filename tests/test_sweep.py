@@ -235,8 +235,8 @@ def test_errors_of_all_combinations_are_reported_together_by_combination(tmp_pat
         "with loss=kd: loss.temperature must be greater than 0; given: 0",
         "with student=cnn_tin: student has no option 'cnn_tin'; did you mean 'cnn_tiny'?",
         "with loss=slam: 'loss.temperature' is no key of loss=slam; "
-        "loss.temperature is a key of loss=adversarial, loss=collaborative, loss=dist, "
-        "loss=distillation_token or loss=divergence",
+        "loss.temperature is a key of loss=adversarial, loss=adversarial_kd, "
+        "loss=collaborative, loss=dist or loss=distillation_token",
     ]
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 

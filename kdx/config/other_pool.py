@@ -13,6 +13,7 @@ from kdx.core import snapshot
 from kdx.core.errors import UserError, rows_called
 from kdx.data.making import RowMaker
 from kdx.data.raw import Description
+from kdx.data.views.attacks import Attack
 from kdx.data.views.chain import Step
 from kdx.pipeline.recipes.experiment import Experiment, OtherPool
 from kdx.pipeline.stages.matched_classes import no_shared_classes
@@ -39,7 +40,12 @@ def check_other_pool(experiment: Experiment, about: Description, errors: list[st
 def _check_steps(other: OtherPool, about: Description, errors: list[str]) -> None:
     for name, described_step in other.steps:
         with trying(errors):
-            step: Step = described_step.build()
+            step: Step | Attack = described_step.build()
+            if isinstance(step, Attack):
+                raise UserError(
+                    f"pool.by: {name} moves rows against a network, and a pool is there before any: name "
+                    "a step such as rotation, and attack the test rows with shift="
+                )
             if step.reads != about.reads:
                 raise UserError(
                     f"pool.by: {name} changes {rows_called(step.reads)}, and this data set holds "

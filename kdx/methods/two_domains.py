@@ -26,7 +26,7 @@ def source_and_target(term: str, feature: Tensor, shown: Shown, least: int) -> t
         has = "labelled rows" if own else "rows of the pool"
         raise UserError(
             f"loss.features={term} brings labelled rows and those of a pool together, and a pass has "
-            f"{has} alone: set target=NAME or dataset.labelled=0.1, say, and a loss that shows the student "
+            f"{has} alone: set pool=NAME or dataset.labelled=0.1, say, and a loss that shows the student "
             "both at once, such as kd"
         )
     source, target = own[0], others[0]

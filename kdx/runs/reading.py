@@ -207,6 +207,8 @@ def _stage_of(name: str, file: Path, own: bool) -> str:
         return stages.SESSION.name
     if base == f"{stages.REVEAL.name}-validation":
         return stages.REVEAL.name
+    if base == f"{stages.DECODE.name}-pool":
+        return stages.DECODE.name
     if own and base:
         return base
     raise UserError(f"'{file}' names a stage that kdx does not know: {name!r}")

@@ -117,7 +117,8 @@ def run(
     )
     adapter, odd = raw.adapter([inputs["labelled"], inputs["unlabelled"]])
     found, groups = inputs, classes_of(task, truth, hidden)
-    if asked:
+    looked = look(work, raw, rows, (found, told_apart), groups, duplicates, left_out) if asked else None
+    if asked:  # from here on the files of these rows may hold others
         beside = Own(raw, task, adapter, inputs["labelled"])
         others = asked.rows_for(beside, inputs, truth, hidden, subseed(seed, "pool"))
         inputs, truth, hidden, numbers, own = stood_in(work, others, (inputs, truth, hidden), numbers, own)
@@ -130,7 +131,7 @@ def run(
     lay_down(work, numbers, own, truth, hidden)
     counts = {name: rows_of(inputs[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(in_one_line(raw, counts))
-    about = look(work, raw, rows, (found, told_apart), groups, duplicates, left_out)
+    about = looked or look(work, raw, rows, (found, told_apart), groups, duplicates, left_out)
     for text, level in (*odd, *remarks(raw, classes_of(task, truth, None), fewer.lost)):
         work.note(text, level)
     work.write_json(
