@@ -31,6 +31,9 @@ ROLES: Mapping[str, Role] = {
     ),
     "student": Role("student-train", "distilled student", "distilled", "#2a7f62"),
     "generations": Role("generations", "ensemble of generations", "generations", "#6d9f9e"),
+    "exact": Role("exact-train", "student of votes without noise", "exact votes", "#8fa876"),
+    "plain": Role("plain-train", "plainly distilled student", "plain", "#a0785a"),
+    "direct": Role("direct-train", "student on the private rows", "on private", "#bf616a"),
     "ceiling": Role("ceiling-train", "student, all labels", "all labels", "#5e81ac"),
 }
 """Those of kdx itself."""

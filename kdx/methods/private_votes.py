@@ -66,6 +66,11 @@ def source_of_noise(seed: int | None) -> random.Random:
     return random.SystemRandom() if seed is None else random.Random(seed)
 
 
+def first_choices(probs: np.ndarray) -> np.ndarray:
+    """(Q, K) -> (Q,) int64: the vote of one teacher for each query, of equal ones the first class."""
+    return probs.argmax(1).astype(np.int64)
+
+
 def count_votes(said: np.ndarray, classes: int) -> np.ndarray:
     """(M, Q) int64 first choices of M teachers -> (Q, K) int64 votes"""
     found = np.zeros((said.shape[1], classes), np.int64)

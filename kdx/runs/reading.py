@@ -205,8 +205,9 @@ def _stage_of(name: str, file: Path, own: bool) -> str:
         return stages.TRAIN.name
     if base.endswith(f"-{stages.SESSION.name}"):
         return stages.SESSION.name
-    if base == f"{stages.REVEAL.name}-validation":
-        return stages.REVEAL.name
+    for several in (stages.REVEAL, stages.DIVIDE, stages.ANSWERED):
+        if base.startswith(f"{several.name}-"):
+            return several.name
     if own and base:
         return base
     raise UserError(f"'{file}' names a stage that kdx does not know: {name!r}")

@@ -136,6 +136,19 @@ class Prepare(_Data):
         ]
 
 
+class DerivedData(_Data):
+    """Data that is made of the rows of other data, its input `data`."""
+
+    def counted(self, data: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, int]:
+        """Rows of each split; of others there are none. data: those of `data`."""
+        raise NotImplementedError
+
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        about = inputs["data"].json("data.json")
+        nothing = dict.fromkeys(about["counts"], 0)
+        return {"data.json": {**about, "counts": nothing | self.counted(about["counts"], inputs)}}
+
+
 class Reveal(_Data):
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         data = inputs["data"].json("data.json")

@@ -1,0 +1,327 @@
+"""Private rows teach by noisy votes alone: teachers on disjoint shards of them label public rows (PATE)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kdx.core.checks import flag, integer, number
+from kdx.core.errors import UserError
+from kdx.methods.private_budget import affordable, check_accountant, epsilon_spent, noise_within
+from kdx.methods.private_votes import CONFIDENT, VoteNoise
+from kdx.pipeline.controls.control import altered
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.recipe import Recipe, Request
+from kdx.pipeline.recipes.steps import (
+    beginning,
+    checkpoint_inputs,
+    control,
+    precise,
+    prepare_data,
+    student_inputs,
+)
+from kdx.pipeline.stages import (
+    ANSWERED,
+    ATTACK,
+    DIVIDE,
+    EXACT,
+    PLAIN,
+    PRETRAIN,
+    RELEASE,
+    RELEASED,
+    SHARDS,
+    TRAIN,
+    TRUE,
+)
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.declared import declared
+from kdx.store.resolve import from_own_package
+from kdx.store.stage import subseed
+from kdx.store.store import Store
+
+_MADE = ("ceiling", "validation_labels")
+"""Controls that learn from labels which are no part of this."""
+
+
+class Private(Recipe):
+    """PATE (Papernot et al. 2017, arXiv 1610.05755; 2018, arXiv 1802.08908). The labelled rows are private,
+    the pool and validation are public. Teachers on disjoint shards of the private rows vote on `queries` rows
+    of the pool; the class of most votes, after noise, is released; the student learns from the released labels
+    and from nothing else of the private rows.
+
+    shards >= 2; shard_steps >= 1, of each teacher's training. queries >= 1, at most the pool. noise, sigma,
+    threshold (votes, or a share of the shards in (0, 1)), threshold_sigma: see
+    kdx.methods.private_votes.VoteNoise. epsilon > 0: what the queries may cost at most, None: whatever they
+    cost. delta in (0, 1). noise_seed None: the noise comes from the operating system and cannot be drawn
+    again; a number: reproducible, and no guarantee towards who knows it. attack: whether membership is guessed.
+    """
+
+    teacher = False
+
+    def __init__(
+        self,
+        *,
+        shards: int,
+        shard_steps: int,
+        queries: int,
+        noise: str,
+        sigma: float,
+        threshold: int | float,
+        threshold_sigma: float,
+        epsilon: float | None,
+        delta: float,
+        noise_seed: int | None,
+        attack: bool,
+    ):
+        self.shards = integer("recipe.shards", shards, low=2)
+        self.shard_steps = integer("recipe.shard_steps", shard_steps, low=1)
+        self.queries = integer("recipe.queries", queries, low=1)
+        votes = number("recipe.threshold", threshold, low=0)
+        votes = votes * shards if isinstance(threshold, float) and threshold < 1 else votes
+        sure = (votes, threshold_sigma) if noise == CONFIDENT else (None, None)
+        self.noise = VoteNoise(noise, sigma, *sure)
+        self.epsilon = (
+            None if epsilon is None else number("recipe.epsilon", epsilon, low=0, open_low=True)
+        )
+        self.delta = number("recipe.delta", delta, low=0, high=1, open_low=True, open_high=True)
+        self.noise_seed = None if noise_seed is None else integer("recipe.noise_seed", noise_seed, low=0)
+        self.attack = flag("recipe.attack", attack)
+
+    def run(self, store: Store, experiment: Experiment) -> None:
+        data = prepare_data(store, experiment, fitted_on=["unlabelled"])
+        public, private = (
+            store.run(DIVIDE, name=f"{DIVIDE.name}-{side}", data=data, side=side)
+            for side in ("public", "private")
+        )
+        votes = self._vote(store, experiment, public, private)
+        released = store.run(
+            RELEASE,
+            votes=votes,
+            noise=self.noise.document(),
+            delta=self.delta,
+            seed=self.noise_seed,
+        )
+        lesson = store.run(ANSWERED, data=public, source=released, labels=RELEASED)
+        inputs = student_inputs(store, lesson, experiment)
+        if "baseline" in experiment.controls:
+            true = store.run(
+                ANSWERED, name=f"{ANSWERED.name}-{TRUE}", data=public, source=released, labels=TRUE
+            )
+            control(store, experiment, {**inputs, "data": true}, "baseline")
+        begins = beginning(experiment, []) if experiment.init else {}
+        store.run(TRAIN, name="student-train", **inputs, **begins, loss=experiment.loss)
+        self._compare(store, experiment, inputs, (public, private, votes))
+
+    def _vote(
+        self, store: Store, experiment: Experiment, public: Artifact, private: Artifact
+    ) -> Artifact:
+        """The teachers of all shards, in one stage, and what they name."""
+        teacher = experiment.teachers[0]
+        training = teacher.training
+        if training is not None and not teacher.fitted:
+            training = altered(training, length=f"{self.shard_steps} steps", epochs=None, steps=None)
+        return store.run(
+            SHARDS,
+            public=public,
+            shards=self.shards,
+            queries=self.queries,
+            **self._taught(store, experiment, private, training),
+            seed=subseed(experiment.seed, "shards"),
+        )
+
+    def _taught(
+        self, store: Store, experiment: Experiment, data: Artifact, training: Component | None
+    ) -> dict[str, Any]:
+        """The inputs of a teacher's training that hang on no seed."""
+        teacher = experiment.teachers[0]
+        return {
+            "data": data,
+            "model": teacher.model,
+            **checkpoint_inputs(teacher.checkpoint),
+            "loss": experiment.teacher_loss,
+            "training": training,
+            "precision": precise(store, data, teacher.model, training),
+            "epoch": ["labelled"],
+            "class_weights": experiment.class_weights,
+        }
+
+    def _compare(
+        self,
+        store: Store,
+        experiment: Experiment,
+        inputs: Mapping[str, Any],
+        made: tuple[Artifact, Artifact, Artifact],
+    ) -> None:
+        """What no guarantee covers, after the student: a teacher of all private rows, and the students of the
+        exact votes and of its answers. made: the public and the private rows, the votes."""
+        public, private, votes = made
+        teacher = store.run(
+            PRETRAIN,
+            **self._taught(store, experiment, private, experiment.teachers[0].training),
+            seed=subseed(experiment.seed, "teacher", 0),
+            views_seed=subseed(experiment.seed, "views", "teacher"),
+        )
+        others = {}
+        for labels, whose in ((EXACT, None), (PLAIN, teacher)):
+            rows = store.run(
+                ANSWERED,
+                name=f"{ANSWERED.name}-{labels}",
+                data=public,
+                source=votes,
+                labels=labels,
+                **({"teacher": whose} if whose else {}),
+            )
+            others[labels] = store.run(
+                TRAIN, name=f"{labels}-train", **{**inputs, "data": rows}, loss=experiment.loss
+            )
+        for role in experiment.controls:
+            if role != "baseline":
+                control(store, experiment, inputs, role)
+        if self.attack:
+            self._attack(store, experiment, inputs, {**others, "public": public, "private": private})
+
+    def _attack(
+        self,
+        store: Store,
+        experiment: Experiment,
+        inputs: Mapping[str, Any],
+        made: Mapping[str, Artifact],
+    ) -> None:
+        """made: the public and the private rows, and the student of plain answers."""
+        direct = store.run(
+            TRAIN,
+            name="direct-train",
+            **{**inputs, "data": made["private"]},
+            loss=experiment.teacher_loss,
+        )
+        store.run(
+            ATTACK,
+            public=made["public"],
+            private=made["private"],
+            asked=store.done[SHARDS.name],
+            shadow=store.done["baseline-train"],
+            shadow_rows=store.done[f"{ANSWERED.name}-{TRUE}"],
+            targets={
+                "student": store.done["student-train"],
+                "direct": direct,
+                "plain": made[PLAIN],
+                "never": store.done["baseline-train"],
+            },
+            seed=subseed(experiment.seed, "attack"),
+        )
+
+    def results(self, done: Mapping[str, Artifact]) -> dict[str, Any]:
+        if RELEASE.name not in done:
+            return {}
+        found = dict(done[RELEASE.name].json("release.json"))
+        if ATTACK.name in done:
+            found["attack"] = done[ATTACK.name].json("attack.json")
+        return {"privacy": found}
+
+    def errors(self, asked: Request) -> Iterator[str]:
+        yield from super().errors(asked)
+        yield from self._wrong_parts(asked)
+        yield from self._wrong_rows(asked)
+        try:
+            check_accountant()
+        except UserError as error:
+            yield str(error)
+            return
+        queries = min(self.queries, asked.rows.get("unlabelled") or self.queries)
+        if self.epsilon is not None and (why := self._too_dear(queries, self.epsilon)):
+            yield why
+
+    def _too_dear(self, queries: int, budget: float) -> str | None:
+        cost = epsilon_spent(self.noise, queries, self.delta)
+        if cost <= budget:
+            return None
+        few, wide = affordable(self.noise, budget, self.delta), noise_within(
+            self.noise, queries, budget, self.delta
+        )
+        threshold = (
+            f" with recipe.threshold_sigma={wide.threshold_sigma:.4g}" if wide.threshold_sigma else ""
+        )
+        fewer = f"recipe.queries={few}" if few else "no query at all at this noise"
+        return (
+            f"recipe.epsilon={budget:g} is less than what {queries} queries cost, {cost:.3g} at delta "
+            f"{self.delta:g} with {self.noise.in_words()}: it affords {fewer}, or "
+            f"recipe.sigma={_up(wide.sigma)}{threshold}"
+        )
+
+    def _wrong_parts(self, asked: Request) -> Iterator[str]:
+        experiment, choices = asked.experiment, asked.config["choices"]
+        loss = experiment.loss
+        if loss and not from_own_package(loss.target) and declared(loss.target, "reads", ("answers",)):
+            yield (
+                f"recipe=private gives the student released labels and no answers of a teacher, and "
+                f"loss={choices.get('loss')} learns from those: choose loss=supervised, say"
+            )
+        teachers = experiment.teachers
+        if len(teachers) > 1:
+            yield "recipe=private trains one teacher a shard: name one, and set recipe.shards"
+        elif teachers and (teachers[0].class_map or teachers[0].training is None):
+            yield (
+                f"recipe=private trains its teachers on shards of the private rows, and teacher="
+                f"{experiment.teacher_name} is taken as it is: set teacher_pretrain.epochs=5, say, or choose "
+                "another"
+            )
+        if experiment.init and declared(experiment.init.target, "of", "teacher"):
+            yield (
+                "recipe=private lets no weights of a teacher reach the student, whose guarantee is about "
+                "labels alone: leave init= out"
+            )
+        if experiment.moving or experiment.select or experiment.rounds != 1:
+            yield "recipe=private asks once, about rows drawn at random: leave select=, rounds= and teacher.update= out"
+        if experiment.duplicates != "warn":
+            yield (
+                f"recipe=private keeps every public row whatever the private rows are, and "
+                f"dataset.duplicates={experiment.duplicates} looks at both: leave it out"
+            )
+        if experiment.made_up and not declared(experiment.made_up.target, "blind", False):
+            yield (
+                f"recipe=private makes no public rows of private ones, as made_up={choices.get('made_up')} "
+                "would: leave it out, or choose made_up=synthetic_table"
+            )
+        for role in _MADE:
+            if role in experiment.controls:
+                yield (
+                    f"{role}=true is a control of other recipes; the student on as many true public labels is "
+                    f"this one's (baseline=true): set {role}=false"
+                )
+        if self.attack and "baseline" not in experiment.controls:
+            yield "recipe.attack=true learns its attack on the student of true public labels: set baseline=true"
+
+    def _wrong_rows(self, asked: Request) -> Iterator[str]:
+        rows = asked.rows
+        if not rows:
+            return
+        if not rows["unlabelled"]:
+            yield (
+                "recipe=private labels public rows, the pool, and this run has none: set "
+                "dataset.labelled=0.5, say: these are the private rows, and the rest is public"
+            )
+        elif self.queries > rows["unlabelled"]:
+            yield (
+                f"recipe.queries={self.queries} asks about more public rows than the pool has: set "
+                f"recipe.queries={rows['unlabelled']} at most"
+            )
+        if self.shards * 2 > rows["labelled"]:
+            yield (
+                f"recipe.shards={self.shards} are too many for {rows['labelled']} private rows, as each "
+                f"teacher needs two classes: set recipe.shards={max(2, rows['labelled'] // 10)} at most"
+            )
+
+    def protocol(self, experiment: Experiment) -> list[str]:
+        cost = epsilon_spent(self.noise, self.queries, self.delta)
+        return [
+            f"privacy: {self.shards} teachers on disjoint shards of the labelled rows, which are private; "
+            f"{self.queries:,} public rows are asked about, with {self.noise.in_words()}: epsilon {cost:.2f} "
+            f"at delta {self.delta:g}"
+        ]
+
+
+def _up(value: float) -> str:
+    """To three figures, never less."""
+    shown = float(f"{value:.3g}")
+    return f"{shown if shown >= value else float(f'{value * 1.005:.3g}'):g}"

@@ -1,0 +1,89 @@
+"""attack: whether one can guess from a network's answers which rows it learned from, for the recipe `private`.
+It reads private rows and their labels: no guarantee covers what it says, and nothing is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdx.core.errors import UserError
+from kdx.core.trees import moved
+from kdx.core.types import Split
+from kdx.methods.membership import ShadowAttack, attacked, by_loss
+from kdx.pipeline.stages.arrays import TRUTH, need_split, read_arrays
+from kdx.pipeline.stages.files import open_network
+from kdx.pipeline.stages.shards import rows_of, voting_task
+from kdx.store.artifact import Artifact
+from kdx.store.work import Work
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
+
+_FEWEST = 20
+"""Rows of each kind that a figure needs."""
+Rows = tuple[Split, np.ndarray]
+"""Rows and their classes."""
+
+
+def run(
+    work: Work,
+    runtime: Runtime,
+    *,
+    public: Artifact,
+    private: Artifact,
+    asked: Artifact,
+    shadow: Artifact,
+    shadow_rows: Artifact,
+    targets: Mapping[str, Artifact],
+    seed: int,
+) -> None:
+    """Members are the private rows, others the rows of the public pool that were not asked about (`asked`),
+    of known truth: one half of them is for the figures, the other teaches the attack of the shadow model
+    beside the labelled rows of `shadow_rows`, which `shadow` has learned from. targets: who is attacked.
+
+    File: attack.json {"loss" | "shadow": {target: {"auc", "standard_error", "members", "others"}}}.
+    """
+    task = voting_task(public.json("data.json"))
+    random = np.random.Generator(np.random.PCG64(seed))
+    hidden = read_arrays(public, TRUTH)
+    free = np.flatnonzero(task.known(hidden))
+    free = random.permutation(np.setdiff1d(free, np.load(asked.file("asked.npy"))))
+    truth = read_arrays(private, f"labelled.{TRUTH}")
+    half = len(free) // 2
+    if half < _FEWEST or len(truth) < _FEWEST:
+        raise UserError(
+            f"recipe.attack=true compares private rows with public ones of known label that were not asked "
+            f"about, and there are {len(truth)} and {half}, for {_FEWEST} at least: set recipe.queries lower, "
+            "or recipe.attack=false"
+        )
+    few = np.sort(random.permutation(len(truth))[:half])
+    pool, own = need_split(public, "unlabelled", runtime), need_split(private, "labelled", runtime)
+    members: Rows = (rows_of(own, few), truth[few])
+    others: Rows = _part(pool, hidden, free[:half])
+    learned: Rows = (
+        need_split(shadow_rows, "labelled", runtime),
+        read_arrays(shadow_rows, f"labelled.{TRUTH}"),
+    )
+    unseen: Rows = _part(pool, hidden, free[half:])
+
+    def said(artifact: Artifact, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        network = runtime.place(open_network(artifact))
+        with torch.no_grad():
+            answers = moved(predict(network, rows[0], runtime), "cpu")
+        return np.asarray(task.probs(answers).double()), rows[1]
+
+    by_shadow = ShadowAttack(said(shadow, learned), said(shadow, unseen))
+    found: dict[str, dict[str, Any]] = {"loss": {}, "shadow": {}}
+    for name, target in targets.items():
+        inside, outside = said(target, members), said(target, others)
+        for how, score in (("loss", by_loss), ("shadow", by_shadow)):
+            found[how][name] = asdict(attacked(score(*inside), score(*outside)))
+    work.write_json("attack.json", found)
+
+
+def _part(pool: Split, truth: np.ndarray, rows: np.ndarray) -> Rows:
+    rows = np.sort(rows)
+    return rows_of(pool, rows), truth[rows]
