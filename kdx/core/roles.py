@@ -60,6 +60,10 @@ def known_roles(results: Mapping[str, Any] | None) -> dict[str, Role]:
     own, known = (results or {}).get("roles"), dict(ROLES)
     if (results or {}).get("moved_teacher"):
         known["teacher"] = replace(ROLES["teacher"], words="teacher (before it moved)", short="before")
+    if (results or {}).get("privacy"):
+        known["teacher"] = replace(ROLES["teacher"], words="teacher of all private rows")
+        alone = replace(ROLES["baseline"], words="student of true public labels", short="true labels")
+        known["baseline"] = alone
     return {**known, **{n: _own_role(n, about or {}) for n, about in (own or {}).items() if n not in ROLES}}
 
 

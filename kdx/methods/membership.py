@@ -1,5 +1,5 @@
-"""Guessing from a network's answers whether it learned from a row (Shokri et al. 2017, arXiv 1610.05820; Yeom et
-al. 2018, arXiv 1709.01604). No torch."""
+"""Guessing from a network's answers whether it learned from a row (Shokri et al. 2017, arXiv 1610.05820; Yeom
+et al. 2018, arXiv 1709.01604). No torch."""
 
 from __future__ import annotations
 
@@ -68,6 +68,4 @@ class ShadowAttack:
 def _features(probs: np.ndarray, truth: np.ndarray) -> np.ndarray:
     ordered = np.sort(probs, axis=1)[:, ::-1]
     entropy = -(probs * np.log(np.clip(probs, _LEAST, 1))).sum(1)
-    return np.stack(
-        [row_losses(probs, truth), ordered[:, 0], ordered[:, 0] - ordered[:, 1], entropy], axis=1
-    )
+    return np.stack([row_losses(probs, truth), ordered[:, 0], ordered[:, 0] - ordered[:, 1], entropy], axis=1)

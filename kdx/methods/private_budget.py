@@ -44,8 +44,8 @@ def epsilon_closed(noise: VoteNoise, queries: int, delta: float) -> float:
 
 
 def epsilon_spent(noise: VoteNoise, queries: int, delta: float) -> float:
-    """By the accountant for privacy loss distributions (dp-accounting), never above `epsilon_closed`: both are
-    bounds. Every query is charged in full, answered or not, its threshold too, so the number hangs on no
+    """By the accountant for privacy loss distributions (dp-accounting), never above `epsilon_closed`: both
+    are bounds. Every query is charged in full, answered or not, its threshold too, so the number hangs on no
     private row. Neighbours: data sets that differ in what one row holds."""
     closed = epsilon_closed(noise, queries, delta)
     if queries == 0 or closed > _FAR:

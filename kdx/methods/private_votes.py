@@ -1,5 +1,5 @@
-"""Noisy votes of teachers on disjoint shards: what PATE releases (Papernot et al. 2017, arXiv 1610.05755; 2018,
-arXiv 1802.08908). No torch.
+"""Noisy votes of teachers on disjoint shards: what PATE releases (Papernot et al. 2017, arXiv 1610.05755;
+2018, arXiv 1802.08908). No torch.
 """
 
 from __future__ import annotations

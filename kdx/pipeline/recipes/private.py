@@ -47,14 +47,15 @@ _MADE = ("ceiling", "validation_labels")
 class Private(Recipe):
     """PATE (Papernot et al. 2017, arXiv 1610.05755; 2018, arXiv 1802.08908). The labelled rows are private,
     the pool and validation are public. Teachers on disjoint shards of the private rows vote on `queries` rows
-    of the pool; the class of most votes, after noise, is released; the student learns from the released labels
-    and from nothing else of the private rows.
+    of the pool; the class of most votes, after noise, is released; the student learns from the released
+    labels and from nothing else of the private rows.
 
     shards >= 2; shard_steps >= 1, of each teacher's training. queries >= 1, at most the pool. noise, sigma,
     threshold (votes, or a share of the shards in (0, 1)), threshold_sigma: see
     kdx.methods.private_votes.VoteNoise. epsilon > 0: what the queries may cost at most, None: whatever they
     cost. delta in (0, 1). noise_seed None: the noise comes from the operating system and cannot be drawn
-    again; a number: reproducible, and no guarantee towards who knows it. attack: whether membership is guessed.
+    again; a number: reproducible, and no guarantee towards who knows it. attack: whether membership is
+    guessed.
     """
 
     teacher = False
@@ -81,9 +82,7 @@ class Private(Recipe):
         votes = votes * shards if isinstance(threshold, float) and threshold < 1 else votes
         sure = (votes, threshold_sigma) if noise == CONFIDENT else (None, None)
         self.noise = VoteNoise(noise, sigma, *sure)
-        self.epsilon = (
-            None if epsilon is None else number("recipe.epsilon", epsilon, low=0, open_low=True)
-        )
+        self.epsilon = None if epsilon is None else number("recipe.epsilon", epsilon, low=0, open_low=True)
         self.delta = number("recipe.delta", delta, low=0, high=1, open_low=True, open_high=True)
         self.noise_seed = None if noise_seed is None else integer("recipe.noise_seed", noise_seed, low=0)
         self.attack = flag("recipe.attack", attack)
@@ -113,9 +112,7 @@ class Private(Recipe):
         store.run(TRAIN, name="student-train", **inputs, **begins, loss=experiment.loss)
         self._compare(store, experiment, inputs, (public, private, votes))
 
-    def _vote(
-        self, store: Store, experiment: Experiment, public: Artifact, private: Artifact
-    ) -> Artifact:
+    def _vote(self, store: Store, experiment: Experiment, public: Artifact, private: Artifact) -> Artifact:
         """The teachers of all shards, in one stage, and what they name."""
         teacher = experiment.teachers[0]
         training = teacher.training
@@ -236,12 +233,11 @@ class Private(Recipe):
         cost = epsilon_spent(self.noise, queries, self.delta)
         if cost <= budget:
             return None
-        few, wide = affordable(self.noise, budget, self.delta), noise_within(
-            self.noise, queries, budget, self.delta
+        few, wide = (
+            affordable(self.noise, budget, self.delta),
+            noise_within(self.noise, queries, budget, self.delta),
         )
-        threshold = (
-            f" with recipe.threshold_sigma={wide.threshold_sigma:.4g}" if wide.threshold_sigma else ""
-        )
+        threshold = f" with recipe.threshold_sigma={wide.threshold_sigma:.4g}" if wide.threshold_sigma else ""
         fewer = f"recipe.queries={few}" if few else "no query at all at this noise"
         return (
             f"recipe.epsilon={budget:g} is less than what {queries} queries cost, {cost:.3g} at delta "
@@ -272,7 +268,10 @@ class Private(Recipe):
                 "labels alone: leave init= out"
             )
         if experiment.moving or experiment.select or experiment.rounds != 1:
-            yield "recipe=private asks once, about rows drawn at random: leave select=, rounds= and teacher.update= out"
+            yield (
+                "recipe=private asks once, about rows drawn at random: leave select=, rounds= and "
+                "teacher.update= out"
+            )
         if experiment.duplicates != "warn":
             yield (
                 f"recipe=private keeps every public row whatever the private rows are, and "
@@ -286,11 +285,13 @@ class Private(Recipe):
         for role in _MADE:
             if role in experiment.controls:
                 yield (
-                    f"{role}=true is a control of other recipes; the student on as many true public labels is "
-                    f"this one's (baseline=true): set {role}=false"
+                    f"{role}=true is a control of other recipes; that of this one is the student on as many "
+                    f"true public labels (baseline=true): set {role}=false"
                 )
         if self.attack and "baseline" not in experiment.controls:
-            yield "recipe.attack=true learns its attack on the student of true public labels: set baseline=true"
+            yield (
+                "recipe.attack=true learns its attack on the student of true public labels: set baseline=true"
+            )
 
     def _wrong_rows(self, asked: Request) -> Iterator[str]:
         rows = asked.rows
@@ -315,7 +316,8 @@ class Private(Recipe):
     def protocol(self, experiment: Experiment) -> list[str]:
         cost = epsilon_spent(self.noise, self.queries, self.delta)
         return [
-            f"privacy: {self.shards} teachers on disjoint shards of the labelled rows, which are private; "
+            f"privacy: {self.shards} teachers on disjoint shards of the labelled rows, which are private; the "
+            "pool and validation, with its labels, are public; "
             f"{self.queries:,} public rows are asked about, with {self.noise.in_words()}: epsilon {cost:.2f} "
             f"at delta {self.delta:g}"
         ]

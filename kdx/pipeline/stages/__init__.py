@@ -16,6 +16,9 @@ DATA = (
 _NETWORK = ("last.safetensors", "model.json", "summary.json")
 RELEASED, TRUE, EXACT, PLAIN = "released", "true", "exact", "plain"
 """Whose labels public rows have, see kdx.pipeline.stages.answered."""
+PRIVACY = "privacy"
+"""Key of a data.json whose labels were released under a guarantee, and of a model.json that learned from
+them."""
 GOES_ON = ("checkpoint.pt", "checkpoint.json")
 _LESS_DATA = "dataset.labelled and dataset.unlabelled, or the size of a row"
 

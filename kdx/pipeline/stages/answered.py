@@ -9,14 +9,15 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.methods.private_votes import UNANSWERED, count_votes, exact_labels
-from kdx.pipeline.stages import EXACT, PLAIN, RELEASED, TRUE
+from kdx.pipeline.stages import EXACT, PLAIN, PRIVACY, RELEASED, TRUE
 from kdx.pipeline.stages.arrays import TRUTH, need_split, read_arrays
 from kdx.pipeline.stages.derived import lay_splits
-from kdx.pipeline.stages.files import PRIVACY, open_network
+from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.shards import rows_of, votes_of, voting_task
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
+
 
 def run(
     work: Work,
@@ -49,7 +50,9 @@ def run(
         kept &= task.known(truth)[asked]
         found = truth[asked]
         if not kept.any():
-            raise UserError("nobody knows a label of the public rows, so there is no control: set baseline=false")
+            raise UserError(
+                "nobody knows a label of the public rows, so there is no control: set baseline=false"
+            )
     rows = asked[kept]
     rest = np.setdiff1d(np.arange(data.json("data.json")["counts"]["unlabelled"]), rows)
     more: dict[str, Any] = {PRIVACY: source.json("release.json")} if labels == RELEASED else {}

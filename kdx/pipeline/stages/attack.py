@@ -1,5 +1,5 @@
-"""attack: whether one can guess from a network's answers which rows it learned from, for the recipe `private`.
-It reads private rows and their labels: no guarantee covers what it says, and nothing is made of it."""
+"""attack: whether one can guess from a network's answers which rows it learned from, for the recipe
+`private`. It reads private rows and their labels: no guarantee covers what it says, and nothing is made of it."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def run(
     if half < _FEWEST or len(truth) < _FEWEST:
         raise UserError(
             f"recipe.attack=true compares private rows with public ones of known label that were not asked "
-            f"about, and there are {len(truth)} and {half}, for {_FEWEST} at least: set recipe.queries lower, "
-            "or recipe.attack=false"
+            f"about, and there are {len(truth)} and {half}, for {_FEWEST} at least: set recipe.queries "
+            "lower, or recipe.attack=false"
         )
     few = np.sort(random.permutation(len(truth))[:half])
     pool, own = need_split(public, "unlabelled", runtime), need_split(private, "labelled", runtime)

@@ -1,5 +1,5 @@
-"""release: the labels that noisy votes give to the public rows that were asked about, and what that costs. What
-is read of the votes afterwards is read here."""
+"""release: the labels that noisy votes give to the public rows that were asked about, and what that costs.
+What the student ever learns of the votes is written here."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def guarantee(noise: VoteNoise, queries: int, delta: float, shards: int, seed: i
     """What is promised, as a document. It hangs on no private row."""
     return {
         "noise": noise.document(),
+        "noise_in_words": noise.in_words(),
         "shards": shards,
         "queries": queries,
         "delta": delta,

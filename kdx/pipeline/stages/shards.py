@@ -1,5 +1,5 @@
-"""shard-teachers: a teacher for each of many disjoint parts of the private rows, one after the other, and what
-each names first for the public rows that are asked about. Nothing else of them is kept."""
+"""shard-teachers: a teacher for each of many disjoint parts of the private rows, one after the other, and
+what each names first for the public rows that are asked about. Nothing else of them is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 from kdx.core.errors import UserError
 from kdx.core.task import Categorical
-from kdx.core.trees import moved, picked, tree
+from kdx.core.trees import moved, tree
 from kdx.core.types import Split
 from kdx.data.reader import OfArray
 from kdx.methods.private_votes import first_choices
@@ -88,7 +88,7 @@ def voting_task(about: Mapping[str, Any]) -> Categorical:
     task = build_task(about)
     if not isinstance(task, Categorical) or "classes" not in about:
         raise UserError(
-            f"recipe=private counts the teachers' votes for classes, and this data set asks for {task.words}: "
+            f"recipe=private counts votes for classes, and this data set asks for {task.words}: "
             "choose one with classes, or leave recipe= out"
         )
     return task
@@ -112,7 +112,9 @@ def check_classes(truth: Any, rows: Sequence[np.ndarray], classes: Sequence[Any]
     for number, part in enumerate(rows, 1):
         seen = np.unique(np.asarray(truth)[part])
         if len(seen) < FEWEST:
-            only = f"of one class only, '{classes[int(seen[0])]}'" if len(seen) else "at all: there are too few"
+            only = (
+                f"of one class only, '{classes[int(seen[0])]}'" if len(seen) else "at all: there are too few"
+            )
             raise UserError(
                 f"recipe.shards={len(rows)}: the teacher of shard {number} would have {len(part)} rows "
                 f"{only}; set recipe.shards lower, or give more private rows (dataset.labelled)"
@@ -138,7 +140,10 @@ def _one(work: Work, runtime: Runtime, whole: _Shards, number: int) -> np.ndarra
     lay_splits(
         Work(data, work.name, Listener()),
         whole.data,
-        {"labelled": [("labelled", whole.rows[number])], "validation": [("validation", np.zeros(0, np.int64))]},
+        {
+            "labelled": [("labelled", whole.rows[number])],
+            "validation": [("validation", np.zeros(0, np.int64))],
+        },
     )
     pretrain.run(
         Work(trained, "teacher-pretrain", Listener(), f"{work.key}-{number}"),

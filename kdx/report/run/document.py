@@ -86,6 +86,15 @@ def _of_networks(measured: Any, shifted: Number, roles: Iterable[str]) -> dict[s
     }
 
 
+PRIVACY = {
+    **dict.fromkeys(("epsilon", "epsilon_closed_form", "queries", "answered", "shards"), COUNT),
+    "delta": SHARE,
+    "noise": {},
+    **dict.fromkeys(("noise_in_words", "accountant", "neighbours", "covers"), str),
+    "known_seed": bool,
+    "attack": {"*": {"*": {"auc": SHARE, **dict.fromkeys(("standard_error", "members", "others"), COUNT)}}},
+}
+"""What a release of private rows promises, see kdx.pipeline.stages.release."""
 SHAPE = {
     "status": str,
     "error": str,
@@ -125,6 +134,7 @@ SHAPE = {
         "prequential": _PREQUENTIAL,
         "by_class": {"*": {"*": {**dict.fromkeys(("precision", "recall", "f1"), SHARE), "n": COUNT}}},
         "worst": {"role": str, "rows": [{}]},
+        "privacy": PRIVACY,
         **_of_networks(MEASURED, SHARE, ROLES),
     },
     "audit": {"classes": [str], "teacher": {}, "domain_gap": {}, "rounds": [{}]},
