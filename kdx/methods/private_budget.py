@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
+import sys
 from typing import Any
 
 from kdx.core.errors import UserError
@@ -50,17 +52,25 @@ def epsilon_spent(noise: VoteNoise, queries: int, delta: float) -> float:
     closed = epsilon_closed(noise, queries, delta)
     if queries == 0 or closed > _FAR:
         return closed
-    from dp_accounting.pld import pld_privacy_accountant
-
-    accountant = pld_privacy_accountant.PLDAccountant(value_discretization_interval=_INTERVAL)
+    accountant = _accounting("dp_accounting.pld.pld_privacy_accountant").PLDAccountant(
+        value_discretization_interval=_INTERVAL
+    )
     accountant.compose(_event(noise), queries)
     return min(closed, float(accountant.get_epsilon(delta)))
 
 
+def _accounting(module: str) -> Any:
+    """A module of dp-accounting. What it logs with keeps the standard error of the moment in which it is
+    imported, and closes that, whosever it is, when the log is set up anew: it gets the process's own instead,
+    which it leaves open."""
+    found = importlib.import_module(module)
+    importlib.import_module("absl.logging").get_absl_handler().python_handler.stream = sys.__stderr__
+    return found
+
+
 def _event(noise: VoteNoise) -> Any:
     """One query: two counts change by 1 each, and the largest one by 1 at most."""
-    from dp_accounting import dp_event
-
+    dp_event = _accounting("dp_accounting.dp_event")
     if noise.kind == LAPLACE:
         return dp_event.SelfComposedDpEvent(dp_event.LaplaceDpEvent(noise.sigma), 2)
     answer = dp_event.GaussianDpEvent(noise.sigma / math.sqrt(2))

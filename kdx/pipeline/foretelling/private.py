@@ -16,7 +16,7 @@ from kdx.store.artifact import Artifact
 class Divide(DerivedData):
     def counted(self, data: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, int]:
         if inputs["side"] == "private":
-            return {"labelled": data["labelled"]}
+            return {"labelled": data["labelled"], "validation": data["validation"]}
         return {"unlabelled": data["unlabelled"], "validation": data["validation"]}
 
 

@@ -238,11 +238,10 @@ class Private(Recipe):
             noise_within(self.noise, queries, budget, self.delta),
         )
         threshold = f" with recipe.threshold_sigma={wide.threshold_sigma:.4g}" if wide.threshold_sigma else ""
-        fewer = f"recipe.queries={few}" if few else "no query at all at this noise"
+        fewer = f"it affords {few}: set recipe.queries={few}, or" if few else "it affords none: set"
         return (
             f"recipe.epsilon={budget:g} is less than what {queries} queries cost, {cost:.3g} at delta "
-            f"{self.delta:g} with {self.noise.in_words()}: it affords {fewer}, or "
-            f"recipe.sigma={_up(wide.sigma)}{threshold}"
+            f"{self.delta:g} with {self.noise.in_words()}; {fewer} recipe.sigma={_up(wide.sigma)}{threshold}"
         )
 
     def _wrong_parts(self, asked: Request) -> Iterator[str]:
@@ -316,8 +315,8 @@ class Private(Recipe):
     def protocol(self, experiment: Experiment) -> list[str]:
         cost = epsilon_spent(self.noise, self.queries, self.delta)
         return [
-            f"privacy: {self.shards} teachers on disjoint shards of the labelled rows, which are private; the "
-            "pool and validation, with its labels, are public; "
+            f"privacy: {self.shards} teachers on disjoint shards of the labelled rows, which are private; "
+            "the pool and validation, with its labels, are public; "
             f"{self.queries:,} public rows are asked about, with {self.noise.in_words()}: epsilon {cost:.2f} "
             f"at delta {self.delta:g}"
         ]

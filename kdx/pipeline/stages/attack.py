@@ -1,5 +1,6 @@
 """attack: whether one can guess from a network's answers which rows it learned from, for the recipe
-`private`. It reads private rows and their labels: no guarantee covers what it says, and nothing is made of it."""
+`private`. It reads private rows and their labels: no guarantee covers what it says, and nothing is made of
+it."""
 
 from __future__ import annotations
 

@@ -20,14 +20,15 @@ _SIDES: Mapping[str, Mapping[str, Sequence[Piece]]] = {
         "unlabelled": [("unlabelled", None)],
         "validation": [("validation", None)],
     },
-    "private": {"labelled": [("labelled", None)], "validation": [("validation", _NONE)]},
+    "private": {"labelled": [("labelled", None)], "validation": [("validation", None)]},
 }
 _KEPT = (*MODEL_KEYS, DECODED, "counts", "hidden", "strata", "answer_bytes", "distributions", "columns")
 """Of a data.json: what was found odd of all rows is said of none."""
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, side: str) -> None:
-    """side: "public", the pool and validation, or "private", the labelled rows. Files: those of
+    """side: "public", the pool and validation, or "private", the labelled rows, with validation, by which
+    comparisons are measured. Files: those of
     kdx.pipeline.stages.prepare, of these rows."""
     about = lay_splits(work, data, _SIDES[side])
     work.write_json("data.json", {key: value for key, value in about.items() if key in _KEPT})

@@ -23,8 +23,8 @@ HOLDS = (
 NOT_COVERED = (
     "every figure of this run but the student's: teachers and comparisons are made of private rows without "
     "noise, so keep this folder and its store where the private rows are, and hand on an export alone",
-    "further releases about the same private rows, such as another seed or setting, or this one computed anew "
-    "after its store was deleted: their epsilons add",
+    "further releases about the same private rows, such as another seed or setting, or this one computed "
+    "anew after its store was deleted: their epsilons add",
     "a person with several rows: the guarantee is about one row; of k rows epsilon is k times as large, and "
     "delta more than that",
     "the public rows, the labels of validation and the test rows, which are taken to be public",
@@ -55,9 +55,9 @@ def promise(found: Mapping[str, Any]) -> str:
             "run has written down."
         )
     return (
-        f"Privacy: the student is ({number(found.get('epsilon'))}, {_short(found.get('delta'))})-differentially "
-        f"private for each private row ({number(found.get('epsilon_closed_form'))} by hand), for "
-        f"{found.get('queries')} queries with {found.get('noise_in_words')}; of these "
+        f"Privacy: the student is ({number(found.get('epsilon'))}, {_short(found.get('delta'))})-"
+        f"differentially private for each private row ({number(found.get('epsilon_closed_form'))} by hand), "
+        f"for {found.get('queries')} queries with {found.get('noise_in_words')}; of these "
         f"{found.get('answered')} have a label."
     )
 
@@ -122,7 +122,8 @@ def _attacks(attack: Mapping[str, Any]) -> list[str]:
         markdown_table(["attack", "network", "AUC", "members + others"], rows),
         (
             "The plainly distilled student and the one that never saw the private rows are the controls: "
-            "where the attack does not set the directly trained one apart from them, it shows no privacy of any."
+            "where the attack does not set the directly trained one apart from them, it shows no privacy of "
+            "any."
         ),
     ]
 
