@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,12 +137,12 @@ class Prepare(_Data):
         ]
 
 
-class DerivedData(_Data):
+class DerivedData(_Data, ABC):
     """Data that is made of the rows of other data, its input `data`."""
 
+    @abstractmethod
     def counted(self, data: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, int]:
         """Rows of each split; of others there are none. data: those of `data`."""
-        raise NotImplementedError
 
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         about = inputs["data"].json("data.json")

@@ -7,11 +7,12 @@ from typing import Any
 
 from kdx.core.checks import flag, integer, number
 from kdx.core.errors import UserError
-from kdx.methods.private_budget import affordable, check_accountant, epsilon_spent, noise_within
+from kdx.methods.private_budget import check_accountant, epsilon_spent
 from kdx.methods.private_votes import CONFIDENT, VoteNoise
 from kdx.pipeline.controls.control import altered
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
+from kdx.pipeline.recipes.releasing import too_dear, wrong_parts, wrong_rows
 from kdx.pipeline.recipes.steps import (
     beginning,
     checkpoint_inputs,
@@ -35,13 +36,8 @@ from kdx.pipeline.stages import (
 )
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.declared import declared
-from kdx.store.resolve import from_own_package
 from kdx.store.stage import subseed
 from kdx.store.store import Store
-
-_MADE = ("ceiling", "validation_labels")
-"""Controls that learn from labels which are no part of this."""
 
 
 class Private(Recipe):
@@ -194,11 +190,13 @@ class Private(Recipe):
         )
         store.run(
             ATTACK,
-            public=made["public"],
-            private=made["private"],
-            asked=store.done[SHARDS.name],
+            rows={
+                "public": made["public"],
+                "private": made["private"],
+                "asked": store.done[SHARDS.name],
+                "shadow": store.done[f"{ANSWERED.name}-{TRUE}"],
+            },
             shadow=store.done["baseline-train"],
-            shadow_rows=store.done[f"{ANSWERED.name}-{TRUE}"],
             targets={
                 "student": store.done["student-train"],
                 "direct": direct,
@@ -218,99 +216,16 @@ class Private(Recipe):
 
     def errors(self, asked: Request) -> Iterator[str]:
         yield from super().errors(asked)
-        yield from self._wrong_parts(asked)
-        yield from self._wrong_rows(asked)
+        yield from wrong_parts(asked, self.attack)
+        yield from wrong_rows(asked.rows, self.shards, self.queries)
         try:
             check_accountant()
         except UserError as error:
             yield str(error)
             return
         queries = min(self.queries, asked.rows.get("unlabelled") or self.queries)
-        if self.epsilon is not None and (why := self._too_dear(queries, self.epsilon)):
+        if self.epsilon is not None and (why := too_dear(self.noise, queries, self.epsilon, self.delta)):
             yield why
-
-    def _too_dear(self, queries: int, budget: float) -> str | None:
-        cost = epsilon_spent(self.noise, queries, self.delta)
-        if cost <= budget:
-            return None
-        few, wide = (
-            affordable(self.noise, budget, self.delta),
-            noise_within(self.noise, queries, budget, self.delta),
-        )
-        threshold = f" with recipe.threshold_sigma={wide.threshold_sigma:.4g}" if wide.threshold_sigma else ""
-        fewer = f"it affords {few}: set recipe.queries={few}, or" if few else "it affords none: set"
-        return (
-            f"recipe.epsilon={budget:g} is less than what {queries} queries cost, {cost:.3g} at delta "
-            f"{self.delta:g} with {self.noise.in_words()}; {fewer} recipe.sigma={_up(wide.sigma)}{threshold}"
-        )
-
-    def _wrong_parts(self, asked: Request) -> Iterator[str]:
-        experiment, choices = asked.experiment, asked.config["choices"]
-        loss = experiment.loss
-        if loss and not from_own_package(loss.target) and declared(loss.target, "reads", ("answers",)):
-            yield (
-                f"recipe=private gives the student released labels and no answers of a teacher, and "
-                f"loss={choices.get('loss')} learns from those: choose loss=supervised, say"
-            )
-        teachers = experiment.teachers
-        if len(teachers) > 1:
-            yield "recipe=private trains one teacher a shard: name one, and set recipe.shards"
-        elif teachers and (teachers[0].class_map or teachers[0].training is None):
-            yield (
-                f"recipe=private trains its teachers on shards of the private rows, and teacher="
-                f"{experiment.teacher_name} is taken as it is: set teacher_pretrain.epochs=5, say, or choose "
-                "another"
-            )
-        if experiment.init and declared(experiment.init.target, "of", "teacher"):
-            yield (
-                "recipe=private lets no weights of a teacher reach the student, whose guarantee is about "
-                "labels alone: leave init= out"
-            )
-        if experiment.moving or experiment.select or experiment.rounds != 1:
-            yield (
-                "recipe=private asks once, about rows drawn at random: leave select=, rounds= and "
-                "teacher.update= out"
-            )
-        if experiment.duplicates != "warn":
-            yield (
-                f"recipe=private keeps every public row whatever the private rows are, and "
-                f"dataset.duplicates={experiment.duplicates} looks at both: leave it out"
-            )
-        if experiment.made_up and not declared(experiment.made_up.target, "blind", False):
-            yield (
-                f"recipe=private makes no public rows of private ones, as made_up={choices.get('made_up')} "
-                "would: leave it out, or choose made_up=synthetic_table"
-            )
-        for role in _MADE:
-            if role in experiment.controls:
-                yield (
-                    f"{role}=true is a control of other recipes; that of this one is the student on as many "
-                    f"true public labels (baseline=true): set {role}=false"
-                )
-        if self.attack and "baseline" not in experiment.controls:
-            yield (
-                "recipe.attack=true learns its attack on the student of true public labels: set baseline=true"
-            )
-
-    def _wrong_rows(self, asked: Request) -> Iterator[str]:
-        rows = asked.rows
-        if not rows:
-            return
-        if not rows["unlabelled"]:
-            yield (
-                "recipe=private labels public rows, the pool, and this run has none: set "
-                "dataset.labelled=0.5, say: these are the private rows, and the rest is public"
-            )
-        elif self.queries > rows["unlabelled"]:
-            yield (
-                f"recipe.queries={self.queries} asks about more public rows than the pool has: set "
-                f"recipe.queries={rows['unlabelled']} at most"
-            )
-        if self.shards * 2 > rows["labelled"]:
-            yield (
-                f"recipe.shards={self.shards} are too many for {rows['labelled']} private rows, as each "
-                f"teacher needs two classes: set recipe.shards={max(2, rows['labelled'] // 10)} at most"
-            )
 
     def protocol(self, experiment: Experiment) -> list[str]:
         cost = epsilon_spent(self.noise, self.queries, self.delta)
@@ -320,9 +235,3 @@ class Private(Recipe):
             f"{self.queries:,} public rows are asked about, with {self.noise.in_words()}: epsilon {cost:.2f} "
             f"at delta {self.delta:g}"
         ]
-
-
-def _up(value: float) -> str:
-    """To three figures, never less."""
-    shown = float(f"{value:.3g}")
-    return f"{shown if shown >= value else float(f'{value * 1.005:.3g}'):g}"

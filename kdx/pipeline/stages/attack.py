@@ -33,25 +33,24 @@ def run(
     work: Work,
     runtime: Runtime,
     *,
-    public: Artifact,
-    private: Artifact,
-    asked: Artifact,
+    rows: Mapping[str, Artifact],
     shadow: Artifact,
-    shadow_rows: Artifact,
     targets: Mapping[str, Artifact],
     seed: int,
 ) -> None:
-    """Members are the private rows, others the rows of the public pool that were not asked about (`asked`),
-    of known truth: one half of them is for the figures, the other teaches the attack of the shadow model
-    beside the labelled rows of `shadow_rows`, which `shadow` has learned from. targets: who is attacked.
+    """rows: "private", the members; "public", in whose pool the others are, those of known truth that were
+    not asked about ("asked", the votes): one half of them is for the figures, the other teaches the attack of
+    the shadow model beside the labelled rows of "shadow", which the network `shadow` has learned from.
+    targets: who is attacked.
 
     File: attack.json {"loss" | "shadow": {target: {"auc", "standard_error", "members", "others"}}}.
     """
+    public, private = rows["public"], rows["private"]
     task = voting_task(public.json("data.json"))
     random = np.random.Generator(np.random.PCG64(seed))
     hidden = read_arrays(public, TRUTH)
     free = np.flatnonzero(task.known(hidden))
-    free = random.permutation(np.setdiff1d(free, np.load(asked.file("asked.npy"))))
+    free = random.permutation(np.setdiff1d(free, np.load(rows["asked"].file("asked.npy"))))
     truth = read_arrays(private, f"labelled.{TRUTH}")
     half = len(free) // 2
     if half < _FEWEST or len(truth) < _FEWEST:
@@ -65,16 +64,16 @@ def run(
     members: Rows = (rows_of(own, few), truth[few])
     others: Rows = _part(pool, hidden, free[:half])
     learned: Rows = (
-        need_split(shadow_rows, "labelled", runtime),
-        read_arrays(shadow_rows, f"labelled.{TRUTH}"),
+        need_split(rows["shadow"], "labelled", runtime),
+        read_arrays(rows["shadow"], f"labelled.{TRUTH}"),
     )
     unseen: Rows = _part(pool, hidden, free[half:])
 
-    def said(artifact: Artifact, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    def said(artifact: Artifact, those: Rows) -> tuple[np.ndarray, np.ndarray]:
         network = runtime.place(open_network(artifact))
         with torch.no_grad():
-            answers = moved(predict(network, rows[0], runtime), "cpu")
-        return np.asarray(task.probs(answers).double()), rows[1]
+            answers = moved(predict(network, those[0], runtime), "cpu")
+        return np.asarray(task.probs(answers).double()), those[1]
 
     by_shadow = ShadowAttack(said(shadow, learned), said(shadow, unseen))
     found: dict[str, dict[str, Any]] = {"loss": {}, "shadow": {}}

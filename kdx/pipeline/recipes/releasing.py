@@ -1,0 +1,107 @@
+"""What the recipe `private` checks before any work: what reads or makes private rows, and what a release costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kdx.methods.private_budget import affordable, epsilon_spent, noise_within
+from kdx.methods.private_votes import VoteNoise
+from kdx.pipeline.recipes.recipe import Request
+from kdx.store.declared import declared
+from kdx.store.resolve import from_own_package
+
+_OTHERS = ("ceiling", "validation_labels")
+"""Controls that learn from labels which are no part of this."""
+
+
+def too_dear(noise: VoteNoise, queries: int, budget: float, delta: float) -> str | None:
+    """What a budget affords, where it is less than these queries cost; None where it suffices."""
+    cost = epsilon_spent(noise, queries, delta)
+    if cost <= budget:
+        return None
+    few, wide = affordable(noise, budget, delta), noise_within(noise, queries, budget, delta)
+    threshold = f" with recipe.threshold_sigma={_up(wide.threshold_sigma)}" if wide.threshold_sigma else ""
+    fewer = f"it affords {few}: set recipe.queries={few}, or" if few else "it affords none: set"
+    return (
+        f"recipe.epsilon={budget:g} is less than what {queries} queries cost, {cost:.3g} at delta {delta:g} "
+        f"with {noise.in_words()}; {fewer} recipe.sigma={_up(wide.sigma)}{threshold}"
+    )
+
+
+def _up(value: float) -> str:
+    """To three figures, never less."""
+    shown = float(f"{value:.3g}")
+    return f"{shown if shown >= value else float(f'{value * 1.005:.3g}'):g}"
+
+
+def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
+    """Settings that would let more of the private rows reach the student than the released labels."""
+    experiment, choices = asked.experiment, asked.config["choices"]
+    yield from _wrong_lesson(asked)
+    if experiment.moving or experiment.select or experiment.rounds != 1:
+        yield (
+            "recipe=private asks once, about rows drawn at random: leave select=, rounds= and teacher.update= "
+            "out"
+        )
+    if experiment.duplicates != "warn":
+        yield (
+            f"recipe=private keeps every public row whatever the private rows are, and dataset.duplicates="
+            f"{experiment.duplicates} looks at both: leave it out"
+        )
+    if experiment.made_up and not declared(experiment.made_up.target, "blind", False):
+        yield (
+            f"recipe=private makes no public rows of private ones, as made_up={choices.get('made_up')} would: "
+            "leave it out, or choose made_up=synthetic_table"
+        )
+    for role in _OTHERS:
+        if role in experiment.controls:
+            yield (
+                f"{role}=true is a control of other recipes; that of this one is the student on as many true "
+                f"public labels (baseline=true): set {role}=false"
+            )
+    if attack and "baseline" not in experiment.controls:
+        yield "recipe.attack=true learns its attack on the student of true public labels: set baseline=true"
+
+
+def _wrong_lesson(asked: Request) -> Iterator[str]:
+    """Of the loss, the teacher and what the student begins with."""
+    experiment, loss = asked.experiment, asked.experiment.loss
+    if loss and not from_own_package(loss.target) and declared(loss.target, "reads", ("answers",)):
+        yield (
+            "recipe=private gives the student released labels and no answers of a teacher, and "
+            f"loss={asked.config['choices'].get('loss')} learns from those: choose loss=supervised, say"
+        )
+    teachers = experiment.teachers
+    if len(teachers) > 1:
+        yield "recipe=private trains one teacher a shard: name one, and set recipe.shards"
+    elif teachers and (teachers[0].class_map or teachers[0].training is None):
+        yield (
+            "recipe=private trains its teachers on shards of the private rows, and teacher="
+            f"{experiment.teacher_name} is taken as it is: set teacher_pretrain.epochs=5, say, or choose another"
+        )
+    if experiment.init and declared(experiment.init.target, "of", "teacher"):
+        yield (
+            "recipe=private lets no weights of a teacher reach the student, whose guarantee is about labels "
+            "alone: leave init= out"
+        )
+
+
+def wrong_rows(rows: Mapping[str, int], shards: int, queries: int) -> Iterator[str]:
+    """rows: of each split, empty where they are not known."""
+    if not rows:
+        return
+    if not rows["unlabelled"]:
+        yield (
+            "recipe=private labels public rows, the pool, and this run has none: set dataset.labelled=0.5, "
+            "say: these are the private rows, and the rest is public"
+        )
+    elif queries > rows["unlabelled"]:
+        yield (
+            f"recipe.queries={queries} asks about more public rows than the pool has: set "
+            f"recipe.queries={rows['unlabelled']} at most"
+        )
+    if shards * 2 > rows["labelled"]:
+        yield (
+            f"recipe.shards={shards} are too many for {rows['labelled']} private rows, as each teacher needs "
+            f"two classes: set recipe.shards={max(2, rows['labelled'] // 10)} at most"
+        )
