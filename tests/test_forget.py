@@ -83,7 +83,7 @@ def test_exports_and_unfinished_folders_are_named(two, capsys):
     unfinished("train", "a" * 64, days=1)
     shown = says(capsys, "forget", "outputs/runs/mine")
     assert f"not reached: the export {folder.absolute()}" in shown
-    assert "not told what they are made of: 1 unfinished or damaged folder" in shown
+    assert "no manifest tells what they are made of: 1 unfinished or damaged folder" in shown
     assert (STORE / "train" / f"{'a' * 64}.partial").exists()
 
 

@@ -268,7 +268,7 @@ def test_a_shard_of_one_class_is_named(place):
     with pytest.raises(
         UserError, match="shard 2 would have 2 rows of one class only, 'b'.*recipe.shards lower"
     ):
-        shards.check_classes(np.array([0, 1, 1, 1]), [np.array([0, 1]), np.array([2, 3])], "ab")
+        shards.check_shards(np.array([0, 1, 1, 1]), [np.array([0, 1]), np.array([2, 3])], "ab")
 
 
 def test_the_shard_of_a_row_hangs_on_no_row():

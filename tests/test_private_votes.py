@@ -14,7 +14,7 @@ from kdx.methods.private_budget import (
     epsilon_closed,
     epsilon_spent,
     noise_within,
-    scaled,
+    scaled_noise,
 )
 from kdx.methods.private_votes import (
     UNANSWERED,
@@ -79,7 +79,7 @@ def test_what_a_budget_affords():
         few = affordable(noise, 2.0, 1e-5)
         assert epsilon_spent(noise, few, 1e-5) <= 2 < epsilon_spent(noise, few + 1, 1e-5)
         wide = noise_within(noise, 300, 2.0, 1e-5)
-        assert epsilon_spent(wide, 300, 1e-5) <= 2 < epsilon_spent(scaled(wide, 0.95), 300, 1e-5)
+        assert epsilon_spent(wide, 300, 1e-5) <= 2 < epsilon_spent(scaled_noise(wide, 0.95), 300, 1e-5)
     assert affordable(VoteNoise("gaussian", 0.1), 0.5, 1e-5) == 0
 
 

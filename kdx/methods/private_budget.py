@@ -96,7 +96,7 @@ def affordable(noise: VoteNoise, budget: float, delta: float) -> int:
     return few
 
 
-def scaled(noise: VoteNoise, times: float) -> VoteNoise:
+def scaled_noise(noise: VoteNoise, times: float) -> VoteNoise:
     """The same with all its noise so many times as wide."""
     wide = None if noise.threshold_sigma is None else noise.threshold_sigma * times
     return VoteNoise(noise.kind, noise.sigma * times, noise.threshold, wide)
@@ -105,12 +105,12 @@ def scaled(noise: VoteNoise, times: float) -> VoteNoise:
 def noise_within(noise: VoteNoise, queries: int, budget: float, delta: float) -> VoteNoise:
     """The same noise, widened so that these queries cost `budget` at most, to a hundredth."""
     low = high = 1.0
-    while epsilon_spent(scaled(noise, high), queries, delta) > budget:
+    while epsilon_spent(scaled_noise(noise, high), queries, delta) > budget:
         low, high = high, 2 * high
     while high - low > 0.01 * low:
         middle = (low + high) / 2
-        if epsilon_spent(scaled(noise, middle), queries, delta) <= budget:
+        if epsilon_spent(scaled_noise(noise, middle), queries, delta) <= budget:
             high = middle
         else:
             low = middle
-    return scaled(noise, high)
+    return scaled_noise(noise, high)

@@ -66,7 +66,7 @@ def source_of_noise(seed: int | None) -> random.Random:
     return random.SystemRandom() if seed is None else random.Random(seed)
 
 
-def first_choices(probs: np.ndarray) -> np.ndarray:
+def votes_named(probs: np.ndarray) -> np.ndarray:
     """(Q, K) -> (Q,) int64: the vote of one teacher for each query, of equal ones the first class."""
     return probs.argmax(1).astype(np.int64)
 

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.foretelling.data import DerivedData
 from kdx.pipeline.foretelling.training import NetworkTraining
-from kdx.pipeline.stages import RELEASED, TRUE
+from kdx.pipeline.stages import RELEASED_LABELS, TRUE_LABELS
 from kdx.store.artifact import Artifact
 
 
@@ -86,6 +86,6 @@ class Attack(Foretelling):
 
 def answered_rows(source: Artifact, labels: str) -> int:
     """Of the public rows that were asked about, those that have labels. source: the votes, or the release."""
-    if labels in (RELEASED, TRUE):
+    if labels in (RELEASED_LABELS, TRUE_LABELS):
         return int(source.json("release.json")["answered"])
     return int(source.json("shards.json")["queries"])

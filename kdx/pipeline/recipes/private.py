@@ -25,14 +25,14 @@ from kdx.pipeline.stages import (
     ANSWERED,
     ATTACK,
     DIVIDE,
-    EXACT,
-    PLAIN,
+    EXACT_LABELS,
+    PLAIN_LABELS,
     PRETRAIN,
     RELEASE,
-    RELEASED,
+    RELEASED_LABELS,
     SHARDS,
     TRAIN,
-    TRUE,
+    TRUE_LABELS,
 )
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -97,11 +97,15 @@ class Private(Recipe):
             delta=self.delta,
             seed=self.noise_seed,
         )
-        lesson = store.run(ANSWERED, data=public, source=released, labels=RELEASED)
+        lesson = store.run(ANSWERED, data=public, source=released, labels=RELEASED_LABELS)
         inputs = student_inputs(store, lesson, experiment)
         if "baseline" in experiment.controls:
             true = store.run(
-                ANSWERED, name=f"{ANSWERED.name}-{TRUE}", data=public, source=released, labels=TRUE
+                ANSWERED,
+                name=f"{ANSWERED.name}-{TRUE_LABELS}",
+                data=public,
+                source=released,
+                labels=TRUE_LABELS,
             )
             control(store, experiment, {**inputs, "data": true}, "baseline")
         begins = beginning(experiment, []) if experiment.init else {}
@@ -156,7 +160,7 @@ class Private(Recipe):
             views_seed=subseed(experiment.seed, "views", "teacher"),
         )
         others = {}
-        for labels, whose in ((EXACT, None), (PLAIN, teacher)):
+        for labels, whose in ((EXACT_LABELS, None), (PLAIN_LABELS, teacher)):
             rows = store.run(
                 ANSWERED,
                 name=f"{ANSWERED.name}-{labels}",
@@ -194,13 +198,13 @@ class Private(Recipe):
                 "public": made["public"],
                 "private": made["private"],
                 "asked": store.done[SHARDS.name],
-                "shadow": store.done[f"{ANSWERED.name}-{TRUE}"],
+                "shadow": store.done[f"{ANSWERED.name}-{TRUE_LABELS}"],
             },
             shadow=store.done["baseline-train"],
             targets={
                 "student": store.done["student-train"],
                 "direct": direct,
-                "plain": made[PLAIN],
+                "plain": made[PLAIN_LABELS],
                 "never": store.done["baseline-train"],
             },
             seed=subseed(experiment.seed, "attack"),

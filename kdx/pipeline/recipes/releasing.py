@@ -1,4 +1,4 @@
-"""What the recipe `private` checks before any work: what reads or makes private rows, and what a release costs."""
+"""What the recipe `private` checks before any work: what reads or makes private rows, what a release costs."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
     yield from _wrong_lesson(asked)
     if experiment.moving or experiment.select or experiment.rounds != 1:
         yield (
-            "recipe=private asks once, about rows drawn at random: leave select=, rounds= and teacher.update= "
-            "out"
+            "recipe=private asks once, about rows drawn at random: leave select=, rounds= and "
+            "teacher.update= out"
         )
     if experiment.duplicates != "warn":
         yield (
@@ -50,8 +50,8 @@ def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
         )
     if experiment.made_up and not declared(experiment.made_up.target, "blind", False):
         yield (
-            f"recipe=private makes no public rows of private ones, as made_up={choices.get('made_up')} would: "
-            "leave it out, or choose made_up=synthetic_table"
+            f"recipe=private makes no public rows of private ones, as made_up={choices.get('made_up')} "
+            "would: leave it out, or choose made_up=synthetic_table"
         )
     for role in _OTHERS:
         if role in experiment.controls:
@@ -77,7 +77,8 @@ def _wrong_lesson(asked: Request) -> Iterator[str]:
     elif teachers and (teachers[0].class_map or teachers[0].training is None):
         yield (
             "recipe=private trains its teachers on shards of the private rows, and teacher="
-            f"{experiment.teacher_name} is taken as it is: set teacher_pretrain.epochs=5, say, or choose another"
+            f"{experiment.teacher_name} is taken as it is: set teacher_pretrain.epochs=5, say, or choose "
+            "another"
         )
     if experiment.init and declared(experiment.init.target, "of", "teacher"):
         yield (

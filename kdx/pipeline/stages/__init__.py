@@ -14,7 +14,7 @@ DATA = (
     "data.json",
 )
 _NETWORK = ("last.safetensors", "model.json", "summary.json")
-RELEASED, TRUE, EXACT, PLAIN = "released", "true", "exact", "plain"
+RELEASED_LABELS, TRUE_LABELS, EXACT_LABELS, PLAIN_LABELS = "released", "true", "exact", "plain"
 """Whose labels public rows have, see kdx.pipeline.stages.answered."""
 PRIVACY = "privacy"
 """Key of a data.json whose labels were released under a guarantee, and of a model.json that learned from

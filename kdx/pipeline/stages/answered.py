@@ -9,11 +9,11 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.methods.private_votes import UNANSWERED, count_votes, exact_labels
-from kdx.pipeline.stages import EXACT, PLAIN, PRIVACY, RELEASED, TRUE
+from kdx.pipeline.stages import EXACT_LABELS, PLAIN_LABELS, PRIVACY, RELEASED_LABELS, TRUE_LABELS
 from kdx.pipeline.stages.arrays import TRUTH, need_split, read_arrays
 from kdx.pipeline.stages.derived import lay_splits
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.shards import rows_of, votes_of, voting_task
+from kdx.pipeline.stages.shards import only_rows, votes_of, voting_task
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
@@ -37,16 +37,16 @@ def run(
     task = voting_task(data.json("data.json"))
     asked = np.load(source.file("asked.npy"))
     truth = read_arrays(data, TRUTH)
-    if labels == EXACT:
+    if labels == EXACT_LABELS:
         found = exact_labels(count_votes(np.load(source.file("said.npy")), len(task.classes)))
-    elif labels == PLAIN:
+    elif labels == PLAIN_LABELS:
         assert teacher is not None
         pool = need_split(data, "unlabelled", runtime)
-        found = votes_of(runtime.place(open_network(teacher)), rows_of(pool, asked), task, runtime)
+        found = votes_of(runtime.place(open_network(teacher)), only_rows(pool, asked), task, runtime)
     else:
         found = np.load(source.file("labels.npy"))
     kept = found != UNANSWERED
-    if labels == TRUE:
+    if labels == TRUE_LABELS:
         kept &= task.known(truth)[asked]
         found = truth[asked]
         if not kept.any():
@@ -55,7 +55,7 @@ def run(
             )
     rows = asked[kept]
     rest = np.setdiff1d(np.arange(data.json("data.json")["counts"]["unlabelled"]), rows)
-    more: dict[str, Any] = {PRIVACY: source.json("release.json")} if labels == RELEASED else {}
+    more: dict[str, Any] = {PRIVACY: source.json("release.json")} if labels == RELEASED_LABELS else {}
     lay_splits(
         work,
         data,

@@ -17,16 +17,16 @@ from kdx.core.types import Split
 from kdx.methods.membership import ShadowAttack, attacked, by_loss
 from kdx.pipeline.stages.arrays import TRUTH, need_split, read_arrays
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.shards import rows_of, voting_task
+from kdx.pipeline.stages.shards import only_rows, voting_task
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
 _FEWEST = 20
-"""Rows of each kind that a figure needs."""
-Rows = tuple[Split, np.ndarray]
-"""Rows and their classes."""
+"""_Rows of each kind that a figure needs."""
+_Rows = tuple[Split, np.ndarray]
+"""_Rows and their classes."""
 
 
 def run(
@@ -61,15 +61,15 @@ def run(
         )
     few = np.sort(random.permutation(len(truth))[:half])
     pool, own = need_split(public, "unlabelled", runtime), need_split(private, "labelled", runtime)
-    members: Rows = (rows_of(own, few), truth[few])
-    others: Rows = _part(pool, hidden, free[:half])
-    learned: Rows = (
+    members: _Rows = (only_rows(own, few), truth[few])
+    others: _Rows = _part(pool, hidden, free[:half])
+    learned: _Rows = (
         need_split(rows["shadow"], "labelled", runtime),
         read_arrays(rows["shadow"], f"labelled.{TRUTH}"),
     )
-    unseen: Rows = _part(pool, hidden, free[half:])
+    unseen: _Rows = _part(pool, hidden, free[half:])
 
-    def said(artifact: Artifact, those: Rows) -> tuple[np.ndarray, np.ndarray]:
+    def said(artifact: Artifact, those: _Rows) -> tuple[np.ndarray, np.ndarray]:
         network = runtime.place(open_network(artifact))
         with torch.no_grad():
             answers = moved(predict(network, those[0], runtime), "cpu")
@@ -84,6 +84,6 @@ def run(
     work.write_json("attack.json", found)
 
 
-def _part(pool: Split, truth: np.ndarray, rows: np.ndarray) -> Rows:
+def _part(pool: Split, truth: np.ndarray, rows: np.ndarray) -> _Rows:
     rows = np.sort(rows)
-    return rows_of(pool, rows), truth[rows]
+    return only_rows(pool, rows), truth[rows]

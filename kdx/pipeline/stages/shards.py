@@ -18,7 +18,7 @@ from kdx.core.task import Categorical
 from kdx.core.trees import moved, tree
 from kdx.core.types import Split
 from kdx.data.reader import OfArray
-from kdx.methods.private_votes import first_choices
+from kdx.methods.private_votes import votes_named
 from kdx.pipeline.stages import pretrain
 from kdx.pipeline.stages.arrays import TRUTH, build_task, need_split, read_arrays
 from kdx.pipeline.stages.derived import lay_splits
@@ -29,7 +29,7 @@ from kdx.store.work import Listener, Work
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
-FEWEST = 2
+_FEWEST = 2
 """Classes that the rows of a teacher must have."""
 
 
@@ -66,10 +66,10 @@ def run(
     about = data.json("data.json")
     task = voting_task(about)
     pool = need_split(public, "unlabelled", runtime)
-    asked = drawn(len(pool), min(queries, len(pool)), subseed(seed, "asked"))
+    asked = drawn_queries(len(pool), min(queries, len(pool)), subseed(seed, "asked"))
     rows = parts(about["counts"]["labelled"], shards, subseed(seed, "shards"))
-    check_classes(read_arrays(data, f"labelled.{TRUTH}"), rows, about["classes"])
-    whole = _Shards(data, rows_of(pool, asked), task, rows, seed, training)
+    check_shards(read_arrays(data, f"labelled.{TRUTH}"), rows, about["classes"])
+    whole = _Shards(data, only_rows(pool, asked), task, rows, seed, training)
     said = _so_far(work, len(asked))
     for number in range(len(said), shards):
         work.progress(number, shards, f"teacher {number + 1} of {shards}")
@@ -94,7 +94,7 @@ def voting_task(about: Mapping[str, Any]) -> Categorical:
     return task
 
 
-def drawn(rows: int, count: int, seed: int) -> np.ndarray:
+def drawn_queries(rows: int, count: int, seed: int) -> np.ndarray:
     """(count,) int64 ascending, of so many rows"""
     random = np.random.Generator(np.random.PCG64(seed))
     return np.sort(random.permutation(rows)[:count]).astype(np.int64)
@@ -107,11 +107,11 @@ def parts(rows: int, shards: int, seed: int) -> list[np.ndarray]:
     return [np.sort(part).astype(np.int64) for part in np.array_split(order, shards)]
 
 
-def check_classes(truth: Any, rows: Sequence[np.ndarray], classes: Sequence[Any]) -> None:
+def check_shards(truth: Any, rows: Sequence[np.ndarray], classes: Sequence[Any]) -> None:
     """Raises UserError where a teacher would see one class alone."""
     for number, part in enumerate(rows, 1):
         seen = np.unique(np.asarray(truth)[part])
-        if len(seen) < FEWEST:
+        if len(seen) < _FEWEST:
             only = (
                 f"of one class only, '{classes[int(seen[0])]}'" if len(seen) else "at all: there are too few"
             )
@@ -121,7 +121,7 @@ def check_classes(truth: Any, rows: Sequence[np.ndarray], classes: Sequence[Any]
             )
 
 
-def rows_of(split: Split, rows: np.ndarray) -> Split:
+def only_rows(split: Split, rows: np.ndarray) -> Split:
     """These rows of a split, without their truth."""
     index = torch.from_numpy(rows)
 
@@ -162,7 +162,7 @@ def _one(work: Work, runtime: Runtime, whole: _Shards, number: int) -> np.ndarra
 def votes_of(network: Any, asked: Split, task: Categorical, runtime: Runtime) -> np.ndarray:
     """(Q,) int64"""
     said = moved(predict(network, asked, runtime), "cpu")
-    return first_choices(np.asarray(task.probs(said)))
+    return votes_named(np.asarray(task.probs(said)))
 
 
 def _place(folder: Path, name: str) -> Path:

@@ -86,7 +86,7 @@ def _of_networks(measured: Any, shifted: Number, roles: Iterable[str]) -> dict[s
     }
 
 
-PRIVACY = {
+_PROMISE = {
     **dict.fromkeys(("epsilon", "epsilon_closed_form", "queries", "answered", "shards"), COUNT),
     "delta": SHARE,
     "noise": {},
@@ -134,7 +134,7 @@ SHAPE = {
         "prequential": _PREQUENTIAL,
         "by_class": {"*": {"*": {**dict.fromkeys(("precision", "recall", "f1"), SHARE), "n": COUNT}}},
         "worst": {"role": str, "rows": [{}]},
-        "privacy": PRIVACY,
+        "privacy": _PROMISE,
         **_of_networks(MEASURED, SHARE, ROLES),
     },
     "audit": {"classes": [str], "teacher": {}, "domain_gap": {}, "rounds": [{}]},

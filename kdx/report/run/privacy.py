@@ -55,8 +55,8 @@ def promise(found: Mapping[str, Any]) -> str:
             "run has written down."
         )
     return (
-        f"Privacy: the student is ({number(found.get('epsilon'))}, {_short(found.get('delta'))})-"
-        f"differentially private for each private row ({number(found.get('epsilon_closed_form'))} by hand), "
+        f"Privacy: the student is ({_number(found.get('epsilon'))}, {_short(found.get('delta'))})-"
+        f"differentially private for each private row ({_number(found.get('epsilon_closed_form'))} by hand), "
         f"for {found.get('queries')} queries with {found.get('noise_in_words')}; of these "
         f"{found.get('answered')} have a label."
     )
@@ -82,8 +82,8 @@ def privacy_section(found: Mapping[str, Any] | None) -> list[str]:
     if not found:
         return []
     rows = [
-        ["epsilon", number(found.get("epsilon"))],
-        ["by hand, never below it", number(found.get("epsilon_closed_form"))],
+        ["epsilon", _number(found.get("epsilon"))],
+        ["by hand, never below it", _number(found.get("epsilon_closed_form"))],
         ["delta", _short(found.get("delta"))],
         ["accountant", escape(found.get("accountant"))],
         ["neighbours", escape(found.get("neighbours"))],
@@ -136,5 +136,5 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else "-"
 
 
-def number(value: Any) -> str:
+def _number(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, int | float) else "-"
