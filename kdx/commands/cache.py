@@ -231,7 +231,8 @@ def _left(found: forgetting.MadeOf, whole: int, store: Path, delete: bool) -> It
     yield f"{len(found.entries)} of {whole} entries, {total}, {done} in {store}"
     if found.untold:
         yield (
-            f"no manifest tells what they are made of: {counted(len(found.untold), 'unfinished or damaged folder')}; "
+            "no manifest tells what they are made of: "
+            f"{counted(len(found.untold), 'unfinished or damaged folder')}; "
             "kdx cache gc older_than=0 yes=true deletes such"
         )
     for folder in found.runs:

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.foretelling.data import DerivedData
 from kdx.pipeline.foretelling.training import NetworkTraining
-from kdx.pipeline.stages import RELEASED_LABELS, TRUE_LABELS
+from kdx.pipeline.stages import RELEASE
 from kdx.store.artifact import Artifact
 
 
@@ -23,7 +23,7 @@ class Divide(DerivedData):
 class Answered(DerivedData):
     def counted(self, data: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, int]:
         """Where that is not known yet, as if every query were answered."""
-        asked = answered_rows(inputs["source"], inputs["labels"])
+        asked = answered_rows(inputs["source"])
         return {
             "labelled": asked,
             "unlabelled": data["unlabelled"] - asked,
@@ -84,8 +84,8 @@ class Attack(Foretelling):
         return {}
 
 
-def answered_rows(source: Artifact, labels: str) -> int:
+def answered_rows(source: Artifact) -> int:
     """Of the public rows that were asked about, those that have labels. source: the votes, or the release."""
-    if labels in (RELEASED_LABELS, TRUE_LABELS):
+    if source.stage == RELEASE.name:
         return int(source.json("release.json")["answered"])
     return int(source.json("shards.json")["queries"])

@@ -100,13 +100,10 @@ class Private(Recipe):
         lesson = store.run(ANSWERED, data=public, source=released, labels=RELEASED_LABELS)
         inputs = student_inputs(store, lesson, experiment)
         if "baseline" in experiment.controls:
-            true = store.run(
-                ANSWERED,
-                name=f"{ANSWERED.name}-{TRUE_LABELS}",
-                data=public,
-                source=released,
-                labels=TRUE_LABELS,
-            )
+            # where every query is answered its key hangs on no noise, and runs of other noise share it
+            rows = released if self.noise.kind == CONFIDENT else votes
+            name = f"{ANSWERED.name}-{TRUE_LABELS}"
+            true = store.run(ANSWERED, name=name, data=public, source=rows, labels=TRUE_LABELS)
             control(store, experiment, {**inputs, "data": true}, "baseline")
         begins = beginning(experiment, []) if experiment.init else {}
         store.run(TRAIN, name="student-train", **inputs, **begins, loss=experiment.loss)

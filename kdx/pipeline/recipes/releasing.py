@@ -1,4 +1,4 @@
-"""What the recipe `private` checks before any work: what reads or makes private rows, what a release costs."""
+"""What the recipe `private` checks before work: what reads or makes private rows, what a release costs."""
 
 from __future__ import annotations
 

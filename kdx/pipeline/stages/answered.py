@@ -9,7 +9,7 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.methods.private_votes import UNANSWERED, count_votes, exact_labels
-from kdx.pipeline.stages import EXACT_LABELS, PLAIN_LABELS, PRIVACY, RELEASED_LABELS, TRUE_LABELS
+from kdx.pipeline.stages import EXACT_LABELS, PLAIN_LABELS, PRIVACY, RELEASE, RELEASED_LABELS, TRUE_LABELS
 from kdx.pipeline.stages.arrays import TRUTH, need_split, read_arrays
 from kdx.pipeline.stages.derived import lay_splits
 from kdx.pipeline.stages.files import open_network
@@ -28,9 +28,9 @@ def run(
     labels: str,
     teacher: Artifact | None = None,
 ) -> None:
-    """data: the public rows. labels: "released", the labels of the release `source`; "true", of the rows that
-    it answered the hidden ones; "exact", of the votes `source` the class of most; "plain", of all rows that
-    these are about the first choice of `teacher`.
+    """data: the public rows. labels: "released", the labels of the release `source`; "true", the hidden ones,
+    of the rows that it answered, or where it is the votes of all that were asked about; "exact", of the votes
+    `source` the class of most; "plain", of all rows that these are about the first choice of `teacher`.
 
     Files: those of kdx.pipeline.stages.prepare, without a test split; the other rows of the pool stay there.
     """
@@ -43,8 +43,10 @@ def run(
         assert teacher is not None
         pool = need_split(data, "unlabelled", runtime)
         found = votes_of(runtime.place(open_network(teacher)), only_rows(pool, asked), task, runtime)
-    else:
+    elif labels == RELEASED_LABELS or source.stage == RELEASE.name:
         found = np.load(source.file("labels.npy"))
+    else:
+        found = truth[asked]
     kept = found != UNANSWERED
     if labels == TRUE_LABELS:
         kept &= task.known(truth)[asked]
