@@ -10,15 +10,15 @@ from kdx.core.errors import UserError
 from kdx.methods.private_budget import check_accountant, epsilon_spent
 from kdx.methods.private_votes import CONFIDENT, VoteNoise
 from kdx.pipeline.controls.control import altered
+from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
-from kdx.pipeline.recipes.releasing import too_dear, wrong_parts, wrong_rows
+from kdx.pipeline.recipes.releasing import made_pool, spent_beside, too_dear, wrong_parts, wrong_rows
 from kdx.pipeline.recipes.steps import (
     beginning,
     checkpoint_inputs,
     control,
     precise,
-    prepare_data,
     student_inputs,
 )
 from kdx.pipeline.stages import (
@@ -90,16 +90,20 @@ class Private(Recipe):
             for side in ("public", "private")
         )
         votes = self._vote(store, experiment, public, private)
+        cost = spent_beside(experiment)
+        beside: dict[str, Any] = {"beside": list(cost)} if any(cost) else {}
         released = store.run(
             RELEASE,
             votes=votes,
             noise=self.noise.document(),
             delta=self.delta,
             seed=self.noise_seed,
+            **beside,
         )
         lesson = store.run(ANSWERED, data=public, source=released, labels=RELEASED_LABELS)
         inputs = student_inputs(store, lesson, experiment)
-        if "baseline" in experiment.controls:
+        tells = not made_pool(experiment) and (experiment.pool or data.json("data.json")["hidden"])
+        if "baseline" in experiment.controls and tells:
             # where every query is answered its key hangs on no noise, and runs of other noise share it
             rows = released if self.noise.kind == CONFIDENT else votes
             name = f"{ANSWERED.name}-{TRUE_LABELS}"
@@ -225,11 +229,14 @@ class Private(Recipe):
             yield str(error)
             return
         queries = min(self.queries, asked.rows.get("unlabelled") or self.queries)
-        if self.epsilon is not None and (why := too_dear(self.noise, queries, self.epsilon, self.delta)):
+        if self.epsilon is not None and (why := self._too_dear(asked, queries, self.epsilon)):
             yield why
 
+    def _too_dear(self, asked: Request, queries: int, budget: float) -> str | None:
+        return too_dear(self.noise, queries, budget, self.delta, spent_beside(asked.experiment)[0])
+
     def protocol(self, experiment: Experiment) -> list[str]:
-        cost = epsilon_spent(self.noise, self.queries, self.delta)
+        cost = epsilon_spent(self.noise, self.queries, self.delta) + spent_beside(experiment)[0]
         return [
             f"privacy: {self.shards} teachers on disjoint shards of the labelled rows, which are private; "
             "the pool and validation, with its labels, are public; "

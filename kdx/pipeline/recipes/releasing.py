@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from kdx.methods.private_budget import affordable, epsilon_spent, noise_within
 from kdx.methods.private_votes import VoteNoise
+from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Request
+from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.resolve import from_own_package
 
@@ -14,17 +16,23 @@ _OTHERS = ("ceiling", "validation_labels")
 """Controls that learn from labels which are no part of this."""
 
 
-def too_dear(noise: VoteNoise, queries: int, budget: float, delta: float) -> str | None:
-    """What a budget affords, where it is less than these queries cost; None where it suffices."""
-    cost = epsilon_spent(noise, queries, delta)
+def too_dear(noise: VoteNoise, queries: int, whole: float, delta: float, beside: float = 0.0) -> str | None:
+    """What a budget affords, where it is less than these queries cost; None where it suffices. beside: what
+    is spent of it by other releases."""
+    cost, budget = epsilon_spent(noise, queries, delta), whole - beside
     if cost <= budget:
         return None
+    if budget <= 0:
+        return (
+            f"recipe.epsilon={whole:g} is less than what the made-up rows cost, {beside:g}: lower "
+            "pool.epsilon, or raise the budget"
+        )
     few, wide = affordable(noise, budget, delta), noise_within(noise, queries, budget, delta)
     threshold = f" with recipe.threshold_sigma={_up(wide.threshold_sigma)}" if wide.threshold_sigma else ""
     fewer = f"it affords {few}: set recipe.queries={few}, or" if few else "it affords none: set"
     return (
-        f"recipe.epsilon={budget:g} is less than what {queries} queries cost, {cost:.3g} at delta {delta:g} "
-        f"with {noise.in_words()}; {fewer} recipe.sigma={_up(wide.sigma)}{threshold}"
+        f"recipe.epsilon={whole:g} is less than what {queries} queries cost, {cost + beside:.3g} at delta "
+        f"{delta:g} with {noise.in_words()}; {fewer} recipe.sigma={_up(wide.sigma)}{threshold}"
     )
 
 
@@ -32,6 +40,18 @@ def _up(value: float) -> str:
     """To three figures, never less."""
     shown = float(f"{value:.3g}")
     return f"{shown if shown >= value else float(f'{value * 1.005:.3g}'):g}"
+
+
+def made_pool(experiment: Experiment) -> Component | None:
+    """What makes the pool; None: it is no made-up one."""
+    return experiment.pool.source if experiment.pool and experiment.pool.makes else None
+
+
+def spent_beside(experiment: Experiment) -> tuple[float, float]:
+    """(epsilon, delta) that made-up rows cost beside the votes."""
+    makers = [maker.build() for maker in (experiment.made_up, made_pool(experiment)) if maker]
+    costs = [maker.released() or (0.0, 0.0) for maker in makers]
+    return sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
 
 
 def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
@@ -48,10 +68,17 @@ def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
             f"recipe=private keeps every public row whatever the private rows are, and dataset.duplicates="
             f"{experiment.duplicates} looks at both: leave it out"
         )
-    if experiment.made_up and not declared(experiment.made_up.target, "blind", False):
+    makers = {"made_up": experiment.made_up, "pool": made_pool(experiment)}
+    for group, maker in makers.items():
+        if maker and maker.build().released() is None:
+            yield (
+                f"recipe=private makes no public rows of private ones, as {group}={choices.get(group)} "
+                "would: leave it out, or choose pool=synthetic_table"
+            )
+    if attack and (experiment.made_up or made_pool(experiment)):
         yield (
-            f"recipe=private makes no public rows of private ones, as made_up={choices.get('made_up')} "
-            "would: leave it out, or choose made_up=synthetic_table"
+            "recipe.attack=true needs public rows whose labels are known, and made-up ones have none: leave "
+            "it out"
         )
     for role in _OTHERS:
         if role in experiment.controls:

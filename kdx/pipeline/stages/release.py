@@ -4,7 +4,7 @@ What the student ever learns of the votes is written here."""
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,19 @@ from kdx.training.runtime import Runtime
 
 
 def run(
-    work: Work, runtime: Runtime, *, votes: Artifact, noise: Mapping[str, Any], delta: float, seed: int | None
+    work: Work,
+    runtime: Runtime,
+    *,
+    votes: Artifact,
+    noise: Mapping[str, Any],
+    delta: float,
+    seed: int | None,
+    beside: Sequence[float] = (0.0, 0.0),
 ) -> None:
     """noise: a kdx.methods.private_votes.VoteNoise as a document. seed None: the noise is drawn from the
     operating system and its source is not kept, so that the stage has no second run with the same answers;
-    what makes the labels known again is this artifact.
+    what makes the labels known again is this artifact. beside: (epsilon, delta) of what else was released of
+    the private rows, such as made-up public ones.
 
     Files: labels.npy (Q,) int64, UNANSWERED where the vote was not sure; asked.npy (Q,) as of `votes`;
     release.json, the guarantee.
@@ -41,10 +49,13 @@ def run(
     np.save(work.path / "labels.npy", labels)
     np.save(work.path / "asked.npy", asked)
     found = guarantee(how, len(asked), delta, about["shards"], seed)
+    if any(beside):
+        found |= {"epsilon_of_pool": beside[0], "delta": delta + beside[1]}
+        found |= {key: found[key] + beside[0] for key in ("epsilon", "epsilon_closed_form")}
     work.write_json("release.json", {**found, "answered": answered})
     work.note(
         f"{answered:,} of {len(asked):,} public rows have a released label: epsilon "
-        f"{found['epsilon']:.2f} at delta {delta:g}"
+        f"{found['epsilon']:.2f} at delta {found['delta']:g}"
     )
     if seed is not None:
         work.note(

@@ -87,7 +87,9 @@ def _of_networks(measured: Any, shifted: Number, roles: Iterable[str]) -> dict[s
 
 
 _PROMISE = {
-    **dict.fromkeys(("epsilon", "epsilon_closed_form", "queries", "answered", "shards"), COUNT),
+    **dict.fromkeys(
+        ("epsilon", "epsilon_closed_form", "epsilon_of_pool", "queries", "answered", "shards"), COUNT
+    ),
     "delta": SHARE,
     "noise": {},
     **dict.fromkeys(("noise_in_words", "accountant", "neighbours", "covers"), str),

@@ -57,7 +57,8 @@ def promise(found: Mapping[str, Any]) -> str:
     return (
         f"Privacy: the student is ({_number(found.get('epsilon'))}, {_short(found.get('delta'))})-"
         f"differentially private for each private row ({_number(found.get('epsilon_closed_form'))} by hand), "
-        f"for {found.get('queries')} queries with {found.get('noise_in_words')}; of these "
+        f"for {found.get('queries')} queries with {found.get('noise_in_words')}"
+        f"{' and made-up public rows' if found.get('epsilon_of_pool') else ''}; of these "
         f"{found.get('answered')} have a label."
     )
 
@@ -84,6 +85,11 @@ def privacy_section(found: Mapping[str, Any] | None) -> list[str]:
     rows = [
         ["epsilon", _number(found.get("epsilon"))],
         ["by hand, never below it", _number(found.get("epsilon_closed_form"))],
+        *(
+            [["of it the made-up public rows", _number(pool)]]
+            if (pool := found.get("epsilon_of_pool"))
+            else []
+        ),
         ["delta", _short(found.get("delta"))],
         ["accountant", escape(found.get("accountant"))],
         ["neighbours", escape(found.get("neighbours"))],
