@@ -70,7 +70,7 @@ class SyntheticTable(RowMaker):
         check_ranges(raw.columns, self.ranges)
         random = np.random.Generator(np.random.PCG64([seed, 0]))
         if self.how == PUBLIC:
-            return evenly(raw.columns, self.ranges, self.rows, random)
+            return uniform_rows(raw.columns, self.ranges, self.rows, random)
         noise = np.random.Generator(np.random.PCG64(self.noise_seed))
         return copula(np.asarray(seen), raw.columns, self, random, noise)
 
@@ -106,7 +106,7 @@ def noise_multiplier(epsilon: float, delta: float) -> float:
     return 1 / (math.sqrt(log + epsilon) - math.sqrt(log))
 
 
-def evenly(
+def uniform_rows(
     columns: Sequence[TableColumn],
     ranges: Mapping[str, tuple[float, float]],
     rows: int,
