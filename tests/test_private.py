@@ -181,19 +181,26 @@ def test_the_plan_foretells_every_stage(run, tmp_path):
     assert {step.name: step.key for step in steps} == {stage["name"]: stage["key"] for stage in run["stages"]}
 
 
+@pytest.mark.slow
 def test_noise_of_the_system_is_drawn_once(run):
-    """The key is the same, so what was released once is what every later run learns from."""
-    words = ["recipe.noise_seed=null"]
+    """The key is the same, so what was released once is what every later run learns from. Of confident votes
+    the control has as many rows as were answered."""
+    words = ["recipe.noise_seed=null", "recipe.noise=confident", "recipe.threshold=5"]
+    words += ["recipe.threshold_sigma=1"]
     one, other = train("system", *words), train("again", *words)
-    assert not one["results"]["privacy"]["known_seed"]
+    privacy = one["results"]["privacy"]
+    assert not privacy["known_seed"] and 0 < privacy["answered"] < 60
     keys = [next(s for s in r["stages"] if s["name"] == "release") for r in (one, other)]
     assert keys[0]["key"] == keys[1]["key"] and keys[1]["cached"]
+    for name in ("answered", "answered-true"):
+        assert artifact("system", name).json("data.json")["counts"]["labelled"] == privacy["answered"]
 
 
 class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_kill_between_teachers_goes_on_where_it_was(run, monkeypatch, capsys):
     whole, done, real = artifact("first", "shard-teachers"), [], shards._one
 
