@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from kdx.core.errors import UserError
 from kdx.data.phrases import RARE, are, few
 from kdx.data.raw import Description, Note, Raw, Skipped, fewer_names, joined_names
 from kdx.data.stored import LazyRows, Writer, in_blocks

@@ -76,7 +76,7 @@ class Release(Foretelling):
         return release_some(bench, step, inputs, folder)
 
 
-class Attack(Foretelling):
+class Membership(Foretelling):
     def in_words(self, step: PlannedStage, steps: Steps) -> str:
         return f"{len(step.inputs['targets'])} networks"
 

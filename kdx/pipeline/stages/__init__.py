@@ -118,7 +118,7 @@ ATTACK = Stage(
     "kdx.pipeline.stages.attack",
     writes=("attack.json",),
     node="student_train",
-    foretold="kdx.pipeline.foretelling.private.Attack",
+    foretold="kdx.pipeline.foretelling.private.Membership",
 )
 PROBE = Stage(
     "probe",
