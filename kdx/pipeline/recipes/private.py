@@ -141,7 +141,7 @@ class Private(Recipe):
             "training": training,
             "precision": precise(store, data, teacher.model, training),
             "epoch": ["labelled"],
-            "class_weights": experiment.class_weights,
+            "class_weights": experiment.class_weights if training else "none",
         }
 
     def _compare(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from kdx.methods.private_budget import affordable, epsilon_spent, noise_within
 from kdx.methods.private_votes import VoteNoise
-from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.experiment import Experiment, TeacherSetup
 from kdx.pipeline.recipes.recipe import Request
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -90,6 +90,12 @@ def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
         yield "recipe.attack=true learns its attack on the student of true public labels: set baseline=true"
 
 
+def learns(teacher: TeacherSetup) -> bool:
+    """Whether it learns from the rows that it is given, by steps or at once."""
+    fitted = teacher.fitted and not teacher.finished
+    return teacher.class_map is None and (fitted or teacher.training is not None)
+
+
 def _wrong_lesson(asked: Request) -> Iterator[str]:
     """Of the loss, the teacher and what the student begins with."""
     experiment, loss = asked.experiment, asked.experiment.loss
@@ -101,7 +107,7 @@ def _wrong_lesson(asked: Request) -> Iterator[str]:
     teachers = experiment.teachers
     if len(teachers) > 1:
         yield "recipe=private trains one teacher a shard: name one, and set recipe.shards"
-    elif teachers and (teachers[0].class_map or teachers[0].training is None):
+    elif teachers and not learns(teachers[0]):
         yield (
             "recipe=private trains its teachers on shards of the private rows, and teacher="
             f"{experiment.teacher_name} is taken as it is: set teacher_pretrain.epochs=5, say, or choose "

@@ -57,6 +57,13 @@ def run(
         f"{answered:,} of {len(asked):,} public rows have a released label: epsilon "
         f"{found['epsilon']:.2f} at delta {found['delta']:g}"
     )
+    rows = about["shards"] * about["rows"]
+    if found["delta"] * rows > 1:
+        work.note(
+            f"delta {found['delta']:g} is not below 1 / {rows:,} private rows: a release that shows one of "
+            "them whole would keep the promise; set recipe.delta lower",
+            "warning",
+        )
     if seed is not None:
         work.note(
             f"recipe.noise_seed={seed} makes the noise known to everybody who reads this run: the guarantee "
