@@ -48,7 +48,7 @@ MINE = ("decode", "data", "student", "again")
 def test_a_run_or_its_file_is_forgotten_whole(two, capsys, named):
     before = paths()
     shown = says(capsys, "forget", named)
-    assert "would erase" in shown and paths() == before
+    assert "would erase" in shown and paths() - {"sources.json"} == before
     shown = says(capsys, "forget", named, "yes=true")
     assert "erased" in shown and "not reached: the run folder" in shown and "runs/mine" in shown
     left = {path for path in paths() if path.count("/") == 1}
@@ -91,7 +91,7 @@ def test_while_a_run_is_at_work_nothing_goes(two, capsys):
     before = paths()
     with filelock.FileLock(lock_file(STORE, *two["student"])):
         shown = says(capsys, "forget", "outputs/runs/mine", "yes=true", code=2)
-    assert "at work" in shown and "nothing was erased" in shown and paths() == before
+    assert "at work" in shown and "nothing was erased" in shown and before <= paths()
 
 
 @pytest.mark.parametrize(

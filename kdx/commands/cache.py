@@ -15,6 +15,7 @@ from kdx.data.phrases import counted
 from kdx.report.run.table import bytes_in_words
 from kdx.runs import cleanup, forgetting
 from kdx.runs.store_entries import UNREADABLE, StoreEntry, store_contents
+from kdx.store.store import SOURCES
 
 OPTIONS = (
     Option("store", "outputs/store", "the store"),
@@ -208,6 +209,8 @@ def forget(words: Words, store: Path) -> int:
             )
         size = bytes_in_words(entry.bytes)
         print(f"{word} {size:>8}  {entry.stage} {entry.path.name[:12]}  {_shorten(entry.what)}".rstrip())
+    if delete:
+        (store / SOURCES).unlink(missing_ok=True)  # digests of its files, by where they lie
     output.answer(
         {
             "store": str(store),
