@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from kdx.pipeline.stages import decode, gate
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_file, build_task, need_split, open_split
 from kdx.pipeline.stages.audit import gap_to_pool
 from kdx.pipeline.stages.choose import features
-from kdx.store.stage import Stage
 from kdx.store.work import Listener, Work
 from kdx.tasks import pseudo_labels
 from kdx.training.predict import Condensing, predict
