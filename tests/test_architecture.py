@@ -53,7 +53,7 @@ ONLY = {
     "kdx.methods.features": METHODS,
     "kdx.methods.select": {"kdx.core", *CONTRACTS},
     "kdx.methods.init": {"kdx.core", "kdx.models.parts", "kdx.models.vectors", *BEGINNINGS},
-    "kdx.methods": METHODS | {"kdx.methods.teachers", "kdx.methods.temperature"},
+    "kdx.methods": METHODS | {"kdx.methods.teachers", "kdx.methods.temperature", "kdx.methods.private_votes"},
     "kdx.report": {"kdx.core", "kdx.tasks", "kdx.store", "kdx.report"},
 }
 """Packages with a list of their own, instead of all that lies below: no method imports another. The first
@@ -89,9 +89,20 @@ NO_TORCH += [
 ]
 NO_TORCH += [
     "kdx.runs." + name
-    for name in ("reading", "model_files", "lineage", "diff", "cleanup", "store_entries", "sweep", "claims")
+    for name in (
+        "reading",
+        "model_files",
+        "lineage",
+        "diff",
+        "cleanup",
+        "store_entries",
+        "sweep",
+        "claims",
+        "forgetting",
+    )
 ]
 NO_TORCH += ["kdx.runs.studies"]
+NO_TORCH += ["kdx.methods." + name for name in ("private_votes", "private_budget", "membership")]
 NO_TORCH += ["kdx.runs.export.card"]
 ONLY_INSIDE_FUNCTIONS = ["kdx.pipeline.recipes", "kdx.runs.run", "kdx.training.runtime", "kdx.commands"]
 ONLY_INSIDE_FUNCTIONS += [
@@ -103,7 +114,8 @@ ONLY_INSIDE_FUNCTIONS += [
 ]
 ONLY_INSIDE_FUNCTIONS += ["kdx.api", "kdx.pipeline.controls", "kdx.pipeline.scores", "kdx.core.trees"]
 ONLY_INSIDE_FUNCTIONS += [
-    "kdx.pipeline.foretelling." + name for name in ("data", "labelling", "others", "teacher", "training")
+    "kdx.pipeline.foretelling." + name
+    for name in ("data", "labelling", "others", "private", "teacher", "training")
 ]
 ONLY_INSIDE_FUNCTIONS += ["kdx.planning." + name for name in ("dry_run", "document", "text")]
 PACKAGES_THEMSELVES = [
@@ -127,6 +139,7 @@ MANY_ARGUMENTS = {
     "kdx.methods.losses.slam.SLaM.__init__",
     "kdx.methods.moving.Moving.__init__",
     "kdx.methods.losses.divergence.DivergenceLoss.__init__",
+    "kdx.pipeline.recipes.private.Private.__init__",
     "kdx.models.encoder.encoder_small",
     "kdx.models.span_encoder.span_encoder",
     "kdx.data.datasets.folder.Folder.__init__",

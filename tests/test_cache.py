@@ -312,7 +312,7 @@ def test_folders_that_are_not_the_stores_are_left_alone(chain, capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["prune"], "kdx cache needs one of ls, verify, gc; given: prune"),
+        (["prune"], "kdx cache needs one of ls, verify, gc, forget; given: prune"),
         ([], "given: nothing"),
         (["gc", "older_then=7d"], "did you mean 'older_than'?"),
         (["gc", "older_than=soon"], "older_than must be a time such as 7d, 12h or 0; given: 'soon'"),

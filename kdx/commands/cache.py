@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ from kdx.commands._show import show_table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words, switch
 from kdx.core import output
 from kdx.core.errors import UserError
+from kdx.data.phrases import counted
 from kdx.report.run.table import bytes_in_words
-from kdx.runs import cleanup
+from kdx.runs import cleanup, forgetting
 from kdx.runs.store_entries import UNREADABLE, StoreEntry, store_contents
+from kdx.store.store import SOURCES
 
 OPTIONS = (
     Option("store", "outputs/store", "the store"),
@@ -25,12 +27,16 @@ OPTIONS = (
         many=True,
     ),
     Option("older_than", "7d", "gc: unfinished stages touched since then stay, such as 7d, 12h or 0"),
-    Option("yes", "false", "gc: delete; without it, only what would be freed is shown", ("true", "false")),
+    Option(
+        "yes", "false", "gc and forget: delete; without it, only what would go is shown", ("true", "false")
+    ),
 )
 HELP = help_text(
     """kdx cache ls        what is in the store, and which runs refer to it
 kdx cache verify    compare every file with its hash; exit code 1 where one differs
-kdx cache gc        free what no run needs: shows it; deletes with yes=true""",
+kdx cache gc        free what no run needs: shows it; deletes with yes=true
+kdx cache forget DATA   erase all that was made of some data: shows it; deletes with yes=true. DATA: a run
+                        folder, a file or folder of data, or the key of an artifact""",
     OPTIONS,
     "Do not free while a run is starting: it may be about to read what no run referred to before.",
 )
@@ -42,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
         print(HELP)
         return 0
     words = parse_words("cache", argv, OPTIONS)
-    if len(words.names) != 1 or words.names[0] not in ACTIONS:
+    action = words.names[0] if words.names else ""
+    if action not in ACTIONS or (len(words.names) != 1 and action != "forget"):
         given = " ".join(words.names)
         raise UserError(f"kdx cache needs one of {', '.join(ACTIONS)}; given: {given or 'nothing'}")
     return ACTIONS[words.names[0]](words, Path(words["store"]).expanduser())
@@ -182,7 +189,68 @@ def free(
     return 0
 
 
-ACTIONS = {"ls": ls, "verify": _verify, "gc": gc}
+def forget(words: Words, store: Path) -> int:
+    if len(words.names) != 2:
+        raise UserError(
+            "kdx cache forget needs what is to be forgotten: a run folder, a file or a folder of data, or "
+            "the key of an artifact"
+        )
+    delete, folders = switch("yes", words["yes"]), cleanup.every_run_folder(tops(words, store), store)
+    contents = store_contents(store)
+    if hidden := next((e for e in contents.entries if e.state == UNREADABLE), None):
+        raise UserError(f"'{hidden.path}' may not be read by you, and may be made of it: nothing was erased")
+    found = forgetting.made_of(words.names[1], store, contents.entries, folders)
+    forgetting.check_idle(store, found)
+    word = "erased" if delete else "would erase"
+    for entry in found.entries:
+        if delete and not cleanup.remove(store, entry):
+            raise UserError(
+                f"a run has begun to work on {entry.stage} {entry.key[:12]}: stop it, and forget again"
+            )
+        size = bytes_in_words(entry.bytes)
+        print(f"{word} {size:>8}  {entry.stage} {entry.path.name[:12]}  {_shorten(entry.what)}".rstrip())
+    if delete:
+        (store / SOURCES).unlink(missing_ok=True)  # digests of its files, by where they lie
+    output.answer(
+        {
+            "store": str(store),
+            "erased": delete,
+            "entries": [_about(entry) for entry in found.entries],
+            "bytes": sum(entry.bytes for entry in found.entries),
+            "untold": [str(entry.path) for entry in found.untold],
+            "runs": list(map(str, found.runs)),
+            "exports": list(map(str, found.exports)),
+        }
+    )
+    for line in _left(found, len(contents.entries), store, delete):
+        print(line)
+    return 0
+
+
+def _left(found: forgetting.MadeOf, whole: int, store: Path, delete: bool) -> Iterator[str]:
+    """What came of it, and what it does not reach."""
+    total = bytes_in_words(sum(entry.bytes for entry in found.entries))
+    done = "erased" if delete else "would be erased"
+    yield f"{len(found.entries)} of {whole} entries, {total}, {done} in {store}"
+    if found.untold:
+        yield (
+            "no manifest tells what they are made of: "
+            f"{counted(len(found.untold), 'unfinished or damaged folder')}; "
+            "kdx cache gc older_than=0 yes=true deletes such"
+        )
+    for folder in found.runs:
+        yield f"not reached: the run folder {folder}, which keeps figures, predictions and its report"
+    for folder in found.exports:
+        yield f"not reached: the export {folder}"
+    yield (
+        "Not known here: copies of exports, run folders that lie elsewhere (runs=PATH), backups, the data "
+        "themselves, and blocks of the disk that are not written over yet"
+    )
+    if not delete:
+        yield "kdx cache forget DATA yes=true erases the entries; what is not reached is yours to delete"
+
+
+ACTIONS = {"ls": ls, "verify": _verify, "gc": gc, "forget": forget}
 
 
 def tops(words: Words, store: Path) -> list[Path]:

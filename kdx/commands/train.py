@@ -215,6 +215,7 @@ def finish(
     results |= {"roles": own} if own else {}
     for name in ("sessions", "prequential"):
         results |= {name: artifacts[name].json(f"{name}.json")} if name in artifacts else {}
+    results |= build_recipe(order.recipe).results(artifacts)
     trace(folder.run, results, artifacts)
     student = order.config["choices"]["student"]
     for role in roles_of(results):

@@ -132,7 +132,7 @@ def read_pool(config: Mapping[str, Any]) -> OtherPool | None:
         return OtherPool(name, None, steps=found, test=checks.flag("pool.test", node["test"]))
     target = node.get("_target_")
     if isinstance(target, str) and declared(target, "makes_rows", False):
-        return OtherPool(name, component("pool", node), makes=True)
+        return OtherPool(name, component("pool", _with_ranges(node)), makes=True)
     asked = {key: node.pop(key, None) for key in ("limit", "test", "classes_map")}
     return OtherPool(
         name,
@@ -159,6 +159,17 @@ def read_domains(config: Mapping[str, Any]) -> list[tuple[str, Component | None]
         made = [component(f"shift.{step}", config["shift"].get(step, spec)) for step, spec in steps.items()]
         found.append((str(name), made[0] if made else None))
     return found
+
+
+def _with_ranges(node: Mapping[str, Any]) -> dict[str, Any]:
+    """With what the file holds in which the ranges of columns stand, where one is named."""
+    path = node.get("ranges")
+    if not isinstance(path, str):
+        return dict(node)
+    file = checks.path("pool.ranges", path, "a file")
+    if not file.is_file():
+        raise UserError(f"pool.ranges '{path}' is no file: name one of lines column: [low, high]")
+    return {**node, "ranges": dict(read_yaml(file)[0])}
 
 
 def _tested(value: Any) -> bool | int | float:

@@ -31,6 +31,9 @@ ROLES: Mapping[str, Role] = {
     ),
     "student": Role("student-train", "distilled student", "distilled", "#2a7f62"),
     "generations": Role("generations", "ensemble of generations", "generations", "#6d9f9e"),
+    "exact": Role("exact-train", "student of votes without noise", "exact votes", "#8fa876"),
+    "plain": Role("plain-train", "plainly distilled student", "plain", "#a0785a"),
+    "direct": Role("direct-train", "student on the private rows", "on private", "#bf616a"),
     "ceiling": Role("ceiling-train", "student, all labels", "all labels", "#5e81ac"),
 }
 """Those of kdx itself."""
@@ -57,6 +60,10 @@ def known_roles(results: Mapping[str, Any] | None) -> dict[str, Role]:
     own, known = (results or {}).get("roles"), dict(ROLES)
     if (results or {}).get("moved_teacher"):
         known["teacher"] = replace(ROLES["teacher"], words="teacher (before it moved)", short="before")
+    if (results or {}).get("privacy"):
+        known["teacher"] = replace(ROLES["teacher"], words="teacher of all private rows")
+        alone = replace(ROLES["baseline"], words="student of true public labels", short="true labels")
+        known["baseline"] = alone
     return {**known, **{n: _own_role(n, about or {}) for n, about in (own or {}).items() if n not in ROLES}}
 
 

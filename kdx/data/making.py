@@ -23,6 +23,11 @@ class RowMaker(ABC):
     """What rows it makes, as data sets say it (see Raw)."""
     rows: int
 
+    def released(self) -> tuple[float, float] | None:
+        """(epsilon, delta) that the rows cost of the privacy of each labelled row, (0, 0): they show none;
+        None: they show labelled rows as they are."""
+        return None
+
     @abstractmethod
     def make(self, raw: Raw, seen: Any, seed: int) -> Any:
         """Inputs of `rows` rows, of the form of `seen`, the inputs of the labelled rows. raw: what they are

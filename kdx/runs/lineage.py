@@ -43,6 +43,7 @@ def tell(artifact: Artifact) -> dict[str, Any]:
             _teacher(made) for name, made in reversed(chain.items()) if made.stage in TRAINS and name != own
         ],
         "labels": _labels(labels[-1], inputs, metric_of(data)) if labels else None,
+        "privacy": artifact.json("model.json").get(stages.PRIVACY),
         "data": _data(data),
         "artifacts": {
             name: {key: manifest[key] for key in ("inputs", "version", "code", "created", "seconds")}

@@ -30,6 +30,12 @@ WRITES = {found.name: found.writes for found in vars(stages).values() if isinsta
 """stage -> the files that it always writes."""
 STAGE_NAMES = tuple(WRITES)
 """Names of kdx's own folders in a store."""
+_DATA = tuple(
+    found.name
+    for found in vars(stages).values()
+    if isinstance(found, Stage) and stages.DATA[0] in found.writes
+)
+"""Stages that lay down prepared data."""
 _DECODED = re.compile(r"\.\./\.\./decode/([0-9a-f]{64})")
 """Where the rows of prepared data lie."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -205,10 +211,9 @@ def _stage_of(name: str, file: Path, own: bool) -> str:
         return stages.TRAIN.name
     if base.endswith(f"-{stages.SESSION.name}"):
         return stages.SESSION.name
-    if base == f"{stages.REVEAL.name}-validation":
-        return stages.REVEAL.name
-    if base == f"{stages.DECODE.name}-pool":
-        return stages.DECODE.name
+    for several in (stages.REVEAL, stages.DIVIDE, stages.ANSWERED, stages.DECODE):
+        if base.startswith(f"{several.name}-"):
+            return several.name
     if own and base:
         return base
     raise UserError(f"'{file}' names a stage that kdx does not know: {name!r}")
@@ -231,7 +236,7 @@ def open_artifact(store: Path, stage: str, key: str) -> Artifact:
         raise UserError(f"{stage}/{key} cannot be used: {error}") from error
     if damage:
         raise UserError(f"the store is damaged: {damage}; run the same `kdx train` again to mend it")
-    if stage in (stages.PREPARE.name, stages.REVEAL.name, stages.ROLLOUT.name, stages.SESSION.name):
+    if stage in _DATA:
         _check_decoded(artifact)
     return artifact
 

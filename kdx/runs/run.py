@@ -18,7 +18,7 @@ from kdx.pipeline.recipes.steps import students, teacher_stages
 from kdx.pipeline.scores import averages, digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE
 from kdx.store.artifact import Artifact
-from kdx.store.manifest import Unreadable
+from kdx.store.manifest import Unreadable, named_sources
 from kdx.store.places import dotted
 from kdx.store.resolve import own_error
 from kdx.store.stage import subseed
@@ -214,7 +214,7 @@ def trace(document: dict[str, Any], results: dict[str, Any], artifacts: Mapping[
     for entry in document["stages"]:
         manifest = manifests.get(entry["name"], {})
         entry |= {"code": manifest["code"]} if manifest else {}
-        entry |= {"sources": found} if (found := dict(_sources(manifest.get("inputs")))) else {}
+        entry |= {"sources": found} if (found := dict(named_sources(manifest.get("inputs")))) else {}
     made = {name: _made(artifact, manifests[name]) for name, artifact in artifacts.items()}
     student, roles = ROLES["student"].stage, roles_of(results)
     counts = made[student if student in made else list(made)[-1]]
@@ -242,22 +242,6 @@ def _made(artifact: Artifact, manifest: Mapping[str, Any]) -> dict[str, Any]:
     if "made" in manifest or not artifact.file("summary.json").is_file():
         return manifest.get("made", {})
     return {key: artifact.json("summary.json").get(key) for key in ("device", "threads")}
-
-
-def _sources(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """(argument, digest) of each file or folder that canonical inputs name by its content."""
-    if isinstance(value, dict):
-        if isinstance(value.get("source"), str):
-            yield name, value["source"]
-        for key, inner in value.items():
-            yield from (
-                ((f"{name}.{k}", v) for k, v in inner.items())
-                if key == "sources"
-                else _sources(inner, f"{name}.{key}".lstrip("."))
-            )
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _sources(inner, name)
 
 
 def _commit() -> str | None:

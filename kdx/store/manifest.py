@@ -143,3 +143,19 @@ def references(value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for inner in value:
             yield from references(inner)
+
+
+def named_sources(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """(argument, digest) of each file or folder that canonical inputs name by its content."""
+    if isinstance(value, dict):
+        if isinstance(value.get("source"), str):
+            yield name, value["source"]
+        for key, inner in value.items():
+            yield from (
+                ((f"{name}.{k}", v) for k, v in inner.items())
+                if key == "sources"
+                else named_sources(inner, f"{name}.{key}".lstrip("."))
+            )
+    elif isinstance(value, list):
+        for inner in value:
+            yield from named_sources(inner, name)

@@ -26,6 +26,8 @@ from kdx.store.stage_key import key_with_inputs
 from kdx.store.verification import verify
 from kdx.store.work import Listener, Work
 
+SOURCES = "sources.json"
+"""In the store's folder: the digests of files from outside, by where they lie."""
 _KEYS, _MARK = 1, "keys.json"
 """In the store's folder: that its keys are made as they are today. A store without it was begun by an older
 kdx.
@@ -67,7 +69,7 @@ class Store:
         self.root, self.runtime, self.listener = Path(root), runtime, listener
         self.until, self.peek, self.asked = until, peek or asked is not None, asked
         self.done: dict[str, Artifact] = {}
-        Source.memo = self.root / "sources.json"
+        Source.memo = self.root / SOURCES
 
     def key(self, stage: Stage, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """See `key_with_inputs`."""

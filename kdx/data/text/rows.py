@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from kdx.core.errors import UserError
 from kdx.data.phrases import RARE, are, few
 from kdx.data.raw import Description, Note, Raw, Skipped, fewer_names, joined_names
 from kdx.data.stored import LazyRows, Writer, in_blocks
@@ -186,8 +187,12 @@ class Texts(Raw):
         if like is not None:
             of, tokenizer = "the network that reads them", like["tokenizer"]
         if tokenizer is None:
-            of = SEEN
-            tokenizer = self.tokens.of(self._texts(np.concatenate(seen)))
+            of, numbers = SEEN, np.concatenate(seen)
+            if not len(numbers):  # of private labelled texts, whose pool is another data set's
+                raise UserError(
+                    "there is no text that a vocabulary may be made of: name one with dataset.tokenizer=FILE"
+                )
+            tokenizer = self.tokens.of(self._texts(numbers))
         return replace(self, encoded=Encoded(tokenizer, of, np.full(len(self.texts), -1, np.int64)))
 
     def _texts(self, numbers: np.ndarray) -> Iterator[str]:

@@ -17,7 +17,8 @@ from kdx.training.length import total_steps, used
 _ROLE = re.compile(r"[a-z]+(_[a-z]+)*")
 TAKEN = frozenset(
     "attacks by_class classes class_counts floor gain gained_by gap_closed gap_closed_reason headline "
-    "members metric metrics prequential roles round_by round_chosen rounds sessions shifts worst".split()
+    "members metric metrics prequential privacy roles round_by round_chosen rounds sessions shifts "
+    "worst".split()
 )
 """Keys of a run's results that are no role."""
 ALSO = ("unlabelled", "validation", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,19 @@ class Prepare(_Data):
             f"equal {rows_called(reads)}: copies are left out on the side of training, so there may be fewer "
             "rows than said here (dataset.duplicates=drop)"
         ]
+
+
+class DerivedData(_Data, ABC):
+    """Data that is made of the rows of other data, its input `data`."""
+
+    @abstractmethod
+    def counted(self, data: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, int]:
+        """Rows of each split; of others there are none. data: those of `data`."""
+
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        about = inputs["data"].json("data.json")
+        nothing = dict.fromkeys(about["counts"], 0)
+        return {"data.json": {**about, "counts": nothing | self.counted(about["counts"], inputs)}}
 
 
 class Reveal(_Data):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdx.data.files import note_places
@@ -15,9 +15,16 @@ from kdx.store.stage import subseed
 from kdx.store.store import Store
 
 
-def prepare_data(store: Store, experiment: Experiment, like: Mapping[str, Any] | None = None) -> Artifact:
+def prepare_data(
+    store: Store,
+    experiment: Experiment,
+    like: Mapping[str, Any] | None = None,
+    *,
+    fitted_on: Sequence[str] = (),
+) -> Artifact:
     """The data set decoded, once for every seed, and split. like: the adapter of a network that reads these
-    rows as it read its own.
+    rows as it read its own. fitted_on: the splits that the adapter is made of, where it is not all that
+    training may see.
     """
     more: dict[str, Any] = {"made_up": experiment.made_up} if experiment.made_up else {}
     if other := experiment.pool:
@@ -39,7 +46,7 @@ def prepare_data(store: Store, experiment: Experiment, like: Mapping[str, Any] |
         **experiment.sizes,
         duplicates=experiment.duplicates,
         seed=subseed(experiment.seed, "split"),
-        **(more | ({"like": like} if like else {})),
+        **(more | ({"like": like} if like else {}) | ({"fitted_on": fitted_on} if fitted_on else {})),
     )
 
 

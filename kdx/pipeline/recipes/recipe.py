@@ -76,6 +76,10 @@ class Recipe(ABC):
         """
         return {}
 
+    def results(self, done: Mapping[str, Artifact]) -> Mapping[str, Any]:
+        """What it adds to the results in run.json, as plain data. done: see `together`."""
+        return {}
+
     def errors(self, asked: Request) -> Iterator[str]:
         """Why this experiment cannot be run, one sentence each, before any work."""
         yield from checks.wrong_stages(self.stages)

@@ -14,6 +14,11 @@ DATA = (
     "data.json",
 )
 _NETWORK = ("last.safetensors", "model.json", "summary.json")
+RELEASED_LABELS, TRUE_LABELS, EXACT_LABELS, PLAIN_LABELS = "released", "true", "exact", "plain"
+"""Whose labels public rows have, see kdx.pipeline.stages.answered."""
+PRIVACY = "privacy"
+"""Key of a data.json whose labels were released under a guarantee, and of a model.json that learned from
+them."""
 GOES_ON = ("checkpoint.pt", "checkpoint.json")
 _LESS_DATA = "dataset.labelled and dataset.unlabelled, or the size of a row"
 
@@ -76,6 +81,44 @@ PREQUENTIAL = Stage(
     writes=("prequential.json",),
     node="student_train",
     foretold="kdx.pipeline.foretelling.sessions.Prequential",
+)
+DIVIDE = Stage(
+    "divide",
+    "kdx.pipeline.stages.divide",
+    writes=DATA,
+    lower=_LESS_DATA,
+    foretold="kdx.pipeline.foretelling.private.Divide",
+)
+SHARDS = Stage(
+    "shard-teachers",
+    "kdx.pipeline.stages.shards",
+    writes=("said.npy", "asked.npy", "shards.json"),
+    resumes=GOES_ON,
+    node="teacher_pretrain",
+    lower="teacher_pretrain.batch_size, or take a smaller teacher or smaller rows",
+    foretold="kdx.pipeline.foretelling.private.Shards",
+)
+RELEASE = Stage(
+    "release",
+    "kdx.pipeline.stages.release",
+    writes=("labels.npy", "asked.npy", "release.json"),
+    node="pseudo_label",
+    foretold="kdx.pipeline.foretelling.private.Release",
+)
+ANSWERED = Stage(
+    "answered",
+    "kdx.pipeline.stages.answered",
+    writes=(*DATA, "unlabelled.rows.npy", "truth*.npy"),
+    node="student_train",
+    lower=_LESS_DATA,
+    foretold="kdx.pipeline.foretelling.private.Answered",
+)
+ATTACK = Stage(
+    "attack",
+    "kdx.pipeline.stages.attack",
+    writes=("attack.json",),
+    node="student_train",
+    foretold="kdx.pipeline.foretelling.private.Membership",
 )
 PROBE = Stage(
     "probe",

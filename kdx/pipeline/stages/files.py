@@ -13,6 +13,7 @@ from kdx import models
 from kdx.models.adapt import Adapter
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.models.renamed import OfOtherClasses
+from kdx.pipeline.stages import PRIVACY
 from kdx.pipeline.stages.arrays import build_kind, build_task
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -23,7 +24,7 @@ MOVED_WEIGHTS, MOVED_MODEL = "teacher.safetensors", "teacher.json"
 CLASS_PLACES = "class_places"
 """Key of a model.json of a network that learned other classes: `places` of kdx.models.build_for."""
 _OF_DATA = ("task", "metric", "example", "reads", "adapter", "shape", "classes", "mean", "std", "dataset")
-MODEL_KEYS = (*_OF_DATA, CLASS_PLACES)
+MODEL_KEYS = (*_OF_DATA, CLASS_PLACES, PRIVACY)
 """What of data.json a model.json repeats: all that it takes to build the network, and to use it alone."""
 
 

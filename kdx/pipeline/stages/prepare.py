@@ -4,7 +4,7 @@ pool's truth, where there is one, lies in files of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -68,6 +68,7 @@ def run(
     made_up: Component | None = None,
     like: Mapping[str, Any] | None = None,
     pool: Mapping[str, Any] | None = None,
+    fitted_on: Sequence[str] = ("labelled", "unlabelled"),
 ) -> None:
     """Files: <split>.rows.npy (N,) int64, the numbers of its rows in the decoded data set, through its parts
     train, validation, test and unlabelled in this order; <split>.truth.npy for all but the pool, where there
@@ -80,7 +81,8 @@ def run(
     them an "error". made_up: what makes further rows for the pool (kdx.data.making), whose truth nobody
     knows. like: the adapter of a network that is to be measured on these rows, and reads them as it read its
     own. pool: what stands in for the data set's own pool, and maybe for its test rows
-    (kdx.pipeline.stages.other_pool.PoolAsked).
+    (kdx.pipeline.stages.other_pool.PoolAsked). fitted_on: the splits by whose rows the adapter and the
+    vocabulary are made, all that training may see, or of private labelled rows the pool alone.
 
     Rows that are no rows of the decoded data set, as they are made up, of another one, or hang on what
     training may see (`Raw.fitted`), lie in <split>.inputs.npy, where there are several arrays by name
@@ -106,7 +108,7 @@ def run(
     inputs, truth, hidden = parted(raw, rows, task)
     numbers, told_apart = numbered(whole, fewer.kept, raw, rows), inputs
     own: dict[str, Any] = {}
-    if (fitted := raw.fitted([inputs["labelled"], inputs["unlabelled"]], like)) is not raw:
+    if (fitted := raw.fitted([inputs[name] for name in fitted_on], like)) is not raw:
         raw = fitted
         inputs, truth, hidden = parted(raw, rows, task)
         # what is read as it is asked for is made once here, and not each time that it is looked at
@@ -115,7 +117,8 @@ def run(
     contract.check_finite(
         inputs, {**truth, "unlabelled": hidden}, row_namer(raw, rows), {"unlabelled": ~known}
     )
-    adapter, odd = raw.adapter([inputs["labelled"], inputs["unlabelled"]])
+    alone = "labelled" not in fitted_on  # then what stands in for the pool is all that may be looked at
+    adapter, odd = (None, []) if alone else raw.adapter([inputs[name] for name in fitted_on])
     found, groups = inputs, classes_of(task, truth, hidden)
     looked = look(work, raw, rows, (found, told_apart), groups, duplicates, left_out) if asked else None
     if asked:  # from here on the files of these rows may hold others
@@ -128,6 +131,8 @@ def run(
         known = np.concatenate([known, np.zeros(rows_of(hidden) - len(known), bool)])
         own = {**own, "unlabelled": inputs["unlabelled"]}
         save_arrays(work, f"unlabelled.{INPUTS}", inputs["unlabelled"])
+    if alone:
+        adapter, odd = raw.adapter([inputs["unlabelled"]])
     lay_down(work, numbers, own, truth, hidden)
     counts = {name: rows_of(inputs[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(in_one_line(raw, counts))

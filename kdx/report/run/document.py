@@ -86,6 +86,17 @@ def _of_networks(measured: Any, shifted: Number, roles: Iterable[str]) -> dict[s
     }
 
 
+_PROMISE = {
+    **dict.fromkeys(
+        ("epsilon", "epsilon_closed_form", "epsilon_of_pool", "queries", "answered", "shards"), COUNT
+    ),
+    "delta": SHARE,
+    "noise": {},
+    **dict.fromkeys(("noise_in_words", "accountant", "neighbours", "covers"), str),
+    "known_seed": bool,
+    "attack": {"*": {"*": {"auc": SHARE, **dict.fromkeys(("standard_error", "members", "others"), COUNT)}}},
+}
+"""What a release of private rows promises, see kdx.pipeline.stages.release."""
 SHAPE = {
     "status": str,
     "error": str,
@@ -125,6 +136,7 @@ SHAPE = {
         "prequential": _PREQUENTIAL,
         "by_class": {"*": {"*": {**dict.fromkeys(("precision", "recall", "f1"), SHARE), "n": COUNT}}},
         "worst": {"role": str, "rows": [{}]},
+        "privacy": _PROMISE,
         **_of_networks(MEASURED, SHARE, ROLES),
     },
     "audit": {"classes": [str], "teacher": {}, "domain_gap": {}, "rounds": [{}]},

@@ -10,6 +10,7 @@ from itertools import zip_longest
 from kdx.core.roles import ROLES, known_roles, learned_alone
 from kdx.report.run.detail import class_section, row_section
 from kdx.report.run.markup import code, escape, fenced, folded, markdown_table, table_of_cells
+from kdx.report.run.privacy import privacy_section
 from kdx.report.run.progress import duration
 from kdx.report.run.sections import audited, figure_lines, over_sessions, results_section, under_shift
 from kdx.tasks.shown import counting_metric
@@ -37,6 +38,7 @@ def report(
         *over_sessions(run),
         *under_shift(run),
         *audited(run),
+        *privacy_section((run.get("results") or {}).get("privacy")),
         *(["## Examples", table_of_cells(*examples)] if examples else []),
         *figure_lines(figures),
     ]
@@ -119,9 +121,10 @@ def _protocol(run: Mapping) -> list[str]:
     if numbers.get("baseline"):
         loss = (run.get("config") or {}).get("baseline_loss") or {}
         alone = str(loss.get("_target_") or "losses.supervised.Supervised")
+        learned = "as many true labels of the same public rows" if numbers.get("privacy") else None
         said.append(
             "The student alone is a matched baseline: the distilled student's model, initialisation, "
-            f"optimiser steps, batch size and augmentation, with {learned_alone(alone)}."
+            f"optimiser steps, batch size and augmentation, with {learned or learned_alone(alone)}."
             + (
                 f" Its weights are fresh ones: the distilled student's begin with {numbers['gained_by'][0]}."
                 if "gained_by" in numbers

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from kdx.core.metric import Metric
 from kdx.report.metric import finer
 from kdx.report.run.prequential import chunk_gain
+from kdx.report.run.privacy import privacy_sentences
 from kdx.report.run.result_warnings import answered_part, overfit_gap
 from kdx.report.run.sessions import session_gains
 from kdx.report.run.uncertainty import standard_error, unseen_share
@@ -47,6 +48,7 @@ def result_sentences(results: Mapping, headline: str) -> list[str]:
         *([] if summarised["gain"] is None else _caution(results, used, counts)),
         *_of_teacher(results, used),
         *_of_members(results, used, counts),
+        *privacy_sentences(results),
     ]
 
 
@@ -76,12 +78,16 @@ def _of_gain(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]
         return chunk_gain(results)
     better = "" if counts.more else f" Less {counts.title} is better, so a gain above 0 is an improvement."
     what = results.get("gained_by") or ["distillation"]
+    if results.get("privacy"):
+        what = ["released labels over as many true ones"]
     words = f"Gain of {' and '.join(what)}: {gained(counts, summarised['gain'])} of test {counts.title}."
     begun = " The student alone begins with fresh weights." if "gained_by" in results else ""
     return [f"{words}{begun}{better}{of_rounds(results)}"]
 
 
 def _of_gap(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]:
+    if results.get("privacy"):
+        return []
     if summarised["gap_closed"] is not None:
         teacher, alone = (score(results, r, summarised["headline"]) for r in ("teacher", "baseline"))
         return [

@@ -14,6 +14,7 @@ from kdx.core.roles import known_roles, roles_of
 from kdx.report.metric import with_unit
 from kdx.report.run.markdown import moment
 from kdx.report.run.markup import code, escape, fenced, folded, markdown_table
+from kdx.report.run.privacy import privacy_section
 from kdx.report.run.sentences import gained
 from kdx.report.run.units import bytes_in_words, percent, whole_number
 from kdx.report.run.verdict import measured_on
@@ -34,7 +35,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         *use(card),
         *_results(card),
     ]
-    parts += [*lineage(card), *parity(card), *rest(card)]
+    parts += [*privacy_section(card["lineage"].get("privacy")), *lineage(card), *parity(card), *rest(card)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -150,7 +151,9 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
         parts.append(f"{escape(role_words(card)).capitalize()}:\n\n{markdown_table(['', 'value'], rows)}")
     parts += [f"Teacher:\n\n{_of_network(card, teacher)}" for teacher in made["teachers"]]
     labels = made["labels"]
-    if labels is None:
+    if made.get("privacy"):
+        parts.append("Labels: those that a noisy vote released, see Privacy.")
+    elif labels is None:
         parts.append("Labels: those of the dataset only; no teacher.")
     elif labels["mode"] == "given":
         rows = [

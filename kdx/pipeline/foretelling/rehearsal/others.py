@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,10 @@ from kdx.methods.select import Pool, Rule
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import Bench, part
 from kdx.pipeline.scores import row_bytes
-from kdx.pipeline.stages import PREPARE, SESSION, decode, gate, prepare, reveal, session
+from kdx.pipeline.stages import decode, gate
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_file, build_task, need_split, open_split
 from kdx.pipeline.stages.audit import gap_to_pool
 from kdx.pipeline.stages.choose import features
-from kdx.store.stage import Stage
 from kdx.store.work import Listener, Work
 from kdx.tasks import pseudo_labels
 from kdx.training.predict import Condensing, predict
@@ -53,8 +53,7 @@ def lay_data(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder
     if large or (decoded and not decoded.file("decoded.json").exists()):
         blacken(folder, about)
         return Rehearsed({}, black=True)
-    lays: Mapping[Stage, Callable[..., None]] = {PREPARE: prepare.run, SESSION: session.run}
-    run = lays.get(step.stage, reveal.run)
+    run = importlib.import_module(step.stage.module).run
     return Rehearsed(
         {"start": bench.timed(lambda: run(Work(folder, step.name, Listener()), bench.runtime, **inputs))}
     )

@@ -1,0 +1,91 @@
+"""Of the stages of the recipe `private`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedStage, Rehearsed, Steps
+from kdx.pipeline.foretelling.data import DerivedData
+from kdx.pipeline.foretelling.training import NetworkTraining
+from kdx.pipeline.stages import RELEASE
+from kdx.store.artifact import Artifact
+
+
+class Divide(DerivedData):
+    def counted(self, data: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, int]:
+        if inputs["side"] == "private":
+            return {"labelled": data["labelled"], "validation": data["validation"]}
+        return {"unlabelled": data["unlabelled"], "validation": data["validation"]}
+
+
+class Answered(DerivedData):
+    def counted(self, data: Mapping[str, int], inputs: Mapping[str, Any]) -> dict[str, int]:
+        """Where that is not known yet, as if every query were answered."""
+        asked = answered_rows(inputs["source"])
+        return {
+            "labelled": asked,
+            "unlabelled": data["unlabelled"] - asked,
+            "validation": data["validation"],
+        }
+
+
+class Shards(NetworkTraining):
+    """The teachers of all shards."""
+
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        pool = inputs["public"].json("data.json")["counts"]["unlabelled"]
+        return {"shards.json": {"queries": min(inputs["queries"], pool)}}
+
+    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
+        one, shards = super().amounts(step, steps) or {}, step.inputs["shards"]
+        asked = step.artifact.json("shards.json")["queries"]
+        return {**{part: shards * often for part, often in one.items()}, "rows": float(shards * asked)}
+
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        return f"{step.inputs['shards']} teachers: {super().in_words(step, steps)}"
+
+    def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
+        """No weights stay."""
+        return 8 * int(step.artifact.json("shards.json")["queries"]) * (step.inputs["shards"] + 1)
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.private import ask_one
+
+        return ask_one(bench, step, inputs, folder)
+
+
+class Release(Foretelling):
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        asked = inputs["votes"].json("shards.json")["queries"]
+        return {"release.json": {"queries": asked, "answered": asked}}
+
+    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
+        return {"start": 1}
+
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        return f"{step.artifact.json('release.json')['queries']:,} rows"
+
+    def counts(self, step: PlannedStage) -> Mapping[str, int]:
+        return {}
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.private import release_some
+
+        return release_some(bench, step, inputs, folder)
+
+
+class Membership(Foretelling):
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        return f"{len(step.inputs['targets'])} networks"
+
+    def counts(self, step: PlannedStage) -> Mapping[str, int]:
+        return {}
+
+
+def answered_rows(source: Artifact) -> int:
+    """Of the public rows that were asked about, those that have labels. source: the votes, or the release."""
+    if source.stage == RELEASE.name:
+        return int(source.json("release.json")["answered"])
+    return int(source.json("shards.json")["queries"])
