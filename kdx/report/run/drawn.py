@@ -47,7 +47,7 @@ def figures_of(
         words = f"{_title(results)[:1].upper()}{_title(results)[1:]} of each chunk before it is learned"
         yield Drawn(words, "prequential", prequential.draw_chunks(results, words))
     if results.get("sessions"):
-        words = f"Mean test {_title(results)} of the sessions so far"
+        words = f"Mean test {_title(results)} of the sessions so far; thin: single head"
         yield Drawn(words, "sessions", sessions.draw_sessions(results, words))
     for kind, which in (("shifts", "shifted"), ("attacks", "attacked")):
         if under := shifts.under_shifts(results, kind):
