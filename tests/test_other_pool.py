@@ -20,6 +20,7 @@ from kdx.pipeline.stages.arrays import read_inputs
 from kdx.pipeline.stages.names import known_by
 from kdx.pipeline.stages.other_pool import Own, _seen_in_test, of_another, rows_held_out
 from kdx.store.artifact import Artifact
+from kdx.tasks import without_labels
 from kdx.tasks.classification import Classification
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,6 +124,24 @@ def test_classes_used_are_the_exponential_of_the_entropy_of_the_first_choices():
     assert proxy.mean_confidence(torch.tensor([[0.9, 0.1], [0.4, 0.6]])) == pytest.approx(0.75)
 
 
+def test_accuracy_without_labels_by_hand():
+    sure = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
+    known, right = torch.tensor([0.95, 0.85, 0.65, 0.55]), torch.tensor([True, True, True, False])
+    assert without_labels.mean_confidence(sure) == pytest.approx(0.7)
+    # one of four wrong: the threshold is the second lowest, .65, and three of five lie at or above it
+    assert without_labels.thresholded_confidence(sure, known, right) == pytest.approx(0.6)
+    # .75 right, and .75 sure on average: .70 is .05 less sure
+    assert without_labels.difference_of_confidences(sure, known, right) == pytest.approx(0.7)
+    assert without_labels.thresholded_confidence(sure, known, ~right & right) == 0
+    assert without_labels.thresholded_confidence(known, known, right) == pytest.approx(0.75)
+    found = without_labels.estimated_accuracy(sure, known, right)
+    assert list(found) == list(without_labels.WORDS)
+    assert list(without_labels.estimated_accuracy(sure, None, None)) == ["mean_confidence"]
+    against = without_labels.held_against(found, torch.tensor([True, False]))
+    assert against["errors"]["thresholded_confidence"] == pytest.approx(0.1) and against["n"] == 2
+    assert without_labels.held_against(found, torch.zeros(0, dtype=torch.bool)) is None
+
+
 def test_rows_of_one_distribution_lie_near_and_others_far():
     drawn = torch.Generator().manual_seed(0)
     one, two = (torch.randn(200, 5, generator=drawn) for _ in range(2))
@@ -166,15 +185,24 @@ def test_a_run_learns_from_the_pool_of_another_set_and_knows_its_rows(place):
     assert told["n"] == 40 and told["validation_n"] == 20 and told["classes"] == 4 and told["mmd"] > 0
     assert 1 <= told["classes_used"]["pool"] <= 4 and told["text"] in Path("proxy/report.md").read_text()
     assert len(set(known_by(data, ["unlabelled"])["unlabelled"].numbers)) == 40
+    assert set(told["estimates"]) == set(without_labels.WORDS) and "ESTIMATED" in told["text"]
+    assert "estimates" not in made["audit"]  # nobody knows the truth of digits here
 
 
-def test_the_test_rows_of_another_domain_are_tested_on(place):
+def test_the_test_rows_of_another_domain_are_tested_on(place, capsys):
     digits = [*DIGITS, "pool.test=30", "pool.classes_map=map.yaml"]
     Path("map.yaml").write_text("".join(f"'{k}': class {k}\n" for k in range(4)))
     made = run("domain", *digits)
     about = prepared(made).json("data.json")
     assert 5 < about["counts"]["test"] < 25  # four of ten classes
     assert made["results"]["student"]["last"]["test"]["n"] == about["counts"]["test"]
+    against = made["audit"]["estimates"]
+    assert 0 < against["n"] < 40 and 0 <= against["accuracy"] <= 1
+    for name, off in against["errors"].items():
+        assert off == pytest.approx(made["proxy"]["estimates"][name] - against["accuracy"], abs=1e-5)
+    assert "the estimates were off by" in Path("domain/report.md").read_text()
+    if made["proxy"]["warn"]:
+        assert "pseudo_label.temperature=fitted" in "".join(capsys.readouterr())
 
 
 def test_the_own_rows_changed_are_pool_and_test(place):

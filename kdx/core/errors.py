@@ -123,9 +123,9 @@ def rows_called(reads: str) -> str:
     return " with ".join("rows of tables" if kind == "table" else kind for kind in kinds_in(reads))
 
 
-def together(names: Sequence[str]) -> str:
+def together(names: Sequence[str], word: str = "and") -> str:
     """`a, b and c`"""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def closest(word: str, options: Iterable[str], least: float) -> str:

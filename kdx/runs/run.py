@@ -16,7 +16,7 @@ from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import Recipe, Request, build_recipe
 from kdx.pipeline.recipes.steps import students, teacher_stages
 from kdx.pipeline.scores import averages, digests_of
-from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE
+from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE, PROXY
 from kdx.store.artifact import Artifact
 from kdx.store.manifest import Unreadable, named_sources
 from kdx.store.places import dotted
@@ -62,9 +62,9 @@ def perform(
         list(taught(store.done)) if recipe.audits and "unlabelled" in taught_splits(order.experiment) else []
     )
     if lessons:
-        store.run(
-            AUDIT, data=store.done["prepare"], rounds=lessons, seed=subseed(order.experiment.seed, "audit")
-        )
+        looked = {"proxy": store.done[PROXY.name]} if PROXY.name in store.done else {}
+        seed = subseed(order.experiment.seed, "audit")
+        store.run(AUDIT, data=store.done["prepare"], rounds=lessons, seed=seed, **looked)
     found = store.run(
         EVALUATE,
         data=store.done["prepare"],

@@ -195,6 +195,12 @@ def domain_gap(labelled: np.ndarray, pool: np.ndarray, seed: int) -> dict[str, f
     }
 
 
+def less_sure(pool: float, rows: int, validation: float, known: int) -> bool:
+    """Whether a mean confidence is lower on `rows` of the pool than on `known` of validation by what is worth
+    a warning."""
+    return validation - pool > max(SHIFT, 3 * (0.25 / known + 0.25 / rows) ** 0.5)
+
+
 def domain_warnings(
     validation: Mapping[str, float] | None, pool_confidence: float, pool: int, gap: Mapping[str, float] | None
 ) -> list[str]:
@@ -203,9 +209,7 @@ def domain_warnings(
     """
     found = []
     if validation:
-        drop = validation["confidence"] - pool_confidence
-        error = (0.25 / validation["n"] + 0.25 / pool) ** 0.5
-        if drop > max(SHIFT, 3 * error):
+        if less_sure(pool_confidence, pool, validation["confidence"], validation["n"]):
             found.append(
                 f"the teacher is less sure of the pool ({pool_confidence:.0%} on average) than of "
                 f"validation ({validation['confidence']:.0%}): the pool may hold what it has not learned"

@@ -50,6 +50,9 @@ class Gate(_Once):
 class Proxy(_Once):
     """Its two looks at the pool and at validation take no longer than a labelling of as many rows."""
 
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"proxy.json": {"warn": False}}
+
 
 class Choose(_Once):
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:

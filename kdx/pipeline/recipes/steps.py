@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdx.core.class_names import learned_classes
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, together
 from kdx.core.metric import Metric
 from kdx.core.roles import control_stage
 from kdx.pipeline.recipes.data import prepare_data
@@ -263,7 +263,23 @@ def gate(
 def look_at_proxy(store: Store, experiment: Experiment, data: Artifact, teachers: Sequence[Artifact]) -> None:
     """What the teacher makes of a pool that is not the data set's own, where answers are classes."""
     if experiment.pool and not experiment.given and data.json("data.json").get("classes"):
-        store.run(PROXY, data=data, teachers=teachers)
+        found = store.run(PROXY, data=data, teachers=teachers).json("proxy.json")
+        if found.get("warn") and (options := _that_may_help(experiment, found["validation_n"])):
+            store.listener.note(PROXY.name, f"what may lessen the harm of wrong answers: {options}", "info")
+
+
+def _that_may_help(experiment: Experiment, validation: int) -> str:
+    """What makes answers count less that may be wrong, each with the option that applies it."""
+    found = []
+    weight = experiment.loss.spec.get("alpha")
+    if isinstance(weight, int | float) and weight > 0:
+        found.append(f"a lower weight of the teacher (loss.alpha={weight / 2:g}, say)")
+    if experiment.select is None:
+        found.append("learning only from answers that are sure enough (select=threshold)")
+    asked = experiment.pseudo_label
+    if validation and not asked["passes"] and asked["temperature"] in ("auto", 1):
+        found.append("a temperature fitted on validation (pseudo_label.temperature=fitted)")
+    return together(found, "or")
 
 
 def _how_it_learns(teachers: Sequence[TeacherSetup]) -> str:

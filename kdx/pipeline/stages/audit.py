@@ -24,6 +24,7 @@ from kdx.pipeline.stages.worst import worst_rows
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.tasks import pseudo_labels
+from kdx.tasks.without_labels import held_against
 from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
 
@@ -48,8 +49,10 @@ def run(
     data: Artifact,
     rounds: Sequence[Round],
     seed: int,
+    proxy: Artifact | None = None,
 ) -> None:
-    """rounds: in order. Files: audit.json, see docs/run-json.md."""
+    """rounds: in order. proxy: what was estimated of the teacher on the pool before a student learned, None:
+    nothing. Files: audit.json, see docs/run-json.md."""
     about = data.json("data.json")
     task, pool = build_task(about), need_split(data, "unlabelled", runtime)
     audit = PoolAudit(task, data, pool, _truth(data, task, len(pool)), runtime)
@@ -74,9 +77,28 @@ def run(
             "truth_known": audit.truth is not None,
             "teacher": validation,
             "domain_gap": gap,
+            **_estimates(task, data, rounds[0]["answers"], proxy),
             "rounds": found,
         },
     )
+
+
+def _estimates(task: Task, data: Artifact, answers: Artifact, proxy: Artifact | None) -> dict[str, Any]:
+    """{"estimates": what `proxy` estimated, against the clean answers to the rows whose truth is known}; {}
+    where nothing was estimated or no truth is known."""
+    estimated = proxy.json("proxy.json").get("estimates") if proxy else None
+    truth, (some, whole) = read_truth(data, TRUTH), pool_answers(answers)
+    if not estimated or truth is None or not whole:
+        return {}
+    rows = np.arange(rows_of(truth)) if some is None else some
+    known = np.flatnonzero(task.known(picked(tree(np.asarray, truth), rows)))
+    if not len(known):
+        return {}
+    there = picked(truth, torch.from_numpy(rows[known]))
+    said = task.condensed({name: stored[known] for name, stored in whole.items()}, there)
+    right = task.right(said, there)
+    found = None if right is None else held_against(estimated, right)
+    return {"estimates": found} if found else {}
 
 
 def _truth(data: Artifact, task: Task, rows: int) -> Answers | None:

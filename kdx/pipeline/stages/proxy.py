@@ -1,5 +1,6 @@
 """proxy: what a teacher makes of a pool that is of another data set, before a student learns from it: three
-numbers that may warn early. None of them needs a label of the pool.
+numbers that may warn early, and estimates of how often it is right there. None of them needs a label of the
+pool.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from kdx.core.errors import UserError
 from kdx.core.task import Categorical
+from kdx.core.trees import moved
 from kdx.core.types import Frozen, Split
 from kdx.data.streams import sequential
 from kdx.methods.features.mmd import median_of_pairs, mmd
@@ -20,6 +22,13 @@ from kdx.pipeline.stages.arrays import build_task, need_split, open_split, part_
 from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
+from kdx.tasks.pseudo_labels import less_sure
+from kdx.tasks.without_labels import (
+    KNOWN_ERROR,
+    confidences,
+    estimated_accuracy,
+    estimates_in_words,
+)
 from kdx.training.runtime import Runtime
 
 ROWS_LOOKED_AT = 1000
@@ -30,26 +39,25 @@ LEAST_NAMED = 0.75
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Artifact]) -> None:
     """Files: proxy.json {"n", "validation_n", "classes", "classes_used" and "confidence" of "pool" and
-    "validation" (None without that split), "mmd" between the features of both, "text"}.
+    "validation" (None without that split), "mmd" between the features of both, "validation_accuracy" (None
+    without it), "estimates" (kdx.tasks.without_labels) of the accuracy on the pool, "warn" whether it is
+    warned of, "text"}.
 
-    classes_used: exp(H) of the shares of the classes that the (first) teacher names, from 1 to their number.
-    confidence: the mean probability of the class that it names. mmd: the biased estimate of MMD^2 between
-    what its last linear layer sees of pool and validation, with the widths of
-    kdx.methods.features.mmd; None where no layer of it can be read."""
+    Of several teachers probabilities are their mean, and features those of the first. classes_used: exp(H) of
+    the shares of the classes that they name, from 1 to their number. confidence: the mean probability of the
+    class that is named. mmd: the biased estimate of MMD^2 between what the last linear layer sees of pool and
+    validation, with the widths of kdx.methods.features.mmd; None where no layer of it can be read."""
     about = data.json("data.json")
     task = build_task(about)
     if not isinstance(task, Categorical):
         raise UserError("what a teacher makes of a proxy is known of classes only")
-    network = Frozen(runtime.place(open_network(teachers[0]))).network
-    pool = probs_and_features(
-        network, task, part_drawn(need_split(data, "unlabelled", runtime), ROWS_LOOKED_AT), runtime
-    )
     validation = open_split(data, "validation", runtime)
-    known = (
-        None
-        if validation is None
-        else probs_and_features(network, task, part_drawn(validation, ROWS_LOOKED_AT), runtime)
-    )
+    shown = [part_drawn(need_split(data, "unlabelled", runtime), ROWS_LOOKED_AT)]
+    shown += [] if validation is None else [part_drawn(validation, ROWS_LOOKED_AT)]
+    pool, *rest = _of_teachers(teachers, task, shown, runtime)
+    known = rest[0] if rest else None
+    right = None if known is None else known[0].max(1).indices == moved(shown[1].known, "cpu")
+    sure = None if known is None else confidences(known[0])
     found: dict[str, Any] = {
         "n": len(pool[0]),
         "validation_n": len(known[0]) if known else 0,
@@ -57,12 +65,32 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
         "classes_used": {"pool": classes_used(pool[0]), "validation": known and classes_used(known[0])},
         "confidence": {"pool": mean_confidence(pool[0]), "validation": known and mean_confidence(known[0])},
         "mmd": features_apart(pool[1], known[1]) if known else None,
+        "validation_accuracy": None if right is None else round(float(right.double().mean()), 6),
+        "estimates": estimated_accuracy(confidences(pool[0]), sure, right),
     }
-    found["text"] = text_of(found)
+    found |= {"warn": to_be_warned_of(found), "text": text_of(found)}
     work.write_json("proxy.json", found)
-    used = found["classes_used"]
+    work.note(found["text"], "warning" if found["warn"] else "info")
+
+
+def to_be_warned_of(found: dict[str, Any]) -> bool:
+    """Whether the teacher names too few classes there, or is less sure than on validation."""
+    used, sure = found["classes_used"], found["confidence"]
     few = used["pool"] < LEAST_NAMED * (used["validation"] or found["classes"])
-    work.note(found["text"], "warning" if few else "info")
+    known = sure["validation"]
+    return bool(few or (known and less_sure(sure["pool"], found["n"], known, found["validation_n"])))
+
+
+def _of_teachers(
+    teachers: Sequence[Artifact], task: Categorical, shown: Sequence[Split], runtime: Runtime
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Of each split the mean of what the teachers answer, and the features of the first."""
+    found: list[tuple[Tensor, Tensor | None]] = []
+    for teacher in teachers:
+        network = Frozen(runtime.place(open_network(teacher))).network
+        here = [probs_and_features(network, task, split, runtime) for split in shown]
+        found = [(a + b, first) for (a, first), (b, _) in zip(found, here, strict=True)] if found else here
+    return [(probs / len(teachers), features) for probs, features in found]
 
 
 @torch.inference_mode()
@@ -94,7 +122,7 @@ def classes_used(probs: Tensor) -> float:
 
 def mean_confidence(probs: Tensor) -> float:
     """(N, K) -> the mean of each row's largest."""
-    return round(float(probs.max(1).values.mean()), 6)
+    return round(float(confidences(probs).mean()), 6)
 
 
 def features_apart(one: Tensor | None, other: Tensor | None) -> float | None:
@@ -110,8 +138,11 @@ def text_of(found: dict[str, Any]) -> str:
     beside = "" if used["validation"] is None else f" (on validation {used['validation']:.1f})"
     than = "" if certain["validation"] is None else f" (there {certain['validation']:.0%})"
     far = "" if found["mmd"] is None else f", and MMD² between their features is {found['mmd']:.3f}"
+    accuracy = found["validation_accuracy"]
+    there = "" if accuracy is None else f" (on validation it is right of {accuracy:.0%})"
     return (
         f"on this pool the teacher names {used['pool']:.1f} of {found['classes']} classes{beside}, and is "
         f"{certain['pool']:.0%} sure on average{than}{far}; the fewer classes it names, the less a student "
-        "learns there"
+        f"learns there. ESTIMATED, without a label, it is right there of "
+        f"{estimates_in_words(found['estimates'])}{there}; {KNOWN_ERROR}"
     )

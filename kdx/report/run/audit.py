@@ -11,6 +11,7 @@ from kdx.core.metric import Metric
 from kdx.report.metric import cell
 from kdx.report.run.units import percent, share
 from kdx.tasks.shown import counting_metric, shown_metrics
+from kdx.tasks.without_labels import WORDS
 
 
 def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> list[str]:
@@ -49,7 +50,19 @@ def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> li
             f"Answers bought: {last['asked']:,} of {last['pool']:,}; about "
             f"{last['teacher_seconds_saved']:.1f} s of the teacher saved."
         )
-    return lines
+    return lines + _of_estimates(audit)
+
+
+def _of_estimates(audit: Mapping) -> list[str]:
+    """What was estimated of the teacher on the pool, against what it is."""
+    found = audit.get("estimates")
+    if not found:
+        return []
+    off = [f"{WORDS.get(name, name)} {100 * error:+.1f}" for name, error in found["errors"].items()]
+    return [
+        f"The teacher is right of {percent(found['accuracy'])} of the {found['n']:,} rows of this pool whose "
+        f"truth is known; the estimates were off by {', '.join(off)} points."
+    ]
 
 
 def chosen_round(audit: Mapping, results: Mapping | None) -> tuple[Mapping, int]:
