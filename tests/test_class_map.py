@@ -23,6 +23,7 @@ from kdx.runs.export.export import check_exportable
 from kdx.runs.model_files import read_model
 from kdx.runs.reading import read_run
 from kdx.runs.stored import Weights
+from kdx.tasks import without_labels
 from kdx.training.runtime import Runtime
 
 BASE = [
@@ -181,3 +182,45 @@ def test_a_map_that_could_not_act_is_refused(ran, words, why, monkeypatch):
     with pytest.raises(UserErrors) as found:
         order(*words)
     assert len(found.value.messages) == 1 and why in found.value.messages[0]
+
+
+OTHER = ["dataset=synthetic", "dataset.image_size=12", "dataset.classes=3", "dataset.test_rows=30"]
+OTHER += ["dataset.validation=20", "dataset.labelled=20"]
+
+
+def test_another_set_is_measured_by_a_map_in_the_size_that_was_learned(ran, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(ran)
+    Path(tmp_path, "map.yaml").write_text("'class 0': '7'\n'class 2': '1'\n")
+    words = ["evaluate", "first", "role=teacher", *OTHER, "dataset.train_rows=90", "device=cpu"]
+    assert main([*words, f"classes_map={tmp_path}/map.yaml", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = told["results"]["teacher"]
+    assert found["n"] == 20 and [k for k, share in enumerate(found["recall"]) if share is not None] == [1, 7]
+    assert set(found["estimates"]) == set(without_labels.WORDS)
+    assert any("left out: class 1" in note for note in told["notes"])
+    assert any("ESTIMATED without their labels" in note for note in told["notes"])
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("'class 7': '1'\n", "classes_map names 'class 7', and dataset=synthetic has no such class"),
+        ("'class 1': 'x'\n", "classes_map says that 'class 1' is 'x', and the teacher learned no such class"),
+        (None, "is no file: name one of lines theirs: ours"),
+        ("{}", "has no class that the teacher learned"),
+    ],
+)
+def test_maps_of_a_measurement_that_do_not_fit_are_said(ran, monkeypatch, capsys, tmp_path, content, why):
+    monkeypatch.chdir(ran)
+    if content:
+        Path(tmp_path, "map.yaml").write_text(content)
+    words = ["evaluate", "first", "role=teacher", *OTHER, "dataset.train_rows=90", "device=cpu"]
+    assert main([*words, f"classes_map={tmp_path}/map.yaml"]) == 2
+    told = "".join(capsys.readouterr())
+    assert why in told and "Traceback" not in told
+
+
+def test_a_map_without_another_set_is_refused(ran, monkeypatch, capsys):
+    monkeypatch.chdir(ran)
+    assert main(["evaluate", "first", "classes_map=map.yaml"]) == 2
+    assert "name that set (dataset=NAME)" in "".join(capsys.readouterr())

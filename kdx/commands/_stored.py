@@ -32,6 +32,22 @@ def chooses(words: Words, group: str) -> bool:
     return any(word.partition("=")[0].split(".")[0] == group for word in words.composed)
 
 
+def class_names(words: Words) -> dict[str, str] | None:
+    """Of `classes_map=`: theirs -> the network's; None without it."""
+    from kdx.config.class_map_files import read_class_names
+    from kdx.runs.measure import nfc
+
+    if words["classes_map"] is None:
+        return None
+    if not chooses(words, "dataset") or chooses(words, "model"):
+        raise UserError(
+            "classes_map= says which classes of another data set those of a network are: name that set "
+            "(dataset=NAME), of a network whose classes are known (a run, or a model.json beside the weights)"
+        )
+    found = read_class_names("classes_map", words["classes_map"])
+    return {nfc(there): nfc(here) for there, here in found.items()}
+
+
 def order_of(command: str, words: Words, seed: int, own: Mapping[str, Any] | None = None) -> Any:
     """The composed configuration of `kdx train` with these words: its dataset, its device, and as its student
     the model. own: the configuration of a run, whose data set is taken where words change keys of one and

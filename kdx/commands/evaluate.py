@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.commands._show import give, show_table
-from kdx.commands._stored import chooses, is_run, order_of, weights_file
+from kdx.commands._stored import chooses, class_names, is_run, order_of, weights_file
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words
 from kdx.core import checks
 from kdx.core.errors import UserError, together
@@ -40,6 +40,12 @@ OPTIONS = (
         "keys too: model.dropout=0",
     ),
     Option("key", None, "of a checkpoint that holds several sets of weights: which, such as model_ema"),
+    Option(
+        "classes_map",
+        None,
+        "of another dataset: a file, a line a class, theirs: ours, where its classes have other names; rows of "
+        "classes that the network does not know are left out",
+    ),
     Option("json", None, "write the figures to this file too"),
     Option(
         "store",
@@ -103,6 +109,8 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
         role: (replace(weights, called=f"the {_words(role, run.document.get('results'))}"), artifact)
         for role, (weights, artifact) in opened.items()
     }
+    names = class_names(words)
+    opened = {role: (replace(weights, names=names), artifact) for role, (weights, artifact) in opened.items()}
     store = next(iter(opened.values()))[1].path.parent.parent
     drawn: list[str] = []
     if chooses(words, "dataset"):
@@ -157,6 +165,7 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
         )
     else:
         weights, learned = stored.of_checkpoint(file, words["key"], order.config["allow"])
+        weights = replace(weights, names=class_names(words))
         data, drawn = learned, []
         if chooses(words, "dataset"):
             data, drawn = other_data.other_data(order, store, [weights])
@@ -193,6 +202,7 @@ def measured(
             runtime,
             order.metrics,
             beside if role != "teacher" or w is teacher else None,
+            learned if learned and learned.key != data.key else None,
         )
         for role, w in weights.items()
     }
@@ -208,6 +218,7 @@ def measured(
         notes += remarks.unknown_tokens(learned, data, words["split"])
     if learned and learned.key != data.key:
         notes += remarks.strange(learned, data, words["split"])
+    notes += [*remarks.left_out(about, weights), *remarks.estimated(results)]
     fullest = max(results.values(), key=lambda found: len(found.get("metrics", [])))
     named = {key: fullest[key] for key in ("metric", "metrics") if key in fullest}
     return {

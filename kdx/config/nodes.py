@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdx.config.class_map_files import read_class_names
 from kdx.config.described import component
 from kdx.config.named_options import read_augmentation, read_steps
-from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, OtherPool
@@ -139,7 +139,7 @@ def read_pool(config: Mapping[str, Any]) -> OtherPool | None:
         component("pool", node),
         limit=None if asked["limit"] is None else checks.integer("pool.limit", asked["limit"], low=1),
         test=_tested(asked["test"]),
-        classes=_class_names(asked["classes_map"]),
+        classes=read_class_names("pool.classes_map", asked["classes_map"]),
     )
 
 
@@ -179,16 +179,6 @@ def _tested(value: Any) -> bool | int | float:
     if isinstance(value, int):
         return checks.integer("pool.test", value, low=1)
     return checks.number("pool.test", value, low=0, high=1, open_low=True, open_high=True)
-
-
-def _class_names(path: Any) -> dict[str, str]:
-    """theirs -> ours, of a file."""
-    if path is None:
-        return {}
-    file = checks.path("pool.classes_map", path, "a file")
-    if not file.is_file():
-        raise UserError(f"pool.classes_map '{path}' is no file: name one of lines theirs: ours")
-    return {str(there): str(here) for there, here in read_yaml(file)[0].items()}
 
 
 def read_count(name: str, value: Any, high: int = checks.MOST) -> int | None:

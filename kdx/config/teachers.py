@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from kdx.config.class_map_files import read_class_names
 from kdx.config.given import by_content
 from kdx.config.moving import without_moving
 from kdx.config.named_options import read_network
 from kdx.config.nodes import checkpoint_of, read_training
-from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
 from kdx.core.class_names import UNMAPPED_CLASSES, ClassMap, read_class_map
 from kdx.core.errors import UserError
@@ -87,10 +87,8 @@ def _class_map(
             f"{node}.classes_map is for a teacher that is taken as it is from {node}.checkpoint=PATH: one "
             "that is trained here learns the classes of the data; leave it out"
         )
-    file = checks.path(f"{node}.classes_map", given, "a file")
-    if not file.is_file():
-        raise UserError(f"{node}.classes_map '{given}' is no file: name one of lines theirs: ours")
-    return read_class_map(node, read_yaml(file)[0], unmapped, checkpoint.file.paths[0])
+    names = read_class_names(f"{node}.classes_map", given)
+    return read_class_map(node, names, unmapped, checkpoint.file.paths[0])
 
 
 def _network(node: str, keys: Mapping[str, Any]) -> Component:

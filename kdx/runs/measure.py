@@ -15,7 +15,9 @@ from kdx.core.scorer import Scorer
 from kdx.core.task import OwnMetric
 from kdx.core.trees import all_finite
 from kdx.core.types import Answers, Split
-from kdx.pipeline.stages.arrays import build_task, open_split
+from kdx.data.pictures.fitted import in_shape
+from kdx.data.reader import OfArray
+from kdx.pipeline.stages.arrays import build_task, open_split, part_of_split
 from kdx.pipeline.stages.measuring import build_metric
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
@@ -25,16 +27,20 @@ from kdx.store.resolve import own_error
 from kdx.tasks import chance
 from kdx.tasks.classification import Classification
 from kdx.tasks.shown import AGREEMENT
+from kdx.tasks.without_labels import confidences, estimated_accuracy
 from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
 
 
 def network_by_name(weights: Weights, shown: Sequence[str]) -> list[int] | None:
     """The number that each class of a data set has for the network, which may know more, in any order; None
-    where they share no name, and are matched by position."""
-    if list(shown) == weights.about.get("classes", []):
+    where they share no name, and are matched by position. By `Weights.names`, where there are such, -1 of a
+    class that the network has not."""
+    if weights.names is None and list(shown) == weights.about.get("classes", []):
         return list(range(len(shown)))
     numbers = {nfc(name): number for number, name in enumerate(weights.about.get("classes", []))}
+    if (other := weights.names) is not None:
+        return [numbers.get(nfc(other.get(nfc(name), name)), -1) for name in shown]
     found = [numbers.get(nfc(name)) for name in shown]
     return None if None in found else found
 
@@ -103,11 +109,14 @@ def measure(
     runtime: Runtime,
     metrics: Mapping[str, Component] | None = None,
     teacher: Beside | None = None,
+    learned: Artifact | None = None,
 ) -> dict[str, Any]:
     """{the task's metrics by name, "n", "model", "recall" (by class, where there are some), "metric" and
     "metrics" (how they are shown), "guesses"} of the network on the clean rows of a split, in full precision.
     guesses: the class that it is no better than always naming, else None. metrics: the user's own, by name.
-    teacher: whom its answers are held against as well, or who it is itself; None: nobody.
+    teacher: whom its answers are held against as well, or who it is itself; None: nobody. learned: other data
+    that the weights come from, by whose validation split the accuracy is estimated without labels too
+    ("estimates"); None: it is not.
     """
     own = [build_metric(name, described) for name, described in (metrics or {}).items()]
     rows, task = _rows(weights, data, split, runtime), build_task(weights.about)
@@ -136,17 +145,50 @@ def measure(
             if metric.name in found
         ],
     }
+    if learned and (estimated := _estimated(weights, task, answers, learned, runtime)):
+        found["estimates"] = estimated
     return found | {"recall": details.get("recall", []), **shown, "guesses": guesses}
 
 
+def _estimated(
+    weights: Weights, task: Any, answers: Answers, learned: Artifact, runtime: Runtime
+) -> dict[str, float]:
+    """See kdx.tasks.without_labels; empty where answers are no classes. answers: to the rows that it is
+    estimated of."""
+    if not isinstance(task, Classification):
+        return {}
+    sure, known, right = confidences(task.probs(answers)), None, None
+    own = replace(weights, names=None)
+    if open_split(learned, "validation", runtime) is not None:
+        rows = _rows(own, learned, "validation", runtime)
+        said = _answers(own, runtime.place(own.network()), rows, runtime, Condensing(task))
+        known, right = confidences(task.probs(said)), task.right(said, rows.known)
+    return estimated_accuracy(sure, known, right)
+
+
 def _rows(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> Split:
-    """The rows of a split, with their classes numbered as the network knows them."""
+    """The rows of a split, with their classes numbered as the network knows them; without those that it does
+    not know."""
     rows, about = open_split(data, split, runtime), data.json("data.json")
     if rows is None:
         raise UserError(f"the data has no {split} split: set dataset.{split}, or choose another with split=")
+    if weights.names is not None and about.get("reads") == "pictures":
+        rows = _in_size(rows, weights.about["shape"])
     if numbers := network_by_name(weights, about.get("classes", [])):
-        return replace(rows, truth=torch.tensor(numbers)[rows.known])
+        rows = replace(rows, truth=torch.tensor(numbers)[rows.known])
+        known = torch.nonzero(rows.known >= 0).flatten()
+        if not len(known):
+            raise UserError(f"no {split} row is of a class that {weights.who} knows: mend classes_map")
+        return rows if len(known) == len(rows) else part_of_split(rows, known)
     return rows
+
+
+def _in_size(rows: Split, shape: Sequence[int]) -> Split:
+    """Pictures in the size and the channels (C, H, W) that a network reads."""
+    if list(rows.inputs.shape[1:]) == list(shape):
+        return rows
+    pictures = rows.inputs.rows if isinstance(rows.inputs, OfArray) else rows.inputs.cpu().numpy()
+    return replace(rows, inputs=OfArray(in_shape(pictures, tuple(shape))))
 
 
 def _answers(

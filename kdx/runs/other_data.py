@@ -10,7 +10,7 @@ from typing import Any
 
 from kdx.config.tried_data import describe_data
 from kdx.config.wire import Order, with_sources
-from kdx.core.errors import UserError, UserErrors, together
+from kdx.core.errors import UserError, UserErrors, nearest, together
 from kdx.data.phrases import counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
@@ -116,7 +116,7 @@ def misfits(
                 f"{who} {'take' if several else 'takes'} {found.reads} of {times(shape)} and "
                 f"dataset={dataset} has {times(found.shape)}: give it the keys of the run that was learned in"
             )
-        elif list(found.shape) != shape:
+        elif list(found.shape) != shape and same[0].names is None:
             remedy = "choose another dataset, or set dataset.image_size where it has one"
             if found.shape[0] != shape[0] and found.test_size_is_a_fallback:  # a folder
                 remedy = (
@@ -128,6 +128,9 @@ def misfits(
                 f"{who} {'take' if several else 'takes'} pictures of {times(shape)} and dataset={dataset} "
                 f"has {times(found.shape)}: {remedy}"
             )
+        if same[0].names is not None:
+            errors += _mapped(same[0].names, who, classes, dataset, found.classes)
+            continue
         strange = [name for name in map(nfc, found.classes) if name not in set(map(nfc, classes))]
         if strange and len(strange) < len(found.classes):
             errors.append(
@@ -141,6 +144,29 @@ def misfits(
                 f"{len(found.classes)}, none of the same name"
             )
     return errors
+
+
+def _mapped(
+    names: Mapping[str, str], who: str, classes: Sequence[Any], dataset: str, shown: Sequence[Any]
+) -> list[str]:
+    """What is wrong with a file of classes, theirs: ours. names: what it says; classes: of the network."""
+    here, there = list(map(nfc, classes)), list(map(nfc, shown))
+    errors = [
+        f"classes_map names '{name}', and dataset={dataset} has no such class{nearest(name, there)}"
+        for name in names
+        if name not in there
+    ]
+    errors += [
+        f"classes_map says that '{name}' is '{to}', and {who} learned no such class{nearest(to, here)}"
+        for name, to in names.items()
+        if to not in here
+    ]
+    if not errors and not any(names.get(name, name) in here for name in there):
+        errors.append(
+            f"dataset={dataset} has no class that {who} learned: it has {', '.join(there[:10])}, and learned "
+            f"are {', '.join(here[:10])}; set classes_map=FILE, a line a class, theirs: ours"
+        )
+    return errors[:10]
 
 
 def _other_length(example: Mapping[str, Any], found: Description, length: int | None) -> int | None:

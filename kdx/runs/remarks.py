@@ -12,13 +12,14 @@ import numpy as np
 from kdx.core.errors import together
 from kdx.core.trees import leaves
 from kdx.data.copies import identify
-from kdx.data.phrases import are
+from kdx.data.phrases import are, few
 from kdx.data.stored import LazyRows
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.runs.measure import network_by_name
 from kdx.runs.other_data import noun_of
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
+from kdx.tasks.without_labels import KNOWN_ERROR, estimates_in_words
 
 _NOTABLE, _MORE = 0.05, 1.5
 """Tokens that a vocabulary lacks are mentioned from that share on, where they are so many times those of the
@@ -98,6 +99,26 @@ def other_names(about: Mapping[str, Any], weights: Mapping[str, Any]) -> list[st
         f"the classes of {about['dataset']} have other names than those that "
         f"{together([w.who for w in other])} learned; they are matched by position: "
         f"{', '.join(pairs[:10])}{' and more' if len(pairs) > 10 else ''}"
+    ]
+
+
+def left_out(about: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
+    """Classes of the data whose rows are not measured, as the network has none such. about: of the data."""
+    here, first = about.get("classes") or [], next(iter(weights.values()))
+    if first.names is None:
+        return []
+    numbers = network_by_name(first, here) or []
+    gone = [str(name) for name, number in zip(here, numbers, strict=True) if number < 0]
+    return [f"classes without one of the network's, whose rows are left out: {few(gone)}"] if gone else []
+
+
+def estimated(results: Mapping[str, Any]) -> list[str]:
+    """Of each network that was measured on other data what is estimated there without labels."""
+    return [
+        f"{role}: {found['accuracy']:.1%} of the {found['n']:,} rows are right; ESTIMATED without their labels "
+        f"{estimates_in_words(found['estimates'])}; {KNOWN_ERROR}"
+        for role, found in results.items()
+        if found.get("estimates")
     ]
 
 

@@ -32,7 +32,8 @@ class Weights:
     name for people.
 
     key: where in the file the weights lie. notes: what was said of the file when it was opened. called: what
-    a sentence calls them. members: of an ensemble; `file` is then that of the first.
+    a sentence calls them. members: of an ensemble; `file` is then that of the first. names: name of
+    a class of a data set -> which of the network's it is, where it is another; None: the names are the same.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Weights:
     notes: list[str] = field(default_factory=list)
     called: str | None = None
     members: Sequence[Weights] = ()
+    names: Mapping[str, str] | None = None
 
     @property
     def who(self) -> str:

@@ -209,7 +209,7 @@ def domain_warnings(
     """
     found = []
     if validation:
-        if less_sure(pool_confidence, pool, validation["confidence"], validation["n"]):
+        if less_sure(pool_confidence, pool, validation["confidence"], int(validation["n"])):
             found.append(
                 f"the teacher is less sure of the pool ({pool_confidence:.0%} on average) than of "
                 f"validation ({validation['confidence']:.0%}): the pool may hold what it has not learned"

@@ -180,9 +180,11 @@ def drawn_rows(count: int, most: int) -> Tensor:
 
 def part_drawn(split: Split, most: int) -> Split:
     """Its `drawn_rows`; where they are read as they are asked for, none of them yet."""
-    if len(split) <= most:
-        return split
-    rows = drawn_rows(len(split), most)
+    return split if len(split) <= most else part_of_split(split, drawn_rows(len(split), most))
+
+
+def part_of_split(split: Split, rows: Tensor) -> Split:
+    """These of its rows, (n,) numbers; where they are read as they are asked for, none of them yet."""
 
     def some(leaf: Any) -> Any:
         lazy = isinstance(leaf, OfArray)
