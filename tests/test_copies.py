@@ -2,15 +2,18 @@
 is nothing to see.
 """
 
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
+from kdx.cli import main
 from kdx.core.errors import UserError
-from kdx.data import copies
+from kdx.data import copies, near_copies
 from kdx.data.pictures import findings
 from kdx.data.pictures.rows import FLOOR, Pictures, channel_statistics
 from kdx.data.remarks import check_parts, gaps, less
@@ -430,3 +433,56 @@ def test_channel_statistics_are_of_doubles_to_the_last_bit():
         "channel 2 of the pictures, all taken together, is almost constant"
     )
     assert not list(findings.floored([0.2], FLOOR))
+
+
+def saved_again(pictures, quality):
+    """(N, 1, H, W) -> the same as JPEG"""
+    found = []
+    for picture in pictures:
+        file = io.BytesIO()
+        Image.fromarray(picture[0]).save(file, "JPEG", quality=quality)
+        found.append(np.asarray(Image.open(file))[None])
+    return np.stack(found)
+
+
+def test_near_copies_by_hand():
+    drawn = np.random.default_rng(0).normal(size=(1, 32, 32))
+    hashed = near_copies.perceptual_hash(np.concatenate([drawn, drawn * 3, -drawn]))
+    assert hashed[0] == hashed[1] and np.bitwise_count(hashed[0] ^ hashed[2]) > near_copies.MOST_BITS
+    one = np.array([0.0, 1, 2])
+    others = np.array([[0.0, 2, 4], [2, 1, 0], [5, 5, 5]])
+    assert near_copies.correlation(one, others) == pytest.approx([1, -1, 0])
+
+
+def test_near_copies_of_digits_are_found_and_strangers_are_few():
+    levels = (load_digits().images * 255 / 16).round().astype(np.uint8)[:, None]
+    digits = np.kron(levels, np.ones((1, 1, 2, 2), np.uint8))
+    order = np.random.default_rng(0).permutation(len(digits))
+    test, train = digits[order[:300]], digits[order[300:]]
+    none = {"unlabelled": train[:0], "validation": train[:0]}
+
+    def counted(labelled):
+        parts = {"labelled": labelled, "test": test, **none}
+        return near_copies.find_near(parts, lambda part, row: f"{part} {row}")
+
+    notes, found = counted(train)
+    assert found["test_in_training"] == 4 and "near copies" in notes[0][0]
+    notes, found = counted(saved_again(test, 75))
+    assert found["test_in_training"] == 300 and notes[0][1] == "warning" and "~ labelled" in notes[0][0]
+    assert counted(test)[1]["test_in_training"] <= 4  # equal ones are counted elsewhere
+
+
+def test_near_copies_are_counted_on_request(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    root = lay(tmp_path / "data", each=6)
+    picture = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
+    put(root / "train" / "cat" / "again.png", picture)
+    put(root / "test" / "cat" / "first.png", picture + 20)
+    words = ["train", "device=cpu", "dataset=folder", f"dataset.root={root}", "dataset.image_size=8"]
+    words += ["dataset.labelled=null", "dataset.validation=null", "teacher=mlp_small", "student=mlp_small"]
+    words += ["teacher_pretrain.steps=1", "stages=[teacher_pretrain]", "hydra.run.dir=run"]
+    assert main([*words, "dataset.near_copies=true"]) == 0
+    assert "near copies of others that are trained on, by a perceptual hash" in "".join(capsys.readouterr())
+    assert main(["train", "dataset=wine", "dataset.near_copies=true"]) == 2
+    told = "".join(capsys.readouterr())
+    assert "dataset.near_copies compares pictures" in told and "Traceback" not in told

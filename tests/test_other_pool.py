@@ -121,7 +121,8 @@ def test_classes_used_are_the_exponential_of_the_entropy_of_the_first_choices():
     assert proxy.classes_used(one_of_each) == 4 and proxy.classes_used(one_class) == 1
     uneven = proxy.classes_used(torch.eye(4)[[0, 0, 0, 1]])
     assert uneven == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)), abs=1e-4)
-    assert proxy.mean_confidence(torch.tensor([[0.9, 0.1], [0.4, 0.6]])) == pytest.approx(0.75)
+    sure = without_labels.confidences(torch.tensor([[0.9, 0.1], [0.4, 0.6]]))
+    assert without_labels.mean_confidence(sure) == pytest.approx(0.75)
 
 
 def test_accuracy_without_labels_by_hand():
@@ -134,9 +135,9 @@ def test_accuracy_without_labels_by_hand():
     assert without_labels.difference_of_confidences(sure, known, right) == pytest.approx(0.7)
     assert without_labels.thresholded_confidence(sure, known, ~right & right) == 0
     assert without_labels.thresholded_confidence(known, known, right) == pytest.approx(0.75)
-    found = without_labels.estimated_accuracy(sure, known, right)
+    found = without_labels.estimated_shares(sure, known, right)
     assert list(found) == list(without_labels.WORDS)
-    assert list(without_labels.estimated_accuracy(sure, None, None)) == ["mean_confidence"]
+    assert list(without_labels.estimated_shares(sure, None, None)) == ["mean_confidence"]
     against = without_labels.held_against(found, torch.tensor([True, False]))
     assert against["errors"]["thresholded_confidence"] == pytest.approx(0.1) and against["n"] == 2
     assert without_labels.held_against(found, torch.zeros(0, dtype=torch.bool)) is None

@@ -43,8 +43,8 @@ OPTIONS = (
     Option(
         "classes_map",
         None,
-        "of another dataset: a file, a line a class, theirs: ours, where its classes have other names; rows of "
-        "classes that the network does not know are left out",
+        "of another dataset: a file, a line a class, theirs: ours, where its classes have other names; rows "
+        "of classes that the network does not know are left out",
     ),
     Option("json", None, "write the figures to this file too"),
     Option(
@@ -218,7 +218,7 @@ def measured(
         notes += remarks.unknown_tokens(learned, data, words["split"])
     if learned and learned.key != data.key:
         notes += remarks.strange(learned, data, words["split"])
-    notes += [*remarks.left_out(about, weights), *remarks.estimated(results)]
+    notes += [*remarks.without_a_class(about, weights), *remarks.estimated(results)]
     fullest = max(results.values(), key=lambda found: len(found.get("metrics", [])))
     named = {key: fullest[key] for key in ("metric", "metrics") if key in fullest}
     return {

@@ -105,7 +105,14 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
                 f"this data set holds {rows_called(about.reads)}: set made_up=none"
             )
     if not about.cheap and experiment.duplicates != "warn":
-        errors.append(not_compared(experiment.duplicates, "row"))
+        errors.append(not_compared(f"duplicates={experiment.duplicates}", "row"))
+    if experiment.near_copies and about.reads != "pictures":
+        errors.append(
+            f"dataset.near_copies compares pictures, and this data set holds {rows_called(about.reads)}: "
+            "leave it out"
+        )
+    elif experiment.near_copies and not about.cheap:
+        errors.append(not_compared("near_copies=true", "picture", "near_copies=false"))
     with trying(errors, own=experiment.select.target if experiment.select else ""):
         if experiment.select:
             check_rule(experiment.select, task)

@@ -27,7 +27,7 @@ from kdx.training.runtime import Runtime
 
 MOST_ROUNDS = 1000
 """More of them are a slip of the pen."""
-_OF_RUNS = ("class_weights", "duplicates", "kd_temperature")
+_OF_RUNS = ("class_weights", "duplicates", "near_copies", "kd_temperature")
 """Keys of `dataset` that no loader takes."""
 
 

@@ -118,6 +118,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         sizes={name: dataset[name] for name in SIZES},
         class_weights=part(checks.choice, "dataset.class_weights", dataset["class_weights"], weights),
         duplicates=part(checks.choice, "dataset.duplicates", dataset["duplicates"], copies),
+        near_copies=part(checks.flag, "dataset.near_copies", dataset.get("near_copies", False)),
         teachers=[] if own else part(read_teachers, config, trainings["teacher_pretrain"], part) or [],
         student=learner,
         student_checkpoint=begins,

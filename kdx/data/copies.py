@@ -45,11 +45,12 @@ def _digests(inputs: Any) -> np.ndarray:
     return found
 
 
-def not_compared(duplicates: str, noun: str) -> str:
-    """What is said where equal rows would have to be found, and not all are read."""
+def not_compared(asked: str, noun: str, instead: str = "duplicates=warn") -> str:
+    """What is said where equal rows would have to be found, and not all are read. asked: key=value of
+    `dataset`."""
     return (
-        f"dataset.duplicates={duplicates} compares all {noun}s, and these are decoded only as they "
-        "are shown (dataset.encoded): set dataset.duplicates=warn, or dataset.encoded=false"
+        f"dataset.{asked} compares all {noun}s, and these are decoded only as they are shown "
+        f"(dataset.encoded): set dataset.{instead}, or dataset.encoded=false"
     )
 
 

@@ -27,7 +27,7 @@ from kdx.store.resolve import own_error
 from kdx.tasks import chance
 from kdx.tasks.classification import Classification
 from kdx.tasks.shown import AGREEMENT
-from kdx.tasks.without_labels import confidences, estimated_accuracy
+from kdx.tasks.without_labels import confidences, estimated_shares
 from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
 
@@ -163,7 +163,7 @@ def _estimated(
         rows = _rows(own, learned, "validation", runtime)
         said = _answers(own, runtime.place(own.network()), rows, runtime, Condensing(task))
         known, right = confidences(task.probs(said)), task.right(said, rows.known)
-    return estimated_accuracy(sure, known, right)
+    return estimated_shares(sure, known, right)
 
 
 def _rows(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> Split:

@@ -102,7 +102,7 @@ def other_names(about: Mapping[str, Any], weights: Mapping[str, Any]) -> list[st
     ]
 
 
-def left_out(about: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
+def without_a_class(about: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
     """Classes of the data whose rows are not measured, as the network has none such. about: of the data."""
     here, first = about.get("classes") or [], next(iter(weights.values()))
     if first.names is None:
@@ -115,8 +115,8 @@ def left_out(about: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
 def estimated(results: Mapping[str, Any]) -> list[str]:
     """Of each network that was measured on other data what is estimated there without labels."""
     return [
-        f"{role}: {found['accuracy']:.1%} of the {found['n']:,} rows are right; ESTIMATED without their labels "
-        f"{estimates_in_words(found['estimates'])}; {KNOWN_ERROR}"
+        f"{role}: {found['accuracy']:.1%} of the {found['n']:,} rows are right; ESTIMATED without their "
+        f"labels {estimates_in_words(found['estimates'])}; {KNOWN_ERROR}"
         for role, found in results.items()
         if found.get("estimates")
     ]

@@ -8,10 +8,10 @@ thresholded confidence, and up to 55 for the mean confidence. Nothing is decided
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # run reports read the words alone
+    from torch import Tensor
 
 MEAN_CONFIDENCE, THRESHOLDED, DIFFERENCE = (
     "mean_confidence",
@@ -53,7 +53,7 @@ def difference_of_confidences(sure: Tensor, known: Tensor, right: Tensor) -> flo
     return float((right.double().mean() - apart).clamp(0, 1))
 
 
-def estimated_accuracy(sure: Tensor, known: Tensor | None, right: Tensor | None) -> dict[str, float]:
+def estimated_shares(sure: Tensor, known: Tensor | None, right: Tensor | None) -> dict[str, float]:
     """name of an estimate -> it, in [0, 1]; of those that read validation none without it. known, right:
     see `thresholded_confidence`."""
     found = {MEAN_CONFIDENCE: mean_confidence(sure)}
@@ -80,4 +80,4 @@ def held_against(found: Mapping[str, float], right: Tensor) -> dict[str, Any] | 
 
 def confidences(probs: Tensor) -> Tensor:
     """(N, K) -> (N,)"""
-    return probs.max(1).values if len(probs) else torch.zeros(0)
+    return probs.max(1).values

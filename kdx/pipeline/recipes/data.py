@@ -39,6 +39,7 @@ def prepare_data(
             "test": other.test,
             "classes": dict(other.classes),
         }
+    more |= {"near": True} if experiment.near_copies else {}
     return store.run(
         PREPARE,
         decoded=decoded_rows(store, experiment.dataset, DECODE.name),

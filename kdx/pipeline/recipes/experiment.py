@@ -80,7 +80,8 @@ class Experiment:
     teachers. aggregate: what makes one answer of those of several teachers (kdx.core.aggregate), None: their
     mean. domains: steps that change the rows of each session, of recipe=continual by domain; None: they stay.
     moving: how the teacher moves while the student learns (kdx.methods.moving), None: it stands. pool:
-    what stands in for the data set's own pool, None: nothing.
+    what stands in for the data set's own pool, None: nothing. near_copies: whether rows that are nearly
+    alike are looked for across splits.
     """
 
     dataset: Component
@@ -109,6 +110,7 @@ class Experiment:
     domains: Sequence[tuple[str, Component | None]] = ()
     moving: Component | None = None
     pool: OtherPool | None = None
+    near_copies: bool = False
 
     @property
     def rows_made_up(self) -> int:

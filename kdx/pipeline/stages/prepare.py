@@ -69,6 +69,7 @@ def run(
     like: Mapping[str, Any] | None = None,
     pool: Mapping[str, Any] | None = None,
     fitted_on: Sequence[str] = ("labelled", "unlabelled"),
+    near: bool = False,
 ) -> None:
     """Files: <split>.rows.npy (N,) int64, the numbers of its rows in the decoded data set, through its parts
     train, validation, test and unlabelled in this order; <split>.truth.npy for all but the pool, where there
@@ -82,7 +83,8 @@ def run(
     knows. like: the adapter of a network that is to be measured on these rows, and reads them as it read its
     own. pool: what stands in for the data set's own pool, and maybe for its test rows
     (kdx.pipeline.stages.other_pool.PoolAsked). fitted_on: the splits by whose rows the adapter and the
-    vocabulary are made, all that training may see, or of private labelled rows the pool alone.
+    vocabulary are made, all that training may see, or of private labelled rows the pool alone. near: whether
+    rows of several splits are compared by a perceptual hash too.
 
     Rows that are no rows of the decoded data set, as they are made up, of another one, or hang on what
     training may see (`Raw.fitted`), lie in <split>.inputs.npy, where there are several arrays by name
@@ -91,7 +93,9 @@ def run(
     """
     whole = open_decoded(decoded)
     if costly(whole) and duplicates != "warn":
-        raise UserError(copies.not_compared(duplicates, whole.noun))
+        raise UserError(copies.not_compared(f"duplicates={duplicates}", whole.noun))
+    if costly(whole) and near:
+        raise UserError(copies.not_compared("near_copies=true", whole.noun, "near_copies=false"))
     fewer = less(whole) if duplicates == "drop" else Less(whole, {}, {}, [])
     raw, left_out = fewer.raw, fewer.left_out
     gone = sum(map(len, left_out.values()))
@@ -136,7 +140,7 @@ def run(
     lay_down(work, numbers, own, truth, hidden)
     counts = {name: rows_of(inputs[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(in_one_line(raw, counts))
-    about = looked or look(work, raw, rows, (found, told_apart), groups, duplicates, left_out)
+    about = looked or look(work, raw, rows, (found, told_apart), groups, duplicates, left_out, near=near)
     for text, level in (*odd, *remarks(raw, classes_of(task, truth, None), fewer.lost)):
         work.note(text, level)
     work.write_json(

@@ -26,8 +26,9 @@ from kdx.tasks.pseudo_labels import less_sure
 from kdx.tasks.without_labels import (
     KNOWN_ERROR,
     confidences,
-    estimated_accuracy,
+    estimated_shares,
     estimates_in_words,
+    mean_confidence,
 )
 from kdx.training.runtime import Runtime
 
@@ -39,9 +40,9 @@ LEAST_NAMED = 0.75
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Artifact]) -> None:
     """Files: proxy.json {"n", "validation_n", "classes", "classes_used" and "confidence" of "pool" and
-    "validation" (None without that split), "mmd" between the features of both, "validation_accuracy" (None
-    without it), "estimates" (kdx.tasks.without_labels) of the accuracy on the pool, "warn" whether it is
-    warned of, "text"}.
+    "validation" (None without that split), "mmd" between the features of both, "validation_right" (None
+    without it), "estimates" (kdx.tasks.without_labels) of how often it is right on the pool, "warn" whether it
+    is warned of, "text"}.
 
     Of several teachers probabilities are their mean, and features those of the first. classes_used: exp(H) of
     the shares of the classes that they name, from 1 to their number. confidence: the mean probability of the
@@ -63,10 +64,10 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
         "validation_n": len(known[0]) if known else 0,
         "classes": len(task.classes),
         "classes_used": {"pool": classes_used(pool[0]), "validation": known and classes_used(known[0])},
-        "confidence": {"pool": mean_confidence(pool[0]), "validation": known and mean_confidence(known[0])},
+        "confidence": {"pool": _sure(pool[0]), "validation": known and _sure(known[0])},
         "mmd": features_apart(pool[1], known[1]) if known else None,
-        "validation_accuracy": None if right is None else round(float(right.double().mean()), 6),
-        "estimates": estimated_accuracy(confidences(pool[0]), sure, right),
+        "validation_right": None if right is None else round(float(right.double().mean()), 6),
+        "estimates": estimated_shares(confidences(pool[0]), sure, right),
     }
     found |= {"warn": to_be_warned_of(found), "text": text_of(found)}
     work.write_json("proxy.json", found)
@@ -120,9 +121,8 @@ def classes_used(probs: Tensor) -> float:
     return round(float(torch.special.entr(shares).sum().exp()), 4)
 
 
-def mean_confidence(probs: Tensor) -> float:
-    """(N, K) -> the mean of each row's largest."""
-    return round(float(confidences(probs).mean()), 6)
+def _sure(probs: Tensor) -> float:
+    return round(mean_confidence(confidences(probs)), 6)
 
 
 def features_apart(one: Tensor | None, other: Tensor | None) -> float | None:
@@ -138,8 +138,8 @@ def text_of(found: dict[str, Any]) -> str:
     beside = "" if used["validation"] is None else f" (on validation {used['validation']:.1f})"
     than = "" if certain["validation"] is None else f" (there {certain['validation']:.0%})"
     far = "" if found["mmd"] is None else f", and MMD² between their features is {found['mmd']:.3f}"
-    accuracy = found["validation_accuracy"]
-    there = "" if accuracy is None else f" (on validation it is right of {accuracy:.0%})"
+    right = found["validation_right"]
+    there = "" if right is None else f" (on validation it is right of {right:.0%})"
     return (
         f"on this pool the teacher names {used['pool']:.1f} of {found['classes']} classes{beside}, and is "
         f"{certain['pool']:.0%} sure on average{than}{far}; the fewer classes it names, the less a student "

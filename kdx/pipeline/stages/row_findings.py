@@ -9,6 +9,7 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.data import copies
+from kdx.data.near_copies import find_near
 from kdx.data.phrases import few
 from kdx.data.raw import Raw
 from kdx.data.splits import Rows
@@ -24,10 +25,13 @@ def look(
     labels: Mapping[str, np.ndarray],
     duplicates: str,
     left_out: Mapping[str, Sequence[str]],
+    *,
+    near: bool = False,
 ) -> dict[str, Any]:
     """Notes what the user should know of the rows, and returns it for data.json. inputs: of the
     splits, as networks read them, and as they were before `Raw.fitted`, by which copies are known. labels: of
-    the splits. left_out: names of the copies that were dropped, by part."""
+    the splits. left_out: names of the copies that were dropped, by part. near: whether rows
+    are compared by a perceptual hash too."""
     name = row_namer(raw, rows)
     ordered, told_apart = (
         {part: of[part] for part in ("labelled", "validation", "test", "unlabelled")} for of in inputs
@@ -49,7 +53,8 @@ def look(
         for part, names in left_out.items()
         if names
     ]
-    for text, level in (*raw.notes, *dropped, *same, *odd):
+    alike, nearly = find_near(told_apart, name) if near else ([], {})
+    for text, level in (*raw.notes, *dropped, *same, *alike, *odd):
         work.note(text, level)
     gone = {"dropped": {part: len(names) for part, names in left_out.items()}} if left_out else {}
-    return {"duplicates": {**found, **gone}, **details}
+    return {"duplicates": {**found, **gone, **({"near": nearly} if near else {})}, **details}
