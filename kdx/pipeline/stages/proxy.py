@@ -41,8 +41,8 @@ LEAST_NAMED = 0.75
 def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Artifact]) -> None:
     """Files: proxy.json {"n", "validation_n", "classes", "classes_used" and "confidence" of "pool" and
     "validation" (None without that split), "mmd" between the features of both, "validation_right" (None
-    without it), "estimates" (kdx.tasks.without_labels) of how often it is right on the pool, "warn" whether it
-    is warned of, "text"}.
+    without it), "estimates" (kdx.tasks.without_labels) of how often it is right on the pool, "warn" whether
+    it is warned of, "text"}.
 
     Of several teachers probabilities are their mean, and features those of the first. classes_used: exp(H) of
     the shares of the classes that they name, from 1 to their number. confidence: the mean probability of the
