@@ -231,7 +231,8 @@ def test_a_stage_that_leaves_a_declared_file_out_fails_at_once(mine, capsys):
 
 HALVES = """
 from kdx.pipeline.recipes.recipe import Recipe
-from kdx.pipeline.recipes.steps import student_inputs, train_controls, train_teacher
+from kdx.pipeline.recipes.steps import student_inputs, train_controls
+from kdx.pipeline.recipes.teachers import train_teacher
 from kdx.pipeline.stages import TRAIN
 
 class Twice(Recipe):

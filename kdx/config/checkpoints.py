@@ -11,7 +11,7 @@ from kdx.data.raw import Description
 from kdx.models import checkpoint
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import Experiment
-from kdx.pipeline.recipes.steps import class_order_warnings
+from kdx.pipeline.recipes.teachers import class_order_warnings
 
 
 def beginnings(experiment: Experiment) -> dict[str, Any]:

@@ -48,6 +48,9 @@ def read_training(node: str, config: Mapping[str, Any]) -> Component:
     spec |= {"epochs": None, "steps": None, "length": f"{count} {unit}"}
     if checks.integer(f"{node}.accumulate", spec.get("accumulate", 1), low=1) == 1:
         spec.pop("accumulate", None)  # so that nothing that is stored is known by it
+    for key, plain in (("head_first", 0), ("layer_decay", 1)):
+        if type(spec.get(key, plain)) in (int, float) and spec.get(key, plain) == plain:
+            spec.pop(key, None)  # likewise
     for key in ("augment", "strong_augment"):
         spec[key] = [[k, v] for k, v in read_augmentation(spec.get(key), f"{node}.{key}").items()]
         for name, step in spec[key]:

@@ -61,6 +61,7 @@ def _teacher(
     trained = not fitted and not taken_as_it_is(keys, config["teacher_pretrain"])
     given, unmapped = own.pop("classes_map", None), own.pop("classes_unmapped", "drop")
     checkpoint = read(checkpoint_of, node, own)
+    read(_check_head_first, node, keys, config, trained)
     return TeacherSetup(
         name=option,
         checkpoint=checkpoint,
@@ -69,6 +70,22 @@ def _teacher(
         fitted=fitted,
         class_map=read(_class_map, node, given, unmapped, checkpoint, trained),
     )
+
+
+def _check_head_first(node: str, keys: Mapping[str, Any], config: Mapping[str, Any], trained: bool) -> None:
+    """Of fresh weights the last layer would learn from what has learned nothing."""
+    asked = config["teacher_pretrain"].get("head_first", 0)
+    if trained and asked and not begins_with_weights(keys):
+        raise UserError(
+            "teacher_pretrain.head_first lets the last layer of a network that comes with weights learn "
+            f"first, and this one's are fresh: set {node}.checkpoint=PATH or {node}.weights=DEFAULT, or "
+            "leave it out"
+        )
+
+
+def begins_with_weights(keys: Mapping[str, Any]) -> bool:
+    """keys: of a network's node."""
+    return keys.get("checkpoint") is not None or keys.get("weights") is not None or _is_ready(keys)
 
 
 def _class_map(
@@ -110,8 +127,7 @@ def is_fitted(keys: Mapping[str, Any]) -> bool:
 
 def taken_as_it_is(keys: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
     """Whether no step of a network is made, as its weights are there. settings: its teacher_pretrain."""
-    pretrained = keys.get("checkpoint") is not None or keys.get("weights") is not None or _is_ready(keys)
-    return pretrained and all(settings[unit] is None for unit in ("epochs", "steps"))
+    return begins_with_weights(keys) and all(settings[unit] is None for unit in ("epochs", "steps"))
 
 
 def _is_ready(keys: Mapping[str, Any]) -> bool:

@@ -23,6 +23,7 @@ class Role:
 
 ROLES: Mapping[str, Role] = {
     "teacher": Role("teacher-pretrain", "teacher", "teacher", "#4c566a"),
+    "teacher_before": Role("teacher-before", "teacher before fine-tuning", "untuned", "#9aa3b2"),
     "moved_teacher": Role("moved-teacher", "moved teacher", "moved", "#7f6f9e"),
     "noiseless": Role("noiseless-train", "student alone, no noise", "no noise", "#b48ead"),
     "baseline": Role("baseline-train", "student alone", "alone", "#d08770"),

@@ -124,7 +124,8 @@ class ParameterGroup:
     """Parameters with a rate and turns of their own, as those of a peer, a critic or a teacher that moves.
 
     rate: >= 0, what the learning rate of the stage is multiplied by. every, at: they move at the steps s with
-    s % every == at, 0 <= at < every, and at others their gradient is forgotten.
+    s % every == at, 0 <= at < every, and at others their gradient is forgotten. begins: the first step at
+    which they may move.
     """
 
     name: str
@@ -132,6 +133,7 @@ class ParameterGroup:
     rate: float = 1.0
     every: int = 1
     at: int = 0
+    begins: int = 0
 
 
 Monitor = Tensor | Callable[[], Tensor]

@@ -117,7 +117,9 @@ class Run:
         """What the user called the model of a role: cnn_tiny."""
         choices = self.document["config"].get("choices")
         name = (
-            choices.get("teacher" if role == "teacher" else "student") if isinstance(choices, dict) else None
+            choices.get("teacher" if role in ("teacher", "teacher_before") else "student")
+            if isinstance(choices, dict)
+            else None
         )
         return name if isinstance(name, str) else None
 

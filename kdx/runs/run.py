@@ -14,7 +14,8 @@ from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, learned_alone, roles_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import Recipe, Request, build_recipe
-from kdx.pipeline.recipes.steps import students, teacher_stages
+from kdx.pipeline.recipes.steps import students
+from kdx.pipeline.recipes.teachers import teacher_stages
 from kdx.pipeline.scores import averages, digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE, PROXY
 from kdx.store.artifact import Artifact

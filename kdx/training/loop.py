@@ -175,7 +175,7 @@ def learning_rates(optimiser: torch.optim.Optimizer) -> dict[str, float]:
 def wait_for_turns(optimiser: torch.optim.Optimizer, step: int) -> None:
     """Forgets the gradient of the groups that do not move at this step."""
     for group in optimiser.param_groups:
-        if step % group.get("every", 1) != group.get("at", 0):
+        if step < group.get("begins", 0) or step % group.get("every", 1) != group.get("at", 0):
             for parameter in group["params"]:
                 parameter.grad = None
 

@@ -21,6 +21,13 @@ def _warmup(value: Any) -> int | float:
     return number("warmup", value, low=0, high=1, open_high=True)
 
 
+def _head_first(value: Any) -> int | float:
+    """Steps, or a share of the training; 1.0 is all of it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return integer("head_first", value, low=0)
+    return number("head_first", value, low=0, high=1)
+
+
 def _milestones(values: Any) -> list[float]:
     """Shares of the training."""
     if not isinstance(values, list):
@@ -48,7 +55,9 @@ class Training:
     in (0, 1]). evaluate_every: steps; null: 20 times in all. augment: pairs (name, Component), applied in
     this order. strong_augment: what the "strong" view of the methods that compare two views has after these.
     accumulate: in how many parts a batch is passed through the network, for one step of the optimiser; 1, and
-    then no key of an artifact holds it: all at once.
+    then no key of an artifact holds it: all at once. head_first: steps (int), or a share of the training
+    (0..1), in which the last layer moves alone. layer_decay: in (0, 1], the rate of each layer is so many
+    times that of the next one (kdx.training.depth). These two enter a key only where they are not 0 and 1.
     """
 
     def __init__(
@@ -75,6 +84,8 @@ class Training:
         augment: list[Any],
         strong_augment: list[Any],
         accumulate: int = 1,
+        head_first: int | float = 0,
+        layer_decay: float = 1,
     ):
         if not LENGTH.match(str(length)):
             raise UserError(f"length must read like '600 steps' or '200 epochs'; given: {shown(length)}")
@@ -104,6 +115,8 @@ class Training:
         self.weight_decay = number("weight_decay", weight_decay, low=0)
         self.schedule = choice("schedule", schedule, ("constant", "cosine", "one_cycle", "step"))
         self.warmup = _warmup(warmup)
+        self.head_first = _head_first(head_first)
+        self.layer_decay = number("layer_decay", layer_decay, low=0, high=1, open_low=True)
         self.milestones = _milestones(milestones)
         self.clip = None if clip is None else number("clip", clip, low=0, open_low=True)
         self.precision = choice("precision", precision, ("fp32", "bf16", "auto"))
@@ -120,6 +133,7 @@ class Training:
                 "name": group.name,
                 "every": group.every,
                 "at": group.at,
+                **({"begins": group.begins} if group.begins else {}),
             }
             for group in groups
         ]

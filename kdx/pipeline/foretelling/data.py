@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdx.core.errors import rows_called
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.recipes.experiment import Experiment
-from kdx.pipeline.recipes.steps import class_order_warnings
+from kdx.pipeline.recipes.teachers import class_order_warnings
 from kdx.pipeline.scores import row_bytes
 from kdx.store.component import Component
 

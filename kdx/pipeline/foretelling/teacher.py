@@ -36,6 +36,16 @@ class Pretrain(NetworkTraining):
         return [found, *_of_all(job, step, asked, _noted(asked, "answers.json"))]
 
 
+class Beside(Pretrain):
+    """Of what comes before the teacher: the network as it was before its own training."""
+
+    def noun(self, name: str) -> str | None:
+        return "teacher before its training"
+
+    def teacher(self, job: PlannedRun, step: PlannedStage) -> list[str]:
+        return []
+
+
 def _first(job: PlannedRun, step: PlannedStage) -> bool:
     return step is job.first(PRETRAIN)
 

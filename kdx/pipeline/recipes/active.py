@@ -8,13 +8,8 @@ from kdx.core.errors import UserError
 from kdx.pipeline.recipes.asking import ToAnswer, ask_teacher
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
-from kdx.pipeline.recipes.steps import (
-    beginning,
-    student_alone,
-    student_inputs,
-    train_controls,
-    train_teacher,
-)
+from kdx.pipeline.recipes.steps import beginning, student_alone, student_inputs, train_controls
+from kdx.pipeline.recipes.teachers import train_teacher
 from kdx.pipeline.stages import CHOOSE, TRAIN
 from kdx.store.stage import subseed
 from kdx.store.store import Store

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
-from kdx.pipeline.recipes.steps import precise
+from kdx.pipeline.recipes.teachers import precise
 from kdx.pipeline.scores import answer_bytes
 from kdx.pipeline.stages import LABEL, PRETRAIN
 from kdx.store.artifact import Artifact

@@ -7,13 +7,8 @@ from typing import Any
 from kdx.pipeline.recipes.asking import how_to_ask
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
-from kdx.pipeline.recipes.steps import (
-    checkpoint_inputs,
-    student_alone,
-    student_inputs,
-    train_controls,
-    train_teacher,
-)
+from kdx.pipeline.recipes.steps import student_alone, student_inputs, train_controls
+from kdx.pipeline.recipes.teachers import checkpoint_inputs, train_teacher
 from kdx.pipeline.stages import TRAIN
 from kdx.store.store import Store
 

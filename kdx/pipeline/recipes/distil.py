@@ -16,9 +16,9 @@ from kdx.pipeline.recipes.steps import (
     student_alone,
     student_inputs,
     train_controls,
-    train_teacher,
     waited,
 )
+from kdx.pipeline.recipes.teachers import train_teacher
 from kdx.pipeline.recipes.written import gives_answers, lesson_of_text, written_by
 from kdx.pipeline.scores import metric_of
 from kdx.pipeline.stages import CHOOSE, TRAIN

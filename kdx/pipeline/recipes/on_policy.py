@@ -14,13 +14,8 @@ from kdx.pipeline.recipes.asking import Asking, ToAnswer, ask_teacher, how_to_as
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
-from kdx.pipeline.recipes.steps import (
-    beginning,
-    student_alone,
-    student_inputs,
-    train_controls,
-    train_teacher,
-)
+from kdx.pipeline.recipes.steps import beginning, student_alone, student_inputs, train_controls
+from kdx.pipeline.recipes.teachers import train_teacher
 from kdx.pipeline.stages import ROLLOUT, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.declared import declared

@@ -6,13 +6,8 @@ from collections.abc import Iterator
 
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
-from kdx.pipeline.recipes.steps import (
-    beginning,
-    student_alone,
-    student_inputs,
-    train_controls,
-    train_teacher,
-)
+from kdx.pipeline.recipes.steps import beginning, student_alone, student_inputs, train_controls
+from kdx.pipeline.recipes.teachers import train_teacher
 from kdx.pipeline.stages import TRAIN
 from kdx.store.declared import declared
 from kdx.store.resolve import from_own_package

@@ -135,6 +135,13 @@ PRETRAIN = Stage(
     lower="teacher_pretrain.batch_size, or take a smaller teacher or smaller rows",
     foretold="kdx.pipeline.foretelling.teacher.Pretrain",
 )
+BEFORE = Stage(
+    "teacher-before",
+    "kdx.pipeline.stages.pretrain",
+    writes=_NETWORK,
+    node="teacher_pretrain",
+    foretold="kdx.pipeline.foretelling.teacher.Beside",
+)
 LABEL = Stage(
     "pseudo-label",
     "kdx.pipeline.stages.label",

@@ -32,6 +32,7 @@ from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
 from kdx.store.component import Component
 from kdx.store.stage import split_number
 from kdx.store.work import Work
+from kdx.training.depth import groups_by_depth
 from kdx.training.loop import Loop, NonFinite, check_accumulate, check_groups, fit
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
@@ -159,7 +160,7 @@ def go_through(work: Work, lesson: Lesson, watch: Watch, start: int, stop: int |
 
 def node_of(stage: str) -> str:
     """The node that holds the settings of a training stage."""
-    return "teacher_pretrain" if split_number(stage)[0] == "teacher-pretrain" else "student_train"
+    return "teacher_pretrain" if split_number(stage)[0].startswith("teacher-") else "student_train"
 
 
 def build_objective(parts: Parts, inputs: TrainInputs) -> Objective:
@@ -200,7 +201,8 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     )
     sizes = {stream: found.order.batch for stream, found in streams.items()}
     check_accumulate(f"{node_of(name)}.accumulate", settings.accumulate, objective, objective, sizes)
-    optimiser = settings.build_optimiser(check_groups(objective))
+    groups = groups_by_depth(check_groups(objective), student, settings, steps)
+    optimiser = settings.build_optimiser(groups)
     loop = Loop(
         steps=steps,
         optimiser=optimiser,

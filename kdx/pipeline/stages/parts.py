@@ -79,7 +79,7 @@ def first_weights(
     """(the network before its first step, what to tell of its checkpoint or of what it was made of)"""
     checkpoint = inputs.checkpoint
     student = new_network(inputs.model, inputs.data.json("data.json"), read_weights=checkpoint is None)
-    role = "teacher" if split_number(name)[0] == "teacher-pretrain" else "student"
+    role = "teacher" if split_number(name)[0].startswith("teacher-") else "student"
     notes = (
         load_weights(student, checkpoint.paths[0], key=inputs.checkpoint_key, role=role, new_head=True)
         if checkpoint

@@ -55,12 +55,14 @@ def run(
 ) -> None:
     """training None: no step is made. inputs: those of TrainInputs, and "gate", of a network that is measured
     before it answers anything: "error", the run stops where it is no better than who knows nothing; "warn",
-    that is warned of; "class_map", of one that learned other classes: a kdx.core.class_names.ClassMap.
+    that is warned of; "new_head", whether a last layer of another size is left out;
+    "class_map", of one that learned other classes: a kdx.core.class_names.ClassMap.
 
     Files: those of kdx.pipeline.stages.learn.learn; of an estimator, which is fitted to the labelled rows at
     once, as where no step is made.
     """
     gate, renamed = inputs.pop("gate", "warn"), inputs.pop("class_map", None)
+    new_head = inputs.pop("new_head", False)
     fitted = is_estimator(model)
     if training is not None and not fitted:
         learn(
@@ -84,7 +86,9 @@ def run(
     torch.manual_seed(seed)
     network = new_network(model, about, read_weights=checkpoint is None)
     for text, level in (
-        load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher") if checkpoint else ()
+        load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher", new_head=new_head)
+        if checkpoint
+        else ()
     ):
         work.note(text, level)
     for text in getattr(network, "remarks", ()):

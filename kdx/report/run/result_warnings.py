@@ -65,7 +65,8 @@ def result_warnings(results: Mapping, headline: str) -> list[str]:
     """
     used, counts = settle(results, headline), counting_metric(results)
     test = {role: score(results, role, used) for role in present(results)}
-    found = [warning for role in test for warning in _warnings_of(results, role, used)]
+    judged = [role for role in test if role != "teacher_before"]  # it may know nothing yet
+    found = [warning for role in judged for warning in _warnings_of(results, role, used)]
     alone, student = test.get("baseline"), test.get("student")
     if student is not None and alone is not None and counts.gain(student, alone) < 0:
         found.append(

@@ -47,8 +47,22 @@ def result_sentences(results: Mapping, headline: str) -> list[str]:
         *_of_balance(results, used),
         *([] if summarised["gain"] is None else _caution(results, used, counts)),
         *_of_teacher(results, used),
+        *_of_tuning(results, used, counts),
         *_of_members(results, used, counts),
         *privacy_sentences(results),
+    ]
+
+
+def _of_tuning(results: Mapping, used: str, counts: Metric) -> list[str]:
+    """What fine-tuning made of a teacher that came with weights."""
+    before, after = (score(results, role, used) for role in ("teacher_before", "teacher"))
+    if before is None or after is None:
+        return []
+    return [
+        f"Fine-tuning took the teacher from {counts.text(before)} to {counts.text(after)} of test "
+        f"{counts.title}. Whether the student gains by it: the same run with "
+        "teacher_pretrain.head_first=1.0, where its last layer alone learns, or taken as it is "
+        "(teacher_pretrain.epochs=null), over seeds."
     ]
 
 

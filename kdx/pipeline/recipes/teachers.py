@@ -1,0 +1,152 @@
+"""How a recipe comes to its teacher: the stages that train it, and what is measured beside it."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from kdx.core.class_names import learned_classes
+from kdx.core.errors import UserError
+from kdx.pipeline.recipes.data import prepare_data
+from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
+from kdx.pipeline.stages import BEFORE, GIVEN, PRETRAIN, PROBE, TRAIN
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.declared import declared
+from kdx.store.stage import subseed
+from kdx.store.store import Store
+
+_MAP_THEM = "say which of these each of its classes is (teacher.classes_map=FILE)"
+
+
+def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[Artifact]]:
+    """(the prepared data, the teacher or the members of an ensemble; in place of these answers that are
+    given)"""
+    data = prepare_data(store, experiment)
+    if experiment.given:
+        return data, [store.run(GIVEN, data=data, answers=experiment.given)]
+    classes = data.json("data.json").get("classes")
+    begun = [
+        (PRETRAIN, "teacher", each.checkpoint, each.training is not None)
+        for each in experiment.teachers
+        if each.class_map is None
+    ]
+    for stage, role, given, trained in (*begun, (TRAIN, "student", experiment.student_checkpoint, True)):
+        if given and classes and (warnings := class_order_warnings(role, given, classes, trained)):
+            store.listener.note(stage.name, *warnings)
+    made = [
+        train_member(store, data, experiment, teacher, name)
+        for name, teacher in zip(teacher_stages(len(experiment.teachers)), experiment.teachers, strict=True)
+    ]
+    if len(experiment.teachers) == 1:
+        _before_tuning(store, data, experiment, experiment.teachers[0])
+    return data, made
+
+
+def teacher_stages(count: int) -> list[str]:
+    """What a run calls the stages that train its teacher, of several by their numbers from 1."""
+    return [f"{PRETRAIN.name}-{number}" for number in range(1, count + 1)] if count > 1 else [PRETRAIN.name]
+
+
+def train_member(
+    store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup, name: str
+) -> Artifact:
+    """Members of one option differ in their first weights, their order of rows and their views; the first of
+    them is the same network as in a run that has it alone.
+    """
+    further = [teacher.copy] if teacher.copy else []
+    return store.run(
+        PRETRAIN,
+        name=name,
+        data=data,
+        model=teacher.model,
+        **checkpoint_inputs(teacher.checkpoint),
+        loss=experiment.teacher_loss,
+        training=teacher.training,
+        precision=precise(store, data, teacher.model, teacher.training),
+        epoch=["labelled"],
+        seed=subseed(experiment.seed, "teacher", teacher.copy),
+        views_seed=subseed(experiment.seed, "views", "teacher", *further),
+        class_weights=experiment.class_weights if teacher.training else "none",
+        **_stopped_first(experiment, teacher),
+        **({"class_map": teacher.class_map.document()} if teacher.class_map else {}),
+    )
+
+
+def _before_tuning(store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup) -> None:
+    """Of one that comes with weights and is trained on: what it was, to be measured beside it."""
+    spec = teacher.model.spec
+    begun = teacher.checkpoint or spec.get("weights") or spec.get("pretrained")
+    if teacher.training is None or not begun:
+        return
+    store.run(
+        BEFORE,
+        data=data,
+        model=teacher.model,
+        **checkpoint_inputs(teacher.checkpoint),
+        loss=experiment.teacher_loss,
+        training=None,
+        seed=subseed(experiment.seed, "teacher", teacher.copy),
+        new_head=True,
+    )
+
+
+def _stopped_first(experiment: Experiment, teacher: TeacherSetup) -> dict[str, Any]:
+    """Of a network that is measured before it answers anything, whether the run stops there."""
+    stops = "error" in (experiment.pseudo_label["gate"], experiment.pseudo_label["near_chance"])
+    first = teacher.training is None and declared(teacher.model.target, "measured_first", False)
+    return {"gate": "error"} if stops and first else {}
+
+
+def class_order_warnings(
+    role: str, checkpoint: Checkpoint, classes: Sequence[Any], trained: bool
+) -> tuple[str, str] | None:
+    """What there is to tell, with its level, where the model.json beside a file of weights names other
+    classes than the data have: weights know positions only. trained: whether the network is trained on.
+    Raises UserError where a teacher that is taken as it is would answer with wrong names."""
+    learned = learned_classes(checkpoint.file.paths[0])
+    names = [unicodedata.normalize("NFC", str(name)) for name in classes]
+    if learned is None or learned == names or (len(learned) != len(names) and trained):
+        return None
+    if len(learned) != len(names):
+        raise UserError(
+            f"{role}.checkpoint='{checkpoint.file.paths[0]}' learned {len(learned)} classes, by the "
+            f"model.json beside it, and the data have {len(names)}: {_MAP_THEM}, or set "
+            "teacher_pretrain.epochs=5, say, to train it on"
+        )
+    pairs = [f"{here} as {there}" for here, there in zip(names, learned, strict=True) if here != there]
+    what = (
+        f"{role}.checkpoint='{checkpoint.file.paths[0]}' learned other classes than the data's, by the "
+        "model.json beside it"
+    )
+    shown = ", ".join(pairs[:10]) + (" and more" if len(pairs) > 10 else "")
+    if trained:
+        return f"{what}, and begins with their last layer: {shown}", "info"
+    if set(names) & set(learned):
+        raise UserError(
+            f"{what}, and would answer with wrong names: {shown}; give the classes its names in its order, "
+            f"{_MAP_THEM}, or set teacher_pretrain.epochs=5, say, to train it on"
+        )
+    return f"{what}; they are matched by position: {shown}", "warning"
+
+
+def checkpoint_inputs(checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """The inputs of a training stage that say which file of weights it begins with."""
+    return {"checkpoint": checkpoint and checkpoint.file, "checkpoint_key": checkpoint and checkpoint.key}
+
+
+def precise(store: Store, data: Artifact, model: Component, training: Component | None) -> str:
+    """ "fp32" or "bf16"; `auto` is settled by a probe on this machine, whose answer is kept in the store."""
+    if training is None:
+        return "fp32"
+    if (asked := training.spec["precision"]) != "auto":
+        return asked
+    found = store.run(
+        PROBE,
+        data=data,
+        model=model,
+        batch_size=training.spec["batch_size"],
+        machine=store.runtime.describe(),
+    )
+    return found.json("probe.json")["precision"]

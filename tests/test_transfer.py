@@ -1,0 +1,142 @@
+"""A teacher that comes with weights is fine-tuned: head first, rates by depth, through other data sets."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from kdx.cli import main
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.core.errors import UserError
+from kdx.core.types import ParameterGroup
+from kdx.models.cnn import cnn
+from kdx.models.depth import layers_by_depth
+from kdx.models.resnet import resnet
+from kdx.runs.reading import read_run
+from kdx.training.depth import groups_by_depth
+from kdx.training.settings import Training
+
+BASE = [
+    "device=cpu",
+    "device.threads=1",
+    "teacher=mlp_small",
+    "student=mlp_small",
+    "student_train.steps=4",
+    "dataset.unlabelled=20",
+    "dataset.validation=40",
+    "dataset.test=50",
+    "augment=[]",
+]
+
+
+def settings(**keys):
+    spec = wire(compose.check_words(BASE)).experiment.teachers[0].training.spec
+    return Training(**{**{k: v for k, v in spec.items() if k != "_target_"}, **keys})
+
+
+def small():
+    return nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5), nn.Linear(5, 6), nn.Linear(6, 2))
+
+
+def test_layers_stand_from_the_input_to_the_last_one_and_vectors_belong_to_the_one_before():
+    net = small()
+    layers = layers_by_depth(net)
+    assert [[tuple(p.shape) for p in layer] for layer in layers] == [
+        [(5, 4), (5,), (5,), (5,)],
+        [(6, 5), (6,)],
+        [(2, 6), (2,)],
+    ]
+    more = {"dropout": 0.0, "stochastic_depth": 0.0}
+    for network in (
+        cnn(shape=(1, 8, 8), classes=3, widths=[4, 8], hidden=16, batch_norm=True, **more),
+        resnet(shape=(3, 8, 8), classes=3, depth=20, widths=[4, 8, 16, 32], **more),
+    ):
+        found = layers_by_depth(network)
+        assert sum(len(layer) for layer in found) == len(list(network.parameters()))
+        assert found[-1][0].shape[0] == 3 and len(found[-1]) == 2
+
+
+def test_rates_fall_by_depth_and_all_but_the_head_wait():
+    net, other = small(), nn.Parameter(torch.zeros(2))
+    group = ParameterGroup("student", [*net.parameters(), other], rate=2.0)
+    made = groups_by_depth([group], net, settings(head_first=0.25, layer_decay=0.5), 40)
+    assert [one.rate for one in made] == [0.5, 1.0, 2.0, 2.0] and made[-1].parameters == [other]
+    assert [one.begins for one in made] == [10, 10, 0, 0]
+    assert groups_by_depth([group], net, settings(), 40) == [group]
+    assert [one.begins for one in groups_by_depth([group], net, settings(head_first=1.0), 40)][:3] == [
+        40,
+        40,
+        0,
+    ]
+    with pytest.raises(UserError, match="head_first=50 steps are more than the 40 of the training"):
+        groups_by_depth([group], net, settings(head_first=50), 40)
+
+
+def test_at_their_defaults_they_enter_no_key():
+    spec = wire(compose.check_words(BASE)).experiment.teachers[0].training.spec
+    assert not {"head_first", "layer_decay"} & set(spec)
+    words = [*BASE, "teacher_pretrain.head_first=0.0", "teacher_pretrain.layer_decay=1.0"]
+    assert wire(compose.check_words(words)).experiment.teachers[0].training.spec == spec
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("transfer")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = ["teacher_pretrain.steps=20", "stages=[teacher_pretrain]", "hydra.run.dir=first"]
+        assert main(["train", *BASE, *words]) == 0
+        yield folder
+
+
+def weights(run):
+    return load_file(read_run(run).stage("teacher-pretrain").file("last.safetensors"))
+
+
+def checkpoint():
+    return read_run("first").stage("teacher-pretrain").file("last.safetensors")
+
+
+def test_the_head_alone_learns_first(place):
+    words = [*BASE, f"teacher.checkpoint={checkpoint()}", "stages=[teacher_pretrain]", "seed=1"]
+    words += ["teacher_pretrain.steps=3"]
+    assert main(["train", *words, "teacher_pretrain.head_first=1.0", "hydra.run.dir=head"]) == 0
+    before, after = weights("first"), weights("head")
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved and moved == {name for name in moved if before[name].shape[0] == 10}
+    assert main(["train", *words, "teacher_pretrain.head_first=1", "hydra.run.dir=both"]) == 0
+    both = weights("both")
+    assert all(not torch.equal(before[name], both[name]) for name in before if name.endswith("weight"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["teacher_pretrain.head_first=0.2"], "this one's are fresh: set teacher.checkpoint=PATH"),
+        (["teacher_pretrain.head_first=1.5"], "teacher_pretrain.head_first must be"),
+        (["teacher_pretrain.layer_decay=0"], "teacher_pretrain.layer_decay must be"),
+    ],
+)
+def test_what_cannot_be_is_said_before_work(place, capsys, words, said):
+    assert main(["train", *BASE, *words]) == 2
+    told = "".join(capsys.readouterr())
+    assert said in told and "Traceback" not in told
+
+
+def test_the_teacher_stands_in_the_table_before_and_after(place, capsys):
+    words = [*BASE, f"teacher.checkpoint={checkpoint()}", "teacher_pretrain.steps=5", "hydra.run.dir=tuned"]
+    assert main(["train", *words]) == 0
+    made = json.loads(Path("tuned/run.json").read_text())
+    before, after = (
+        made["results"][role]["last"]["test"]["accuracy"] for role in ("teacher_before", "teacher")
+    )
+    alone = json.loads(Path("first/run.json").read_text())["results"]["teacher"]["last"]["test"]["accuracy"]
+    assert before == alone and made["results"]["teacher_before"]["model"] == "mlp_small"
+    told = "".join(capsys.readouterr())
+    assert "teacher before fine-tuning" in told
+    assert f"Fine-tuning took the teacher from {100 * before:.1f}% to {100 * after:.1f}%" in told
+    assert main(["evaluate", "tuned", "role=teacher_before", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"]["teacher_before"]["accuracy"] == before
+    assert main(["plan", *words]) == 0
+    assert "teacher_before" not in json.loads(Path("first/run.json").read_text())["results"]
