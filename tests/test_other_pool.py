@@ -19,6 +19,7 @@ from kdx.pipeline.stages import proxy
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.pipeline.stages.names import known_by
 from kdx.pipeline.stages.other_pool import Own, _seen_in_test, of_another, rows_held_out
+from kdx.runs.reading import read_run
 from kdx.store.artifact import Artifact
 from kdx.tasks import without_labels
 from kdx.tasks.classification import Classification
@@ -186,6 +187,7 @@ def test_a_run_learns_from_the_pool_of_another_set_and_knows_its_rows(place):
     assert told["n"] == 40 and told["validation_n"] == 20 and told["classes"] == 4 and told["mmd"] > 0
     assert 1 <= told["classes_used"]["pool"] <= 4 and told["text"] in Path("proxy/report.md").read_text()
     assert len(set(known_by(data, ["unlabelled"])["unlabelled"].numbers)) == 40
+    assert "decode-pool" in read_run("proxy").stages
     assert set(told["estimates"]) == set(without_labels.WORDS) and "ESTIMATED" in told["text"]
     assert "estimates" not in made["audit"]  # nobody knows the truth of digits here
 

@@ -1,5 +1,8 @@
 """A teacher that comes with weights is fine-tuned: head first, rates by depth, through other data sets."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -134,9 +137,51 @@ def test_the_teacher_stands_in_the_table_before_and_after(place, capsys):
     alone = json.loads(Path("first/run.json").read_text())["results"]["teacher"]["last"]["test"]["accuracy"]
     assert before == alone and made["results"]["teacher_before"]["model"] == "mlp_small"
     told = "".join(capsys.readouterr())
-    assert "teacher before fine-tuning" in told
+    assert "untuned" in told
     assert f"Fine-tuning took the teacher from {100 * before:.1f}% to {100 * after:.1f}%" in told
     assert main(["evaluate", "tuned", "role=teacher_before", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["results"]["teacher_before"]["accuracy"] == before
     assert main(["plan", *words]) == 0
     assert "teacher_before" not in json.loads(Path("first/run.json").read_text())["results"]
+
+
+THROUGH = ["teacher.through=[{digits: {image_size: 8}}]", "dataset=synthetic", "dataset.image_size=12"]
+THROUGH += ["dataset.classes=4", "dataset.train_rows=160", "dataset.test_rows=40", "dataset.labelled=40"]
+
+
+def test_a_teacher_learns_from_other_sets_before(place, capsys):
+    words = [*BASE, *THROUGH, "teacher_pretrain.steps=5", "dataset.test=null"]
+    assert main(["plan", *words]) == 0
+    assert "before the labelled part the teacher learns from 1" in "".join(capsys.readouterr())
+    assert main(["train", *words, "hydra.run.dir=through"]) == 0
+    made = json.loads(Path("through/run.json").read_text())
+    names = [stage["name"] for stage in made["stages"]]
+    assert names.index("teacher-through-1") < names.index("teacher-pretrain")
+    run = read_run("through")
+    data = run.stage("prepare-through-1").json("data.json")
+    assert data["shape"] == [3, 12, 12] and len(data["classes"]) == 10
+    first, before = (
+        load_file(run.stage(name).file("last.safetensors"))
+        for name in ("teacher-through-1", "teacher-before")
+    )
+    kept = [name for name in before if first[name].shape == before[name].shape and "weight" in name]
+    assert kept and all(torch.equal(first[name], before[name]) for name in kept)
+    assert made["results"]["teacher_before"]["last"]["test"]["n"] == 40
+    assert main(["train", *words, "hydra.run.dir=again"]) == 0
+    assert all(stage["cached"] for stage in json.loads(Path("again/run.json").read_text())["stages"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["teacher.through=[digit]"], "teacher.through has no data set 'digit'; did you mean 'digits'"),
+        (["teacher.through=[synthetic]"], "teacher.through has no data set 'synthetic'"),
+        (["teacher.through=[wine]"], "teacher.through=wine holds rows of tables"),
+        (["teacher.through=[{digits: {size: 8}}]"], "teacher.through.digits has no key 'size'"),
+        (["teacher.through=3"], "teacher.through must name 1 to 8 data sets"),
+    ],
+)
+def test_sets_that_cannot_come_before_are_said(place, capsys, words, said):
+    assert main(["train", *BASE, *words]) == 2
+    told = "".join(capsys.readouterr())
+    assert said in told and "Traceback" not in told

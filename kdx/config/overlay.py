@@ -12,7 +12,7 @@ from kdx.config.moving import MOVING_KEYS
 from kdx.config.options import contents_of
 from kdx.store.component import targets
 
-_STANDARD = ("members", "checkpoint", "key", "classes_map", "classes_unmapped", *MOVING_KEYS)
+_STANDARD = ("members", "checkpoint", "key", "through", "classes_map", "classes_unmapped", *MOVING_KEYS)
 """Keys of `teacher` and `student` beside those of the network."""
 PIECES = {"augment": "augment", "strong_augment": "augment", "shift": "shift"}
 """Nodes that hold options by name, and the group that these are from."""

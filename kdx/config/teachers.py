@@ -11,6 +11,7 @@ from kdx.config.given import by_content
 from kdx.config.moving import without_moving
 from kdx.config.named_options import read_network
 from kdx.config.nodes import checkpoint_of, read_training
+from kdx.config.through import read_through
 from kdx.core import checks
 from kdx.core.class_names import UNMAPPED_CLASSES, ClassMap, read_class_map
 from kdx.core.errors import UserError
@@ -61,7 +62,13 @@ def _teacher(
     trained = not fitted and not taken_as_it_is(keys, config["teacher_pretrain"])
     given, unmapped = own.pop("classes_map", None), own.pop("classes_unmapped", "drop")
     checkpoint = read(checkpoint_of, node, own)
+    through = read(read_through, node, own.pop("through", None)) or []
     read(_check_head_first, node, keys, config, trained)
+    if through and not trained:
+        checks.refuse(
+            f"{node}.through lists data sets that a teacher learns from by steps before the labelled part, "
+            "and this one makes no step: set teacher_pretrain.epochs=5, say, or leave it out"
+        )
     return TeacherSetup(
         name=option,
         checkpoint=checkpoint,
@@ -69,13 +76,14 @@ def _teacher(
         training=training if trained else None,
         fitted=fitted,
         class_map=read(_class_map, node, given, unmapped, checkpoint, trained),
+        through=through,
     )
 
 
 def _check_head_first(node: str, keys: Mapping[str, Any], config: Mapping[str, Any], trained: bool) -> None:
     """Of fresh weights the last layer would learn from what has learned nothing."""
     asked = config["teacher_pretrain"].get("head_first", 0)
-    if trained and asked and not begins_with_weights(keys):
+    if trained and asked and not (begins_with_weights(keys) or keys.get("through")):
         raise UserError(
             "teacher_pretrain.head_first lets the last layer of a network that comes with weights learn "
             f"first, and this one's are fresh: set {node}.checkpoint=PATH or {node}.weights=DEFAULT, or "

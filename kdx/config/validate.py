@@ -18,6 +18,7 @@ from kdx.config.other_pool import check_other_pool
 from kdx.config.suggestions import networks_for
 from kdx.config.tried_data import describe_data, try_loader
 from kdx.config.tried_steps import builds_own_steps, try_shift, try_steps
+from kdx.config.tried_through import check_through
 from kdx.config.trying import trying
 from kdx.config.unused import Learned
 from kdx.config.wire import Order
@@ -94,6 +95,7 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
             check_recipe(order, about, rows)
     if about:
         check_other_pool(experiment, about, errors)
+        check_through(experiment, about, errors)
         check_pool(experiment, about, rows, errors)
         with trying(errors):
             check_given(experiment, about, rows)

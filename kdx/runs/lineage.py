@@ -12,7 +12,7 @@ from kdx.runs.reading import Run, upstream
 from kdx.store.artifact import Artifact
 from kdx.tasks.shown import CLASSIFICATION, shown_metrics
 
-TRAINS = (stages.PRETRAIN.name, stages.TRAIN.name)
+TRAINS = (stages.PRETRAIN.name, stages.THROUGH.name, stages.BEFORE.name, stages.TRAIN.name)
 _ANSWERS = (stages.LABEL.name, stages.GIVEN.name)
 """Stages that lay down what a student learns from."""
 

@@ -213,7 +213,7 @@ def _stage_of(name: str, file: Path, own: bool) -> str:
         return stages.TRAIN.name
     if base.endswith(f"-{stages.SESSION.name}"):
         return stages.SESSION.name
-    for several in (stages.REVEAL, stages.DIVIDE, stages.ANSWERED, stages.DECODE):
+    for several in (stages.REVEAL, stages.DIVIDE, stages.ANSWERED, stages.DECODE, stages.PREPARE):
         if base.startswith(f"{several.name}-"):
             return several.name
     if own and base:

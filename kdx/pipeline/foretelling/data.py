@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +76,13 @@ class _Data(_Rows):
 
 class Prepare(_Data):
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        if form := inputs.get("form"):
+            return {"data.json": about_before(look, inputs, form)}
         return {"data.json": about(look, inputs["dataset"])}
 
     def checks(self, job: PlannedRun, step: PlannedStage) -> list[str]:
+        if step.inputs.get("form"):
+            return []
         data, choices = step.artifact.json("data.json"), job.choices
         takers = f"taken by the teacher {job.experiment.teacher_name} and the student {choices['student']}"
         found = []
@@ -99,6 +104,8 @@ class Prepare(_Data):
         return found
 
     def tried(self, job: PlannedRun, step: PlannedStage) -> list[str]:
+        if step.inputs.get("form"):
+            return []
         experiment, classes = job.experiment, step.artifact.json("data.json").get("classes", [])
         found = [
             f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
@@ -119,6 +126,11 @@ class Prepare(_Data):
 
     def splits(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         counts = self.counts(step)
+        if step.inputs.get("form"):
+            return [
+                f"before the labelled part the teacher learns from {counts['labelled']:,} rows of "
+                f"{step.artifact.json('data.json')['dataset']} (teacher.through)"
+            ]
         drawn = any(size is not None for size in job.experiment.sizes.values())
         how = "drawn by the seed" if drawn else "as they are, whatever the seed"
         return [
@@ -227,6 +239,25 @@ def about(look: Beforehand, dataset: Component) -> dict[str, Any]:
         "skipped": {},
         "strata": found.strata and list(found.strata),
         "hidden": found.train - kept - counts["labelled"],
+    }
+
+
+def about_before(look: Beforehand, inputs: Mapping[str, Any], form: Sequence[int]) -> dict[str, Any]:
+    """The same of a data set that a teacher learns from before, whose rows take the shape `form`."""
+    from kdx.data.sizes import count_rows
+    from kdx.pipeline.stages.prepare import kind_of_rows
+
+    found = look.describe(inputs["dataset"])
+    adapter = dict(found.adapter or {}) | {key: [0.5] * form[0] for key in ("mean", "std")}
+    found = replace(found, example={"": (tuple(form), "uint8")}, adapter=adapter)
+    sizes = {name: inputs[name] for name in ("labelled", "unlabelled", "validation", "test")}
+    return {
+        "dataset": inputs["dataset"].target.rpartition(".")[2],
+        **kind_of_rows(found),
+        "counts": count_rows(found, **sizes),
+        "skipped": {},
+        "strata": found.strata and list(found.strata),
+        "hidden": 0,
     }
 
 

@@ -29,7 +29,8 @@ class TeacherSetup:
     """One teacher, or a member of an ensemble. name: its option. training None: it is taken as it is, or
     `fitted` at once. copy: how many members before it are of the same option; its seeds hang on that, so the
     first one is the same network as in a run that has it alone. class_map: of one that learned other classes,
-    which it is in ours; None: it learned these.
+    which it is in ours; None: it learned these. through: data sets that it learns from before, in order: the
+    name and the loader of each.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TeacherSetup:
     copy: int = 0
     fitted: bool = False
     class_map: ClassMap | None = None
+    through: Sequence[tuple[str, Component]] = ()
 
     @property
     def finished(self) -> bool:

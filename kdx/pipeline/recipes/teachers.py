@@ -8,15 +8,17 @@ from typing import Any
 
 from kdx.core.class_names import learned_classes
 from kdx.core.errors import UserError
-from kdx.pipeline.recipes.data import prepare_data
+from kdx.pipeline.recipes.data import decoded_rows, prepare_data
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
-from kdx.pipeline.stages import BEFORE, GIVEN, PRETRAIN, PROBE, TRAIN
+from kdx.pipeline.stages import BEFORE, DECODE, GIVEN, PREPARE, PRETRAIN, PROBE, THROUGH, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 
+_HELD = 0.1
+"""Of a data set that a teacher learns from before, the share that is held out to watch it by."""
 _MAP_THEM = "say which of these each of its classes is (teacher.classes_map=FILE)"
 
 
@@ -35,12 +37,14 @@ def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[
     for stage, role, given, trained in (*begun, (TRAIN, "student", experiment.student_checkpoint, True)):
         if given and classes and (warnings := class_order_warnings(role, given, classes, trained)):
             store.listener.note(stage.name, *warnings)
+    named = list(zip(teacher_stages(len(experiment.teachers)), experiment.teachers, strict=True))
+    befores = [through_others(store, data, experiment, teacher, name) for name, teacher in named]
     made = [
-        train_member(store, data, experiment, teacher, name)
-        for name, teacher in zip(teacher_stages(len(experiment.teachers)), experiment.teachers, strict=True)
+        train_member(store, data, experiment, teacher, name, before)
+        for (name, teacher), before in zip(named, befores, strict=True)
     ]
     if len(experiment.teachers) == 1:
-        _before_tuning(store, data, experiment, experiment.teachers[0])
+        _before_tuning(store, data, experiment, experiment.teachers[0], befores[0])
     return data, made
 
 
@@ -50,7 +54,12 @@ def teacher_stages(count: int) -> list[str]:
 
 
 def train_member(
-    store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup, name: str
+    store: Store,
+    data: Artifact,
+    experiment: Experiment,
+    teacher: TeacherSetup,
+    name: str,
+    before: Artifact | None = None,
 ) -> Artifact:
     """Members of one option differ in their first weights, their order of rows and their views; the first of
     them is the same network as in a run that has it alone.
@@ -61,7 +70,7 @@ def train_member(
         name=name,
         data=data,
         model=teacher.model,
-        **checkpoint_inputs(teacher.checkpoint),
+        **checkpoint_inputs(None if before else teacher.checkpoint),
         loss=experiment.teacher_loss,
         training=teacher.training,
         precision=precise(store, data, teacher.model, teacher.training),
@@ -70,23 +79,81 @@ def train_member(
         views_seed=subseed(experiment.seed, "views", "teacher", *further),
         class_weights=experiment.class_weights if teacher.training else "none",
         **_stopped_first(experiment, teacher),
+        **after_other(before),
         **({"class_map": teacher.class_map.document()} if teacher.class_map else {}),
     )
 
 
-def _before_tuning(store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup) -> None:
+def through_others(
+    store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup, name: str
+) -> Artifact | None:
+    """The teacher after the last of the data sets that it learns from before, each beginning with the weights
+    of the one before it; None: there are none. name: of the stage that trains it then."""
+    before: Artifact | None = None
+    member = name.removeprefix(PRETRAIN.name)
+    for number, (_, source) in enumerate(teacher.through, 1):
+        end = f"through{member}-{number}"
+        other = store.run(
+            PREPARE,
+            name=f"{PREPARE.name}-{end}",
+            decoded=decoded_rows(store, source, f"{DECODE.name}-{end}"),
+            dataset=source,
+            labelled=None,
+            unlabelled=None,
+            validation=_HELD,
+            test=_HELD,
+            duplicates="warn",
+            seed=subseed(experiment.seed, "split"),
+            form=data.json("data.json")["shape"],
+        )
+        fresh = before is None and teacher.checkpoint is None and not teacher.model.spec.get("weights")
+        training = _without_head_first(teacher.training) if fresh else teacher.training
+        before = store.run(
+            THROUGH,
+            name=f"{THROUGH.name}{member}-{number}",
+            data=other,
+            model=teacher.model,
+            **checkpoint_inputs(None if before else teacher.checkpoint),
+            loss=experiment.teacher_loss,
+            training=training,
+            precision=precise(store, other, teacher.model, training),
+            epoch=["labelled"],
+            seed=subseed(experiment.seed, "teacher", teacher.copy),
+            views_seed=subseed(experiment.seed, "views", "teacher"),
+            class_weights="none",
+            **after_other(before),
+        )
+    return before
+
+
+def after_other(before: Artifact | None) -> dict[str, Any]:
+    """The input of a training that begins with what another data set left."""
+    return {"through": before} if before else {}
+
+
+def _without_head_first(training: Component | None) -> Component | None:
+    """Fresh weights learn all at once."""
+    if training is None:
+        return None
+    return Component({k: v for k, v in training.spec.items() if k != "head_first"}, training.sources)
+
+
+def _before_tuning(
+    store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup, before: Artifact | None
+) -> None:
     """Of one that comes with weights and is trained on: what it was, to be measured beside it."""
     spec = teacher.model.spec
-    begun = teacher.checkpoint or spec.get("weights") or spec.get("pretrained")
+    begun = teacher.checkpoint or teacher.through or spec.get("weights") or spec.get("pretrained")
     if teacher.training is None or not begun:
         return
     store.run(
         BEFORE,
         data=data,
         model=teacher.model,
-        **checkpoint_inputs(teacher.checkpoint),
+        **checkpoint_inputs(None if before else teacher.checkpoint),
         loss=experiment.teacher_loss,
         training=None,
+        **after_other(before),
         seed=subseed(experiment.seed, "teacher", teacher.copy),
         new_head=True,
     )

@@ -135,6 +135,15 @@ PRETRAIN = Stage(
     lower="teacher_pretrain.batch_size, or take a smaller teacher or smaller rows",
     foretold="kdx.pipeline.foretelling.teacher.Pretrain",
 )
+THROUGH = Stage(
+    "teacher-through",
+    "kdx.pipeline.stages.pretrain",
+    writes=_NETWORK,
+    resumes=GOES_ON,
+    node="teacher_pretrain",
+    lower="teacher_pretrain.batch_size, or take a smaller teacher or smaller rows",
+    foretold="kdx.pipeline.foretelling.teacher.Beside",
+)
 BEFORE = Stage(
     "teacher-before",
     "kdx.pipeline.stages.pretrain",

@@ -119,7 +119,7 @@ def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, 
 def begins_fresh(inputs: TrainInputs) -> bool:
     """Whether nothing was learned by the weights that a training begins with."""
     spec = inputs.model.spec
-    given = inputs.checkpoint or inputs.init or inputs.onward
+    given = inputs.checkpoint or inputs.init or inputs.onward or inputs.through
     return not (given or spec.get("weights") or spec.get("pretrained"))
 
 

@@ -47,7 +47,8 @@ class TrainInputs:
     `kdx.core.task.Task.balanced`, over the labelled rows that are used. stop: the step before which this part
     of a training ends, and leaves all that the next part needs; None: it goes to the end. onward: the part
     before, with which it goes on: weights, optimiser, schedule, step, random numbers. moving: how the live
-    teacher moves meanwhile, None: it stands.
+    teacher moves meanwhile, None: it stands. through: the network trained on another data set whose weights
+    this one begins with, but for a last layer of another size.
     """
 
     data: Artifact
@@ -71,22 +72,33 @@ class TrainInputs:
     stop: int | None = None
     onward: Artifact | None = None
     moving: Component | None = None
+    through: Artifact | None = None
 
 
 def first_weights(
     name: str, runtime: Runtime, inputs: TrainInputs
 ) -> tuple[nn.Module, Sequence[WeightsNote]]:
     """(the network before its first step, what to tell of its checkpoint or of what it was made of)"""
-    checkpoint = inputs.checkpoint
-    student = new_network(inputs.model, inputs.data.json("data.json"), read_weights=checkpoint is None)
+    checkpoint, fresh = inputs.checkpoint, not (inputs.checkpoint or inputs.through)
+    student = new_network(inputs.model, inputs.data.json("data.json"), read_weights=fresh)
     role = "teacher" if split_number(name)[0].startswith("teacher-") else "student"
-    notes = (
-        load_weights(student, checkpoint.paths[0], key=inputs.checkpoint_key, role=role, new_head=True)
-        if checkpoint
-        else []
-    )
+    notes: list[WeightsNote] = []
+    if inputs.through:
+        notes = begin_through(student, inputs.through)
+    elif checkpoint:
+        notes = load_weights(
+            student, checkpoint.paths[0], key=inputs.checkpoint_key, role=role, new_head=True
+        )
     student = runtime.place(student)
     return student, [*notes, *_initialised(student, runtime, inputs)]
+
+
+def begin_through(network: nn.Module, before: Artifact) -> list[WeightsNote]:
+    """The weights that it had after another data set, but for a last layer of another size."""
+    found = load_weights(network, before.file("last.safetensors"), new_head=True)
+    return (
+        [("the last layer is a new one, as the data set before has other classes", "info")] if found else []
+    )
 
 
 def _initialised(student: nn.Module, runtime: Runtime, inputs: TrainInputs) -> list[WeightsNote]:

@@ -70,6 +70,7 @@ def run(
     pool: Mapping[str, Any] | None = None,
     fitted_on: Sequence[str] = ("labelled", "unlabelled"),
     near: bool = False,
+    form: Sequence[int] | None = None,
 ) -> None:
     """Files: <split>.rows.npy (N,) int64, the numbers of its rows in the decoded data set, through its parts
     train, validation, test and unlabelled in this order; <split>.truth.npy for all but the pool, where there
@@ -84,7 +85,8 @@ def run(
     own. pool: what stands in for the data set's own pool, and maybe for its test rows
     (kdx.pipeline.stages.other_pool.PoolAsked). fitted_on: the splits by whose rows the adapter and the
     vocabulary are made, all that training may see, or of private labelled rows the pool alone. near: whether
-    rows of several splits are compared by a perceptual hash too.
+    rows of several splits are compared by a perceptual hash too. form: the shape that each row takes, as one
+    of the data set that a teacher learns from after this one; None: its own.
 
     Rows that are no rows of the decoded data set, as they are made up, of another one, or hang on what
     training may see (`Raw.fitted`), lie in <split>.inputs.npy, where there are several arrays by name
@@ -117,6 +119,11 @@ def run(
         inputs, truth, hidden = parted(raw, rows, task)
         # what is read as it is asked for is made once here, and not each time that it is looked at
         own = inputs = {name: stored_arrays(work, f"{name}.{INPUTS}", of) for name, of in inputs.items()}
+    if form:
+        inputs = own = {
+            name: stored_arrays(work, f"{name}.{INPUTS}", raw.in_form_of(np.empty((0, *form), np.uint8), of))
+            for name, of in inputs.items()
+        }
     known = task.known(hidden) if rows_of(hidden) else np.zeros(0, bool)
     contract.check_finite(
         inputs, {**truth, "unlabelled": hidden}, row_namer(raw, rows), {"unlabelled": ~known}

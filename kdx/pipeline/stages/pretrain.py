@@ -25,7 +25,7 @@ from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import CLASS_PLACES, about_model, new_network
 from kdx.pipeline.stages.gate import BY_ROW, hold_against
 from kdx.pipeline.stages.learn import learn
-from kdx.pipeline.stages.parts import TrainInputs
+from kdx.pipeline.stages.parts import TrainInputs, begin_through
 from kdx.pipeline.stages.watch import plain_state
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -62,7 +62,7 @@ def run(
     once, as where no step is made.
     """
     gate, renamed = inputs.pop("gate", "warn"), inputs.pop("class_map", None)
-    new_head = inputs.pop("new_head", False)
+    new_head, through = inputs.pop("new_head", False), inputs.get("through")
     fitted = is_estimator(model)
     if training is not None and not fitted:
         learn(
@@ -84,11 +84,15 @@ def run(
     if names:
         about = {**about, CLASS_PLACES: names.places(about["classes"])}
     torch.manual_seed(seed)
-    network = new_network(model, about, read_weights=checkpoint is None)
+    network = new_network(model, about, read_weights=not (checkpoint or through))
     for text, level in (
-        load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher", new_head=new_head)
-        if checkpoint
-        else ()
+        begin_through(network, through)
+        if through
+        else (
+            load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher", new_head=new_head)
+            if checkpoint
+            else ()
+        )
     ):
         work.note(text, level)
     for text in getattr(network, "remarks", ()):
