@@ -29,6 +29,7 @@ from kdx.pipeline.controls.control import own_controls
 from kdx.pipeline.recipes.experiment import moves_as_student, name_made
 from kdx.pipeline.recipes.recipe import build_recipe, roles_in_words
 from kdx.report.run import document
+from kdx.report.run.bill import bill_of
 from kdx.runs import sweep
 from kdx.runs.row_predictions import write_predictions
 from kdx.runs.run import load_examples, perform, protocol, trace
@@ -241,6 +242,8 @@ def finish(
     results |= {"worst": worst} if worst else {}
     folder.run |= {"unread": unread} if (unread := write_unread(artifacts["prepare"], folder.path)) else {}
     audit = artifacts["audit"].json("audit.json") if "audit" in artifacts else None
+    prices = (order.config.get(key) for key in ("answer_price", "answer_seconds"))
+    results |= {"bill": bill} if (bill := bill_of(audit, results, *prices)) else {}
     return folder.finish(results, load_examples(found), order.headline, audit), order.headline, audit
 
 

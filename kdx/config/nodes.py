@@ -203,6 +203,18 @@ def read_budget(value: Any) -> int | float | None:
     return value
 
 
+def read_prices(config: Mapping[str, Any]) -> None:
+    """What a bought answer costs: looked at here, and read by the report alone."""
+    asked = [key for key in ("answer_price", "answer_seconds") if config.get(key) is not None]
+    for key in asked:
+        checks.number(key, config[key], low=0)
+    if asked and config.get("budget") is None:
+        raise UserError(
+            f"{asked[0]} is what an answer costs that is bought, and this run buys none: choose a rule that "
+            "buys, select=rad budget=100, say, or leave it out"
+        )
+
+
 _WHOLE = {"format": "dense", "k": 1, "draws": 1, "prompt": 0.25, "drawn_at": 1, "temperature": 1}
 """Of runs of before, which stored all of each answer, as it was; what is of formats means nothing there."""
 

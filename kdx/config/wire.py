@@ -75,6 +75,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     recipe = part(component, "recipe", config["recipe"])
     asks = part(build_recipe, recipe) if recipe else None
     experiment = _experiment(config, part, errors)
+    part(nodes.read_prices, config)
     errors += _wrong_mixing(experiment, asks)
     if experiment.given:
         errors += wrong_given(experiment, config, asks)

@@ -46,12 +46,14 @@ class Chosen:
     """rows: (m,) int64 rows of the pool, ascending; a row that stands there c times is trained on in c
     copies, each augmented apart.
 
-    about: plain numbers for the report. warnings: sentences for the user.
+    about: plain numbers for the report. warnings: sentences for the user. chances: (n,) of each row of the
+    pool, with which chance it was chosen, None: no chance was in it.
     """
 
     rows: np.ndarray
     about: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    chances: np.ndarray | None = None
 
 
 def check_chosen(found: Any, rows: int, who: str) -> None:

@@ -124,17 +124,26 @@ class RAD(Rule):
                 np.sort(rows[picked]),
                 about | {"support": n},
                 [f"{expected}. The {count} rows are drawn uniformly"],
+                self._over(pool, rows, np.full(n, count / n)),
             )
         p, value = play(gains[order], power)
         k = int(np.count_nonzero(p))
         # of fewer than are to be picked, no distribution without repetition can be made
         support = max(k, count)
-        picked = order[:support][dep_round(inclusion(gains[order[:support]], count), rng)]
+        drawn = inclusion(gains[order[:support]], count)
+        picked = order[:support][dep_round(drawn, rng)]
         return Chosen(
             np.sort(rows[picked]),
             about | {"k": k, "value": value, "support": support},
             self._remarks(m, k, count, n),
+            self._over(pool, rows[order[:support]], drawn),
         )
+
+    def _over(self, pool: Pool, rows: np.ndarray, chances: np.ndarray) -> np.ndarray:
+        """Over the whole pool, 0 of all other rows."""
+        found = np.zeros(len(pool))
+        found[rows] = chances
+        return found
 
     def _remarks(self, m: int, k: int, count: int, n: int) -> list[str]:
         if m == 0:

@@ -15,6 +15,7 @@ import torch
 from kdx.core.task import Audited, Evidence, Task
 from kdx.core.trees import picked, rows_of, tree
 from kdx.core.types import Answers, Split
+from kdx.methods.select._game import gain_so_far
 from kdx.pipeline.stages.answers import SAMPLE, learned_answers, mapped, pool_answers
 from kdx.pipeline.stages.arrays import TRUTH, build_task, need_split, read_truth
 from kdx.pipeline.stages.files import build_adapter, open_network
@@ -167,8 +168,22 @@ class PoolAudit:
             told["given" if "given" in about else "looked_at"] = len(asked)
         if "temperature" in about:
             told["temperature"] = about["temperature"]
+        told |= self.game(entry["rows"], asked, audited.right)
         told["learned"] = self.shown(answers, student) | audited.found.get("learned", {})
         return told | self.beside(answers, student, asked, audited), audited
+
+    def game(self, rows: Artifact | None, asked: np.ndarray, right: np.ndarray | None) -> dict[str, Any]:
+        """{"game": what RAD's game promised of the rows that this round bought, and "happened", what they
+        gained on average by their true answers, None where the truth is not known}; {} where none was bought
+        by the student. right: of the rows that were asked."""
+        if rows is None or not (file := rows.file("gains.npy")).exists():
+            return {}
+        happened = None
+        if right is not None:
+            bought = np.load(rows.file("bought.npy"))
+            true = pseudo_labels.spread_out(right, asked, len(self.pool))[bought]
+            happened = gain_so_far(np.load(file), true)
+        return {"game": {**rows.json("chosen.json")["game"], "happened": happened}}
 
     @functools.cached_property
     def known(self) -> KnownBy:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -9,7 +11,10 @@ from kdx.core.errors import UserError
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.types import Split
 from kdx.data.streams import sequential
-from kdx.methods.select import Pool, Rule, check_chosen
+from kdx.methods.select import Chosen, Pool, Rule, check_chosen
+from kdx.methods.select._game import worst_gain
+from kdx.methods.select._rows import row_margins
+from kdx.methods.select.rad import SMALLEST, play
 from kdx.models.tap import penultimate
 from kdx.pipeline.stages.answers import clean_answers
 from kdx.pipeline.stages.arrays import build_task, need_split
@@ -39,7 +44,8 @@ def run(
     count: how many more.
 
     Files: rows.npy, (m,) int64 ascending, those of `earlier` included; chosen.json: {"rows", "new", "about",
-    "warnings"}.
+    "warnings"}; of a rule that buys by the student bought.npy and gains.npy, the (new,) rows and what each
+    would gain, and in chosen.json "game": see `played`.
     """
     split = need_split(data, "unlabelled", runtime)
     chooser: Rule = rule.build()
@@ -72,6 +78,10 @@ def run(
             f"the rule {type(chooser).__name__} chooses no row of the pool: there is nothing to learn"
         )
     np.save(work.path / "rows.npy", rows)
+    game = {}
+    if chooser.buys and "student" in found:
+        share = wrong_share(answers, task)
+        game = {"game": played(work, chosen, found["student"], taken, share)}
     for warning in chosen.warnings:
         if warning not in given:
             work.note(warning, "warning")
@@ -82,8 +92,39 @@ def run(
             "new": len(chosen.rows),
             "about": dict(chosen.about),
             "warnings": list(chosen.warnings),
+            **game,
         },
     )
+
+
+def played(
+    work: Work, chosen: Chosen, student: np.ndarray, taken: np.ndarray, share: float | None
+) -> dict[str, Any]:
+    """RAD's game on the rows left, whichever rule has chosen: {"rows" left, "wrong" answers that are expected
+    among them, "best" what the best draw is sure to gain a row then (None where none is), "worst" what this
+    choice gains where the adversary makes those wrong that hurt most}. A row gains 1 less the student's
+    margin. share: of wrong answers on validation, None: not known, and then none is expected.
+    """
+    rows = np.flatnonzero(~taken)
+    gains = np.maximum(1 - row_margins(student, rows), SMALLEST)
+    place = np.full(len(taken), -1)
+    place[rows] = np.arange(len(rows))
+    bought = np.unique(chosen.rows)
+    chances = np.zeros(len(rows))
+    if chosen.chances is None:
+        chances[place[bought]] = 1
+    else:
+        chances = chosen.chances[rows]
+    np.save(work.path / "bought.npy", bought)
+    np.save(work.path / "gains.npy", gains[place[bought]])
+    wrong = int(chosen.about.get("m", round(len(rows) * (share or 0))))
+    best = play(-np.sort(-gains), wrong)[1] if wrong < len(rows) else None
+    return {
+        "rows": len(rows),
+        "wrong": wrong,
+        "best": best,
+        "worst": worst_gain(gains, chances / chances.sum(), wrong),
+    }
 
 
 @torch.inference_mode()

@@ -50,7 +50,25 @@ def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> li
             f"Answers bought: {last['asked']:,} of {last['pool']:,}; about "
             f"{last['teacher_seconds_saved']:.1f} s of the teacher saved."
         )
-    return lines + _of_estimates(audit)
+    return lines + _of_game(audit) + _of_estimates(audit)
+
+
+def _of_game(audit: Mapping) -> list[str]:
+    """RAD's game on the pool, over the rounds."""
+    games = [entry["game"] for entry in audit["rounds"] if entry.get("game")]
+    if not games:
+        return []
+    worst, best, happened = (
+        [one[key] for one in games if one.get(key) is not None] for key in ("worst", "best", "happened")
+    )
+    sure = f" (of the best draw {sum(best) / len(best):.3f})" if len(best) == len(games) else ""
+    really = f"; by the hidden truth it was {sum(happened) / len(happened):.3f}" if happened else ""
+    expected = " and ".join(dict.fromkeys(f"{one['wrong']:,}" for one in games))
+    return [
+        f"RAD's game on this pool, a round on average: were the {expected} answers wrong that hurt most, a "
+        f"bought row would gain {sum(worst) / len(worst):.3f}{sure}{really}. A row gains 1 less the "
+        "student's margin, and nothing where the answer is wrong."
+    ]
 
 
 def _of_estimates(audit: Mapping) -> list[str]:

@@ -134,6 +134,7 @@ SHAPE = {
         "round_chosen": str,
         "sessions": _SESSIONS,
         "prequential": _PREQUENTIAL,
+        "bill": {"answers": COUNT, "price": COUNT, "cost": COUNT, "seconds": COUNT, "time": COUNT},
         "by_class": {"*": {"*": {**dict.fromkeys(("precision", "recall", "f1"), SHARE), "n": COUNT}}},
         "worst": {"role": str, "rows": [{}]},
         "privacy": _PROMISE,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from kdx.core.metric import Metric
 from kdx.report.metric import finer
+from kdx.report.run.bill import bill_sentences
 from kdx.report.run.prequential import chunk_gain
 from kdx.report.run.privacy import privacy_sentences
 from kdx.report.run.result_warnings import answered_part, overfit_gap
@@ -42,6 +43,7 @@ def result_sentences(results: Mapping, headline: str) -> list[str]:
     return [
         *_of_gain(results, summarised, counts),
         *_of_gap(results, summarised, counts),
+        *bill_sentences(results, summarised["gain"], counts),
         *_of_validation(results, used, counts),
         *_of_ceiling(results, used, counts),
         *_of_balance(results, used),
