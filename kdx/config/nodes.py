@@ -13,6 +13,7 @@ from typing import Any
 from kdx.config.class_map_files import read_class_names
 from kdx.config.described import component
 from kdx.config.named_options import read_augmentation, read_steps
+from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, OtherPool

@@ -10,7 +10,8 @@ from kdx.core.inversion import Inversion
 from kdx.pipeline.recipes.asking import how_to_ask
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
-from kdx.pipeline.recipes.steps import student_alone, student_inputs, train_controls, train_teacher
+from kdx.pipeline.recipes.steps import student_alone, student_inputs, train_controls
+from kdx.pipeline.recipes.teachers import train_teacher
 from kdx.pipeline.stages import INVERT, TRAIN
 from kdx.store.declared import declared
 from kdx.store.stage import subseed

@@ -14,13 +14,8 @@ from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
 from kdx.pipeline.recipes.releasing import made_pool, spent_beside, too_dear, wrong_parts, wrong_rows
-from kdx.pipeline.recipes.steps import (
-    beginning,
-    checkpoint_inputs,
-    control,
-    precise,
-    student_inputs,
-)
+from kdx.pipeline.recipes.steps import beginning, control, student_inputs
+from kdx.pipeline.recipes.teachers import checkpoint_inputs, precise
 from kdx.pipeline.stages import (
     ANSWERED,
     ATTACK,

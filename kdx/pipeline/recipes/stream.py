@@ -12,7 +12,8 @@ from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
-from kdx.pipeline.recipes.steps import precise, student_inputs, train_member
+from kdx.pipeline.recipes.steps import student_inputs
+from kdx.pipeline.recipes.teachers import precise, train_member
 from kdx.pipeline.stages import PREQUENTIAL, PRETRAIN, SESSION, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component

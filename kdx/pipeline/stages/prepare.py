@@ -131,7 +131,9 @@ def run(
     alone = "labelled" not in fitted_on  # then what stands in for the pool is all that may be looked at
     adapter, odd = (None, []) if alone else raw.adapter([inputs[name] for name in fitted_on])
     found, groups = inputs, classes_of(task, truth, hidden)
-    looked = look(work, raw, rows, (found, told_apart), groups, duplicates, left_out) if asked else None
+    looked = (
+        look(work, raw, rows, (found, told_apart), groups, duplicates, left_out, near=near) if asked else None
+    )
     if asked:  # from here on the files of these rows may hold others
         beside = Own(raw, task, adapter, inputs["labelled"])
         others = asked.rows_for(beside, inputs, truth, hidden, subseed(seed, "pool"))
