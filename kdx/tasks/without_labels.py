@@ -1,8 +1,7 @@
 """How often a teacher is right of rows without labels, estimated from how sure it is of them and of
 validation.
 
-Estimates, and no more: on pairs of data sets that were tried they were up to 41 points too high for average
-thresholded confidence, and up to 55 for the mean confidence. Nothing is decided by them.
+Estimates, and no more (docs/pool.md tells how far off they were). Nothing is decided by them.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ WORDS = {
     DIFFERENCE: "difference of confidences",
 }
 """What each is called, in the order in which they are said."""
-KNOWN_ERROR = "on data tried before such estimates were 5 to 41 points too high, and the first up to 55"
+KNOWN_ERROR = "on other data tried before such estimates were 5 to 51 points too high, or 46 too low"
 """What is said of every estimate."""
 
 

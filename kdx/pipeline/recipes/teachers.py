@@ -107,7 +107,7 @@ def through_others(
             form=data.json("data.json")["shape"],
         )
         fresh = before is None and teacher.checkpoint is None and not teacher.model.spec.get("weights")
-        training = _without_head_first(teacher.training) if fresh else teacher.training
+        training = _all_at_once(teacher.training) if fresh else teacher.training
         before = store.run(
             THROUGH,
             name=f"{THROUGH.name}{member}-{number}",
@@ -131,11 +131,12 @@ def after_other(before: Artifact | None) -> dict[str, Any]:
     return {"through": before} if before else {}
 
 
-def _without_head_first(training: Component | None) -> Component | None:
-    """Fresh weights learn all at once."""
+def _all_at_once(training: Component | None) -> Component | None:
+    """Fresh weights learn in all layers alike."""
     if training is None:
         return None
-    return Component({k: v for k, v in training.spec.items() if k != "head_first"}, training.sources)
+    spec = {key: value for key, value in training.spec.items() if key not in ("head_first", "layer_decay")}
+    return Component(spec, training.sources)
 
 
 def _before_tuning(
