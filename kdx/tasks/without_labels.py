@@ -1,7 +1,7 @@
 """How often a teacher is right of rows without labels, estimated from how sure it is of them and of
 validation.
 
-Estimates, and no more (docs/pool.md tells how far off they were). Nothing is decided by them.
+Estimates, and no more (docs/transfer.md tells how far off they were). Nothing is decided by them.
 """
 
 from __future__ import annotations

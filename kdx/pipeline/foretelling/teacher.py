@@ -36,7 +36,7 @@ class Pretrain(NetworkTraining):
         return [found, *_of_all(job, step, asked, _noted(asked, "answers.json"))]
 
 
-class Beside(Pretrain):
+class BeforeTeacher(Pretrain):
     """Of what comes before the teacher: the network as it was before its own training."""
 
     def noun(self, name: str) -> str | None:

@@ -142,14 +142,14 @@ THROUGH = Stage(
     resumes=GOES_ON,
     node="teacher_pretrain",
     lower="teacher_pretrain.batch_size, or take a smaller teacher or smaller rows",
-    foretold="kdx.pipeline.foretelling.teacher.Beside",
+    foretold="kdx.pipeline.foretelling.teacher.BeforeTeacher",
 )
 BEFORE = Stage(
     "teacher-before",
     "kdx.pipeline.stages.pretrain",
     writes=_NETWORK,
     node="teacher_pretrain",
-    foretold="kdx.pipeline.foretelling.teacher.Beside",
+    foretold="kdx.pipeline.foretelling.teacher.BeforeTeacher",
 )
 LABEL = Stage(
     "pseudo-label",
