@@ -82,14 +82,15 @@ def test_a_run_json_is_read_with_the_new_addresses(run):
 
 
 YOUNGER = {
-    "teacher": {"classes_map": None, "classes_unmapped": "drop"},
+    "teacher": {"reads": None, "through": None, "classes_map": None, "classes_unmapped": "drop"},
     "pseudo_label": {
         **{"format": "dense", "k": 8, "draws": 50, "prompt": 0.25, "drawn_at": 1},
         "temperature": "auto",
     },
-    "teacher_pretrain": {"accumulate": 1},
+    "teacher_pretrain": {"accumulate": 1, "head_first": 0, "layer_decay": 1},
+    "student": {"reads": None},
     "student_train": {"accumulate": 1},
-    "dataset": {"kd_temperature": 4},
+    "dataset": {"kd_temperature": 4, "near_copies": False},
 }
 """Keys that came after that run, which has their defaults."""
 
@@ -144,6 +145,8 @@ def test_rerun_gives_the_same_numbers(run, capsys):
         "pool": {},
         "init": {},
         "aggregate": {},
+        "answer_price": None,
+        "answer_seconds": None,
         "choices": {**theirs["choices"], **chosen},
     }
 
