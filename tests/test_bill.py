@@ -97,3 +97,12 @@ def test_what_cannot_be_is_said_before_work(place, capsys, words, said):
     assert main(["train", "device=cpu", *words]) == 2
     told = "".join(capsys.readouterr())
     assert said in told and "Traceback" not in told
+
+
+def test_a_comparison_names_the_bills(place, capsys):
+    for rule in ("rad", "margin"):
+        if not Path(rule, "run.json").exists():
+            pytest.skip("the runs are those of the test above")
+    assert main(["compare", "rad", "margin"]) == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert told.count("20 answers a run, 2.00 at 0.1 each and 40 s of answering") == 2

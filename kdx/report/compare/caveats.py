@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kdx.report.compare.entries import Entry
+from kdx.report.run.bill import in_hours
 
 
 def fold(name: str, part: Sequence[Entry], metric: str) -> tuple[list[Entry], list[str], list[str]]:
@@ -129,6 +130,24 @@ def moving_teachers(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
         f"the teacher moved while the student learned in {some(where)}: its score and the gap closed are of "
         "what it was before; kdx evaluate RUN role=moved_teacher measures it as it was at the end"
     ]
+
+
+def bills(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
+    """Rows that bought answers whose price is said: what one run paid for."""
+    found = []
+    for name, entries in rows:
+        settings, counts = entries[0].settings, entries[0].protocol.get("counts")
+        pool = counts.get("unlabelled") if isinstance(counts, Mapping) else None
+        budget = settings.get("budget")
+        if isinstance(budget, float) and isinstance(pool, int):
+            budget = round(budget * pool)
+        price, seconds = (settings.get(key) for key in ("answer_price", "answer_seconds"))
+        if not isinstance(budget, int) or (price is None and seconds is None):
+            continue
+        parts = [] if price is None else [f"{budget * price:,.2f} at {price:g} each"]
+        parts += [] if seconds is None else [f"{in_hours(budget * seconds)} of answering"]
+        found.append(f"the bill of {name}: {budget:,} answers a run, {' and '.join(parts)}")
+    return found
 
 
 def some(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
