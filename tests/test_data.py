@@ -580,7 +580,7 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
             texts = path.stem in ("text", "wordnet", "huggingface_text")
             tokens = path.stem == "corpus"
             spans = path.stem == "squad"
-            states = path.stem == "control"
+            states = path.stem in ("control", "drift_items")
             several = path.stem in ("pairs", "digits_sums", "digits_captions")
             plain = tables or texts or tokens or spans or states or several or path.stem in ("wav", "tones")
             usual = "none" if plain else "flip_crop" if flips else "affine"

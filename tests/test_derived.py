@@ -48,6 +48,7 @@ def prepared(tmp_path):
         "hidden": 2,
         "strata": [0, 2, 0],
         "example": {"": [[1], "float32"]},
+        "reads": "table",
         "decoded": "../decoded",
     }
     (folder / "data.json").write_text(json.dumps(about))

@@ -110,10 +110,11 @@ def test_the_teachers_own_answers_teach_the_same_student(at_digits, capsys):
         run(*QUICK, "teacher=answers", f"teacher.file={file}", "hydra.run.dir=given", "baseline=false")
         found = results("given")
         assert found["student"]["weights"] == own["student"]["weights"]
-        for split in ("train", "validation", "test"):
-            for name in ("accuracy", "nll", "ece"):
+        for split, rows in (("train", 100), ("validation", 200), ("test", 500)):
+            one = 1.01 / rows  # a row that two classes share to the last digit may go to either
+            for name, near in (("accuracy", one), ("nll", 1e-3), ("ece", one)):
                 assert found["teacher"]["last"][split][name] == pytest.approx(
-                    own["teacher"]["last"][split][name], abs=1e-3
+                    own["teacher"]["last"][split][name], abs=near
                 )
         assert found["student"]["last"]["test"] == own["student"]["last"]["test"]
         assert "parameters" not in found["teacher"] and found["teacher"]["model"] == "answers"

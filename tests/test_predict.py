@@ -22,7 +22,7 @@ from kdx.data.new_rows.rows import NewRows, RowBlock
 from kdx.data.new_rows.tables import NewTable
 from kdx.data.new_rows.texts import NewTexts
 from kdx.data.writing import WRITERS, whole_file
-from kdx.pipeline.stages.names import row_names
+from kdx.pipeline.stages.names import folder_of_rows, row_names
 from kdx.runs import predictions
 from kdx.runs.own_rows import OwnRows
 from kdx.runs.reading import only_input, read_run
@@ -587,7 +587,7 @@ def test_answers_as_columns_by_hand():
 
 def test_rows_without_names_have_the_number_that_they_have_in_the_data_set(trained_here):
     data = read_run("outputs/runs/a=b").stage("prepare")
-    assert row_names(data) is None
+    assert row_names(folder_of_rows(data, "test")) is None
     whole = np.load(only_input(data, "decoded").file("train.inputs.npy"))
     blocks = list(OwnRows(data, "pool", HERE).blocks(300))
     assert [len(block.inputs) for block in blocks] == [300, 300, 300, 97]

@@ -46,7 +46,7 @@ def given_file(config: Mapping[str, Any]) -> Component | None:
     if members or not is_given(node):
         return None
     node = {k: v for k, v in node.items() if k != "classes_unmapped" or v != "drop"}
-    for key in ("checkpoint", "key", "through", "classes_map", "classes_unmapped"):
+    for key in ("checkpoint", "key", "through", "reads", "classes_map", "classes_unmapped"):
         if node.pop(key, None) is not None:
             raise UserError(
                 f"teacher.{key} is for the weights of a network, and teacher=answers has none: leave it out"
