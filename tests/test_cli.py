@@ -79,6 +79,7 @@ def made_up(root, tmp_path_factory) -> Path:
         "core/documents",
         "core/output",
         "core/shortage",
+        "core/several",
         "core/snapshot",
         "core/paths",
         "cli",

@@ -105,7 +105,7 @@ def test_the_plan_knows_every_stage(whole, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["recipe.history=3"], "set recipe.history=2 at most"),
+        (["recipe.history=3"], "set recipe.history=1 at most"),
         (["recipe.chunks=500"], "a chunk of one teaches nothing"),
         (["loss=supervised", "recipe=stream"], "asks none about labelled rows"),
         (["rounds=2"], "set recipe.teacher"),

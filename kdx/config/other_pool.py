@@ -104,6 +104,11 @@ def _fits(other: OtherPool, found: Description, about: Description) -> None:
             f"pool={other.name} asks for answers of another kind than the data set, so nothing can be tested "
             "there: set pool.test=false"
         )
+    if type(other.test) is int and found.test is None and other.test >= found.train:
+        raise UserError(
+            f"pool.test={other.test} rows are to be tested on, and pool={other.name} has {found.train:,} in "
+            "all, of which some must be left for the pool: set it lower, or pool.test=true"
+        )
     names = [_normal(other.classes.get(name, name)) for name in map(_normal, found.classes)]
     if about.classes and not set(names) & set(map(_normal, about.classes)):
         raise UserError(no_shared_classes(other.name, found.classes, about.classes))

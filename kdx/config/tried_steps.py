@@ -44,6 +44,11 @@ def try_shift(name: str, shift: Component, about: Description | None, errors: li
         if step.reads != STAND_IN.reads:
             return
         about = STAND_IN
+    if len(errors) == before and attack and len(about.example) > 1:
+        errors.append(
+            f"shift.{name} moves the values of pictures, and a row of this data set holds several inputs: "
+            "leave it out"
+        )
     if len(errors) == before:
         about = about.of_kind(step.reads)
     if len(errors) == before and step.reads != about.reads:

@@ -17,8 +17,9 @@ from kdx.config.moving import idle_moving
 from kdx.config.teachers import is_fitted, taken_as_it_is
 from kdx.core.checks import shown
 from kdx.pipeline.recipes.checks import idle_gate
-from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.pipeline.recipes.recipe import Recipe, build_recipe
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.training.length import length
 
 _TEACHER = "teacher_pretrain"
@@ -52,6 +53,7 @@ def idle(config: Mapping[str, Any], typed: Collection[str], learned: Learned | N
         *_validation(config, rows),
         *recipe.idle(config),
         *_pool(config, rows),
+        *_other_pool(config, recipe),
         *_format(config),
         *idle_moving(config),
         *_training("student_train", config["student_train"], _unseen(config, rows)),
@@ -173,6 +175,20 @@ def _pool(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> Iterator
                 f"it is what mode=auto goes by, and pseudo_label.mode={config['pseudo_label']['mode']}: "
                 "leave one of them out"
             ),
+        )
+
+
+def _other_pool(config: Mapping[str, Any], recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Rows of a pool that nothing reads."""
+    loss = config["loss"].get("_target_", "")
+    reads = {*declared(loss, "uses", ()), *declared(loss, "may_use", ())}
+    if recipe.reads_pool is False:
+        yield "pool", f"recipe={config['choices']['recipe']} reads no pool: leave it out"
+    elif recipe.reads_pool is None and "unlabelled" not in reads and not config.get("pool", {}).get("test"):
+        yield (
+            "pool",
+            f"loss={config['choices']['loss']} reads no pool: choose another loss, such as kd, or leave it "
+            "out",
         )
 
 

@@ -131,7 +131,7 @@ class Sklearn(Estimator):
         self._opened = None
 
     def forward(self, inputs: Tensor) -> Answers:
-        x = inputs.flatten(1).double().cpu().numpy()
+        x = inputs.detach().flatten(1).double().cpu().numpy()
         estimator = self._estimator(x)
         answers = (
             _logits(estimator, x, self.outputs) if "classes_" in vars(estimator) else _numbers(estimator, x)

@@ -96,6 +96,8 @@ class PairFiles:
         for name, value in (("picture", picture), ("text", text), ("key", key)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise UserError(f"dataset.{name} must name a column; given {checks.shown(value)}")
+        if picture is not None and picture == text:
+            raise UserError(f"dataset.picture and dataset.text both name the column '{text}': name two")
         self._decoder = Decoder(
             image_size=image_size,
             fit=fit,

@@ -58,6 +58,10 @@ class Continual(Recipe):
         "joint": Role(control_stage("joint"), "all sessions so far", "joint", "#5e81ac"),
     }
 
+    reads_pool = False
+
+    reads_pool = False
+
     def __init__(
         self,
         *,

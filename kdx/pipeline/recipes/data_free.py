@@ -29,6 +29,7 @@ class DataFree(Recipe):
     """
 
     audits = False
+    reads_pool = False
 
     def __init__(self, *, rows: int, steps: int, lr: float, batch_norm: float, smoothness: float):
         self.rows = integer("recipe.rows", rows, low=2)

@@ -50,6 +50,7 @@ class Private(Recipe):
     """
 
     teacher = False
+    reads_pool = True
 
     def __init__(
         self,

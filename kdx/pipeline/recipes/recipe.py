@@ -55,6 +55,8 @@ class Recipe(ABC):
     does not."""
     takes_text: ClassVar[bool] = False
     """Whether rows that the teacher goes on with may stand in for its answers."""
+    reads_pool: ClassVar[bool | None] = None
+    """Whether it has a use for the pool, whatever the loss; None: where the loss reads it."""
     audits: ClassVar[bool] = True
     """Whether its student learns from rows of the data set's pool, so that these can be looked at again."""
     roles: ClassVar[Mapping[str, Role]] = {}

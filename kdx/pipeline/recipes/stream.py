@@ -42,6 +42,8 @@ class TestThenTrain(Recipe):
         "moving": Role(control_stage("moving"), "teacher that goes along", "goes along", "#7f6f9e")
     }
 
+    reads_pool = False
+
     def __init__(self, *, chunks: int, history: int, teacher: str, rate: float):
         self.chunks = integer("recipe.chunks", chunks, low=3)
         self.history = integer("recipe.history", history, low=1)
@@ -131,10 +133,10 @@ class TestThenTrain(Recipe):
                 f"recipe=stream has no pool, and loss={choices['loss']} needs one: choose another loss, such "
                 "as kd"
             )
-        if self.history > self.chunks - 2:
+        if self.history > self.chunks - 3:  # the first chunk after the history is learned before any test
             yield (
                 f"recipe.history={self.history} of recipe.chunks={self.chunks} chunks leaves fewer than two "
-                f"to be tested on: set recipe.history={self.chunks - 2} at most"
+                f"to be tested on: set recipe.history={self.chunks - 3} at most"
             )
         if experiment.rounds != 1 or experiment.select or experiment.init or experiment.moving:
             yield (

@@ -51,8 +51,8 @@ class Axes:
     def spot(self, x: float, y: float) -> tuple[float, float]:
         """Where a point lies in the large picture."""
         left, top, right, bottom = self.BOX
-        across = (x - self.x[0]) / (self.x[-1] - self.x[0])
-        up = (y - self.y[0]) / (self.y[-1] - self.y[0])
+        across = (x - self.x[0]) / ((self.x[-1] - self.x[0]) or 1)  # one place alone stands at the left
+        up = (y - self.y[0]) / ((self.y[-1] - self.y[0]) or 1)
         return 2 * (left + across * (right - left)), 2 * (bottom - up * (bottom - top))
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, width: int = 5) -> None:
