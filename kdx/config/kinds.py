@@ -18,7 +18,7 @@ from kdx.core.trees import leaves
 from kdx.data.copies import not_compared
 from kdx.data.given import whose_order
 from kdx.data.raw import Description
-from kdx.data.views.chain import Mixer, Step
+from kdx.data.views.chain import Mixer, Step, changes
 from kdx.models.adapt import Adapter
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.arrays import build_task
@@ -69,7 +69,7 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
                         raise WrongPart(
                             f"augment.{name} must be a class derived from kdx.data.views.chain.Step"
                         )
-                elif step.reads not in kinds_in(about.reads):
+                elif not changes(step, about.reads):
                     errors.append(
                         f"{node}.{key}: {name} changes {rows_called(step.reads)}, and this data set holds "
                         f"{rows_called(about.reads)}: "
