@@ -1,5 +1,5 @@
-"""Detectors that answer at every place of a picture: a small residual net, a pyramid of its maps, and one head
-for all of these. Their answers are those of `kdx.tasks.detection.Detection`.
+"""Detectors that answer at every place of a picture: a small residual net, a pyramid of its maps, and one
+head for all of these. Their answers are those of `kdx.tasks.detection.Detection`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ LARGEST = math.log(1000 / 16)
 
 
 class Tower(nn.Sequential):
-    """3x3 convolutions of one width, each with group norm (32 groups, or one for each 4 channels) and ReLU."""
+    """3x3 convolutions of one width, each with group norm (32 groups at most, of 4 channels or more) and
+    ReLU."""
 
     def __init__(self, width: int, convolutions: int, dropout: float):
         layers: list[nn.Module] = []
@@ -122,14 +123,14 @@ def detector(
     stochastic_depth: float | str,
 ) -> nn.Module:
     """FCOS (Tian et al. 2019, arXiv 1904.01355) or RetinaNet (Lin et al. 2017, arXiv 1708.02002) on a small
-    residual net. shape: (C, H, W). outputs: classes, stride of the first level, levels: each with places twice
-    as far apart.
+    residual net. shape: (C, H, W). outputs: classes, stride of the first level, levels: each with places
+    twice as far apart.
 
     kind: fcos (distances from each place, and how near the middle it lies) or retina (one square anchor at
     each place, where the paper has nine). widths: channels of the stages, of which each halves the map; where
     there are more stages, the last one again. pyramid: channels of the pyramid and of the head's towers of
-    `convolutions` layers. dropout before the class scores. Deviations: distances by softplus, where the papers
-    have exp or ReLU; no level beyond the stages.
+    `convolutions` layers. dropout before the class scores. Deviations: distances by softplus, where the
+    papers have exp or ReLU; no level beyond the stages.
     """
     choice("detector: kind", kind, ("fcos", "retina"))
     widths = check_widths("detector", widths)

@@ -82,7 +82,8 @@ BOXED = "pictures with boxes"
 
 
 def changes(step: Step | Mixer, reads: str) -> bool:
-    """Whether a step changes rows of that kind: of pictures with boxes those of pictures that move nothing."""
+    """Whether a step changes rows of that kind: those of pictures that move nothing change pictures with
+    boxes too."""
     moves_nothing = isinstance(step, Step) and step.in_place
     kinds = kinds_in(reads)
     return step.reads in kinds or (BOXED in kinds and step.reads == "pictures" and moves_nothing)
