@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
+from kdx.core.math import full
+
 RADIUS = 1.5
 """Strides from the middle of a box within which places are to find it (centre sampling; Tian et al. 2020,
 arXiv 2006.09214, section 3.2)."""
@@ -115,7 +117,7 @@ def distances(places: Places, boxes: Tensor) -> Tensor:
 def boxes_of_distances(places: Places, numbers: Tensor) -> Tensor:
     """(B, A, 4) distances to the left, upper, right and lower side, in strides, below 0 where a place lies
     outside -> (B, A, 4) boxes"""
-    apart = numbers.float() * places.stride[:, None]
+    apart = full(numbers) * places.stride[:, None]
     return torch.cat([places.centre - apart[..., :2], places.centre + apart[..., 2:]], 2)
 
 

@@ -15,7 +15,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from kdx.core.checks import integer, number
 from kdx.core.errors import UserError
-from kdx.core.math import bernoulli_kl
+from kdx.core.math import bernoulli_kl, full
 from kdx.core.task import AnswerColumns, Answers, Boxed, Given, Nothing
 from kdx.core.trees import leaves, picked
 from kdx.tasks import boxes as geometry
@@ -90,7 +90,9 @@ class Detection(Boxed):
         there, count = found >= 0, (found >= 0).sum(1).clamp_min(1)
         kind = kinds.gather(1, found.clamp_min(0)) if kinds.shape[1] else torch.full_like(found, -1)
         wanted = F.one_hot(kind.clamp_min(0), len(self.names)) * there[..., None]
-        focal = sigmoid_focal_loss(said[SCORES].float(), wanted.float(), SHARE, FOCUS).sum(2)
+        focal = sigmoid_focal_loss(full(said[SCORES]), wanted.to(full(said[SCORES]).dtype), SHARE, FOCUS).sum(
+            2
+        )
         loss = (focal * (found != -2)).sum(1) / count
         row, place = there.nonzero(as_tuple=True)
         true = box[row, found[row, place]]
@@ -99,8 +101,8 @@ class Detection(Boxed):
             return loss + _by_row(overlap, row, loss) / count
         point, stride = places.centre[place], places.stride[place]
         apart = torch.cat([point - true[:, :2], true[:, 2:] - point], 1) / stride[:, None]
-        middle = geometry.centreness(apart)
-        near = F.binary_cross_entropy_with_logits(said[CENTRE].float()[row, place], middle, reduction="none")
+        middle = geometry.centreness(apart).to(overlap.dtype)
+        near = F.binary_cross_entropy_with_logits(full(said[CENTRE])[row, place], middle, reduction="none")
         weight = _by_row(middle, row, loss).clamp_min(1e-6)
         return loss + _by_row(overlap * middle, row, loss) / weight + _by_row(near, row, loss) / count
 
@@ -166,8 +168,8 @@ class Detection(Boxed):
     def _probs(self, answers: Mapping[str, Tensor]) -> Tensor:
         """(B, A, K); of FCOS the geometric mean of score and nearness to the middle, as its second paper
         has it (arXiv 2006.09214)."""
-        probs = answers[SCORES].float().sigmoid()
-        return (probs * answers[CENTRE].float().sigmoid()[..., None]).sqrt() if CENTRE in answers else probs
+        probs = full(answers[SCORES]).sigmoid()
+        return (probs * full(answers[CENTRE]).sigmoid()[..., None]).sqrt() if CENTRE in answers else probs
 
     def _sure(self, answers: Answers) -> list[tuple[Tensor, Tensor]]:
         """Of each row the boxes and classes that are named with confidence; of the truth all."""

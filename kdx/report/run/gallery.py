@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 168, 18, 40  # of the picture grid: pictures a row, then pixels
+TRUTH = "#ffd000"
+"""The right boxes in a picture; others have the colours of their roles."""
 _LONGEST, _NAME = 120, 60
 """Letters of a text and of a name in the table."""
 _WIDEST = 21
@@ -48,9 +50,8 @@ def draw_pictures(
     draw = ImageDraw.Draw(canvas)
     draw.text(
         (canvas.width / 2, TITLE / 2),
-        "test pictures, the surest errors first: truth, then predictions"
-        if names
-        else "test pictures: truth, then predictions",
+        ("test pictures, the surest errors first" if names else "test pictures")
+        + (": truth (yellow), then predictions" if boxes else ": truth, then predictions"),
         fill="black",
         font=font(15),
         anchor="mm",
@@ -99,7 +100,7 @@ def outlined(
     picture: np.ndarray, place: int, boxes: Mapping[str, Sequence[Any]], known: Mapping[str, Role]
 ) -> Any:
     """The thumbnail with the boxes of that place of each list in it, those of the truth below the others, and
-    each of the others a pixel further in, so that equal ones are seen."""
+    each of the others two pixels further in, so that equal ones are seen."""
     from PIL import ImageDraw
 
     shown = thumbnail(picture)
@@ -107,14 +108,14 @@ def outlined(
     offset = [(SIDE - scale * side) / 2 for side in picture.shape[:0:-1]]
     whose = [name for name in ("truth", *known) if name in boxes]
     for deep, name in enumerate(whose):
-        colour = RIGHT if name == "truth" else known[name].colour
+        colour = TRUTH if name == "truth" else known[name].colour
         for one in boxes[name][place]:
             corners = [scale * side + offset[i % 2] for i, side in enumerate(one["box"])]
             left, top, right, bottom = (
-                side + (deep if i < 2 else -deep - 1) for i, side in enumerate(corners)
+                side + (2 * deep if i < 2 else -2 * deep - 1) for i, side in enumerate(corners)
             )
             if right > left and bottom > top:
-                draw.rectangle((left, top, right, bottom), outline=colour, width=2 if name == "truth" else 1)
+                draw.rectangle((left, top, right, bottom), outline=colour, width=2)
     return shown
 
 
