@@ -65,19 +65,19 @@ class Head(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
         scores, boxes, centre = [], [], []
         for level, seen in enumerate(maps):
-            scores.append(_by_place(self.scores(self.class_tower(seen))))
+            scores.append(by_place(self.scores(self.class_tower(seen))))
             inside = self.box_tower(seen)
-            numbers = _by_place(self.boxes(inside))
+            numbers = by_place(self.boxes(inside))
             if self.centre is None:
                 boxes.append(sides_of_deltas(numbers))
             else:
                 boxes.append(F.softplus(numbers * self.scale[level]) * ANCHOR / 2)
-                centre.append(_by_place(self.centre(inside))[..., 0])
+                centre.append(by_place(self.centre(inside))[..., 0])
         found = {"scores": torch.cat(scores, 1), "boxes": torch.cat(boxes, 1)}
         return found if self.centre is None else {**found, "centre": torch.cat(centre, 1)}
 
 
-def _by_place(numbers: Tensor) -> Tensor:
+def by_place(numbers: Tensor) -> Tensor:
     """(B, K, H, W) -> (B, H * W, K)"""
     return numbers.flatten(2).transpose(1, 2)
 

@@ -27,6 +27,8 @@ MOST_SAID = 100
 """Boxes of a picture that are measured at most, as COCO has it."""
 HIT = 0.5
 """IoU from which on two boxes are the same one."""
+STRIDES = (2, 4, 8, 16, 32)
+"""Of the first level: networks halve their maps."""
 FOCUS, SHARE = 2.0, 0.25
 """gamma and alpha of the focal loss (Lin et al. 2017, arXiv 1708.02002, equation 5)."""
 
@@ -61,7 +63,9 @@ class Detection(Boxed):
         sure: float,
     ):
         self.names, self.size = tuple(names), (int(height), int(width))
-        self.stride = integer("dataset.stride", stride, low=1)
+        self.stride = integer("dataset.stride", stride, low=2)
+        if self.stride not in STRIDES:
+            raise UserError(f"dataset.stride must be one of {', '.join(map(str, STRIDES))}; given: {stride}")
         self.levels = integer("dataset.levels", levels, low=1, high=6)
         self.sure = number("dataset.sure", sure, low=0, high=1)
         self.width: Mapping[str, int] = {

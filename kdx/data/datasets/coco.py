@@ -45,7 +45,7 @@ class Coco:
     root: the folder that all others, and the annotations, are named from. annotations, pictures: the JSON
     file and the folder of the part to train with; test_annotations, test_pictures: of the test part, null:
     none; unlabelled_pictures: null, or a folder of pictures without boxes, for the pool. Files in a folder
-    that no annotation names are not read. fit: pad or squeeze, see kdx.data.pictures.square; crop would cut boxes.
+    that no annotation names are not read. fit: pad or squeeze, see kdx.data.pictures.square; crop would cut.
     on_error: "stop" makes a picture or a box that cannot be what it should be a UserError; "skip" leaves it
     out, cuts boxes off at the border of their picture, and counts both. Groups (iscrowd) are left out.
     stride, levels, sure: see kdx.data.pictures.boxed.Located.
