@@ -174,7 +174,6 @@ SMALL += ["student_train.steps=3", "teacher_pretrain.batch_size=8", "student_tra
         ["loss=kd"],
         ["loss=pseudo_boxes", "loss.score=0.05", "rounds=2", "augment=[colour_jitter,cutout]"],
         ["loss=kd", "student=retina_tiny", "loss.features=[fitnet]", "shift=[blur]"],
-        ["loss=kd", "teachers=[fcos_tiny,fcos_tiny]", "loss.features=[none]"],
         ["loss=supervised", "recipe=supervised"],
     ],
 )
