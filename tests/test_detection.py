@@ -250,16 +250,16 @@ def test_rows_of_which_nobody_knows_the_boxes():
     unknown = own.unknown(truth, 2)
     assert own.known(truth).tolist() == [True, True] and own.known(unknown).tolist() == [False, False]
     columns = own.truth_columns({name: torch.from_numpy(leaf) for name, leaf in truth.items()})
-    assert columns == {"truth:boxes": ["dog 0.0 0.0 8.0 8.0", ""]}
+    assert columns == {"truth": ["dog 0.0 0.0 8.0 8.0", "no box"]}
     hidden = {name: torch.from_numpy(leaf) for name, leaf in unknown.items()}
-    assert own.truth_columns(hidden) == {"truth:boxes": [None, None]}
+    assert own.truth_columns(hidden) == {"truth": [None, None]}
 
 
 def test_what_a_row_is_answered_is_written_and_drawn():
     own = task(size=32, stride=4, levels=2)
     truth = truth_of([([2, 2, 14, 14], 0)], [])
     kept = own.condense(perfect(own, truth), truth)
-    assert own.columns(kept, AnswerColumns())["value:boxes"] == ["cat 0.707 2.0 2.0 14.0 14.0", ""]
+    assert own.columns(kept, AnswerColumns())["label"] == ["cat 0.707 2.0 2.0 14.0 14.0", "no box"]
     assert own.outlined(kept) == [[{"box": [2.0, 2.0, 14.0, 14.0], "words": "cat"}], []]
     with pytest.raises(UserError, match="leave them out"):
         own.columns(kept, AnswerColumns(top=2))

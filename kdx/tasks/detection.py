@@ -239,20 +239,20 @@ class Detection(Boxed):
         ]
 
     def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
-        """value:boxes: class, how sure, and x1 y1 x2 y2 of each box, divided by semicolons."""
+        """label: class, how sure, and x1 y1 x2 y2 of each box, divided by semicolons."""
         if wanted != AnswerColumns():
             super().columns(answers, wanted)  # refuses
         named = self.named(answers)
         kept = named[SCORES] >= self.sure
-        return {"value:boxes": [self._written(picked(named, row), kept[row]) for row in range(len(kept))]}
+        return {"label": [self._written(picked(named, row), kept[row]) for row in range(len(kept))]}
 
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
-        """truth:boxes, the same without how sure."""
+        """truth: the same without how sure; None where nobody knows."""
         right = _several(truth)
         known = self.known({name: leaf.numpy() for name, leaf in right.items()})
         kept = right[CLASSES] >= 0
         return {
-            "truth:boxes": [
+            "truth": [
                 self._written(picked(right, row), kept[row]) if known[row] else None
                 for row in range(len(kept))
             ]
@@ -264,12 +264,9 @@ class Detection(Boxed):
             sure = f" {row[SCORES][place]:.3f}" if SCORES in row else ""
             sides = " ".join(f"{side:.1f}" for side in row[BOXES][place].tolist())
             found.append(f"{self.names[int(row[CLASSES][place])]}{sure} {sides}")
-        return "; ".join(found)
+        return "; ".join(found) or "no box"
 
     # answers from elsewhere
-
-    def heads(self) -> list[str]:
-        return ["value:boxes"]
 
     def of_array(self, array: np.ndarray) -> dict[str, np.ndarray]:
         raise UserError(_FROM_FILES)

@@ -149,7 +149,7 @@ def _cells(row: Mapping[str, Any], roles: Sequence[str], numbers: Mapping, worst
                 of = "" if alone else f", {name}"
                 found[f"{who}{of}"] = _value(value)
                 true = row.get(f"truth:{name}")
-                if role == worst and isinstance(value, int | float) and isinstance(true, int | float):
+                if role == worst and None not in (value, true):
                     found[f"off by{of}"] = f"{value - true:+.4g}"
     return found
 
