@@ -76,6 +76,19 @@ def test_only_sure_boxes_are_learned():
     assert torch.equal(terms["pool"], nothing)
 
 
+def test_it_learns_a_fixed_batch_and_keeps_nothing_but_the_student():
+    loss, _ = made(knowing)
+    streams = {"labelled": batch("labelled", [0, 2]), "unlabelled": batch("unlabelled", [1, 3])}
+    optimiser, losses = torch.optim.AdamW(loss.parameters(), 0.1), []
+    for _ in range(20):
+        losses.append(loss(streams, 0.0).loss)
+        optimiser.zero_grad()
+        losses[-1].backward()
+        optimiser.step()
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(name.startswith("student.") for name in loss.state_dict()) and loss.export() is loss.student
+
+
 @pytest.mark.parametrize("key, value", [("score", 1.5), ("unlabel_ratio", -1)])
 def test_settings_out_of_range(key, value):
     with pytest.raises(UserError, match=f"loss.{key}"):
