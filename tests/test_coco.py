@@ -16,6 +16,10 @@ from kdx.data.contract import check
 from kdx.data.datasets.coco import Coco
 from kdx.data.pictures.coco import read_coco
 
+for _package in ("torchmetrics", "pycocotools"):
+    pytest.importorskip(_package)
+
+
 DOCUMENT = {
     "images": [
         {"id": 7, "file_name": "wide.png", "width": 40, "height": 20},

@@ -16,6 +16,9 @@ from kdx.models.detector import sides_of_deltas
 from kdx.tasks import boxes as geometry
 from kdx.tasks.detection import Detection, average_precision
 
+for _package in ("torchmetrics", "pycocotools"):
+    pytest.importorskip(_package)
+
 
 def task(
     size: int = 16, stride: int = 8, levels: int = 1, names: tuple[str, ...] = ("cat", "dog")
@@ -32,7 +35,7 @@ def truth_of(*rows: list[tuple[list[float], int]], most: int = 3) -> dict[str, T
 
 
 def test_places_lie_in_the_middle_of_their_squares():
-    places = geometry.places_of((16, 24), 8, 2)
+    places = geometry.grid_places((16, 24), 8, 2)
     assert places.centre.tolist() == [
         *([x, y] for y in (4, 12) for x in (4, 12, 20)),
         *([x, 8] for x in (8, 24)),  # squares of 16, the second of which reaches out
@@ -44,7 +47,7 @@ def test_places_lie_in_the_middle_of_their_squares():
 
 
 def test_points_find_the_smallest_box_that_holds_them_near_its_middle():
-    places = geometry.places_of((32, 32), 8, 1)  # x and y of 4, 12, 20, 28
+    places = geometry.grid_places((32, 32), 8, 1)  # x and y of 4, 12, 20, 28
     truth = truth_of([([0, 0, 32, 32], 0), ([8, 8, 16, 16], 1)], [])
     found = geometry.assigned_to_points(places, truth["boxes"], truth["classes"])
     grid = found[0].view(4, 4).tolist()
@@ -54,7 +57,7 @@ def test_points_find_the_smallest_box_that_holds_them_near_its_middle():
 
 
 def test_a_level_finds_boxes_of_its_size():
-    places = geometry.places_of((256, 256), 8, 2)
+    places = geometry.grid_places((256, 256), 8, 2)
     truth = truth_of([([100, 100, 130, 130], 0), ([0, 0, 250, 250], 1)])
     found = geometry.assigned_to_points(places, truth["boxes"], truth["classes"])[0]
     fine = places.stride == 8
@@ -63,7 +66,7 @@ def test_a_level_finds_boxes_of_its_size():
 
 
 def test_anchors_are_assigned_as_torchvisions_matcher_does():
-    places = geometry.places_of((64, 64), 4, 3)
+    places = geometry.grid_places((64, 64), 4, 3)
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(3, 4, 2, generator=generator) * 40
     boxes = torch.cat([corner, corner + 4 + 20 * torch.rand(3, 4, 2, generator=generator)], 2)
@@ -77,7 +80,7 @@ def test_anchors_are_assigned_as_torchvisions_matcher_does():
 
 
 def test_deltas_of_an_anchor_are_torchvisions():
-    places = geometry.places_of((32, 32), 8, 1)
+    places = geometry.grid_places((32, 32), 8, 1)
     deltas = torch.randn(16, 4, generator=torch.Generator().manual_seed(1))
     said = geometry.boxes_of_distances(places, sides_of_deltas(deltas)[None])[0]
     assert torch.allclose(
@@ -93,7 +96,7 @@ def test_centreness_by_hand():
 def test_the_surest_of_overlapping_boxes_stays():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
     probs = torch.tensor([[0.9, 0.01], [0.8, 0.7], [0.04, 0.06]])
-    found, sure, kinds = geometry.chosen(boxes, probs, 4)
+    found, sure, kinds = geometry.surest_boxes(boxes, probs, 4)
     assert kinds.tolist() == [
         0,
         1,
@@ -242,6 +245,12 @@ def test_average_precision_by_hand():
     assert found["map_50"] == pytest.approx(both, abs=1e-3)
     assert found["map"] == pytest.approx((9 * both + one) / 10, abs=1e-3)  # .50 to .90, and .95
     assert np.isnan(average_precision(named, truth_of([]))["map"])
+
+
+def test_without_its_extra_it_is_refused_before_work(monkeypatch):
+    monkeypatch.setattr("kdx.tasks.detection.find_spec", lambda name: None if name == "pycocotools" else name)
+    with pytest.raises(UserError, match="pycocotools is not installed: pip install 'kdx\\[detection\\]'"):
+        task()
 
 
 def test_rows_of_which_nobody_knows_the_boxes():

@@ -14,13 +14,17 @@ from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
 from kdx.core.errors import UserError
 from kdx.data.contract import check
-from kdx.data.datasets.shapes_detect import NAMES, ShapesDetect
+from kdx.data.datasets.shapes_detect import SHAPES, ShapesDetect
 from kdx.data.views import augment, shift
 from kdx.data.views.chain import Step, changes
 from kdx.models.detector import PRIOR, by_place, detector
-from kdx.report.run.gallery import TRUTH, outlined
-from kdx.tasks.boxes import places_of
+from kdx.report.run.gallery import TRUTH_COLOUR, outlined
+from kdx.tasks.boxes import grid_places
 from kdx.tasks.detection import Detection
+
+for _package in ("torchmetrics", "pycocotools"):
+    pytest.importorskip(_package)
+
 
 KEYS = dict(image_size=32, train_rows=12, test_rows=4, most=3, noise=0.05, data_seed=0)
 KEYS |= dict(stride=4, levels=2, sure=0.3)
@@ -35,7 +39,7 @@ def net(kind: str = "fcos", shape=(3, 32, 32), stride: int = 4, levels: int = 2,
 @pytest.mark.parametrize("kind", ["fcos", "retina"])
 @pytest.mark.parametrize("size, stride, levels", [((32, 32), 4, 2), ((36, 44), 8, 3), ((17, 23), 2, 3)])
 def test_a_detector_answers_at_the_places_of_the_task(kind, size, stride, levels):
-    task = Detection(names=NAMES, height=size[0], width=size[1], stride=stride, levels=levels, sure=0.3)
+    task = Detection(names=SHAPES, height=size[0], width=size[1], stride=stride, levels=levels, sure=0.3)
     said = net(kind, (3, *size), stride, levels)(torch.rand(2, 3, *size))
     wanted = task.made_up(2)
     if kind == "retina":
@@ -49,7 +53,7 @@ def test_a_detector_answers_at_the_places_of_the_task(kind, size, stride, levels
 
 def test_answers_lie_in_the_order_of_places():
     y, x = torch.meshgrid(torch.arange(2) * 8 + 4, torch.arange(3) * 8 + 4, indexing="ij")
-    assert torch.equal(by_place(torch.stack([x, y])[None])[0], places_of((16, 24), 8, 1).centre)
+    assert torch.equal(by_place(torch.stack([x, y])[None])[0], grid_places((16, 24), 8, 1).centre)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,7 @@ def test_boxes_are_drawn_into_a_picture():
 
     drawn = {"truth": [[{"box": [0, 0, 16, 16], "words": "cat"}]], "student": [[]]}
     shown = np.asarray(outlined(np.zeros((3, 32, 32), np.uint8), 0, drawn, ROLES))
-    colour = tuple(int(TRUTH[i : i + 2], 16) for i in (1, 3, 5))
+    colour = tuple(int(TRUTH_COLOUR[i : i + 2], 16) for i in (1, 3, 5))
     rows, columns = np.nonzero((shown == colour).all(2))
     assert rows.min() == columns.min() == 0 and rows.max() == columns.max() == 62  # 16 of 32 pixels, of 126
 

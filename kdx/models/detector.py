@@ -20,12 +20,12 @@ from kdx.models import reads
 from kdx.models.layers import check_rates, check_size, check_whole, check_widths, he, rising
 from kdx.models.resnet import Block
 
-READ = "pictures with boxes"
+_READ = "pictures with boxes"
 PRIOR = 0.01
 """What every class has at every place before training (Lin et al. 2017, arXiv 1708.02002, section 4.1)."""
-ANCHOR = 4.0
+_ANCHOR = 4.0
 """Strides that the side of an anchor has; that of `kdx.tasks.boxes`."""
-LARGEST = math.log(1000 / 16)
+_LARGEST = math.log(1000 / 16)
 """Logarithm of how much larger than its anchor a box is at most, as torchvision has it."""
 
 
@@ -71,7 +71,7 @@ class Head(nn.Module):
             if self.centre is None:
                 boxes.append(sides_of_deltas(numbers))
             else:
-                boxes.append(F.softplus(numbers * self.scale[level]) * ANCHOR / 2)
+                boxes.append(F.softplus(numbers * self.scale[level]) * _ANCHOR / 2)
                 centre.append(by_place(self.centre(inside))[..., 0])
         found = {"scores": torch.cat(scores, 1), "boxes": torch.cat(boxes, 1)}
         return found if self.centre is None else {**found, "centre": torch.cat(centre, 1)}
@@ -83,11 +83,11 @@ def by_place(numbers: Tensor) -> Tensor:
 
 
 def sides_of_deltas(deltas: Tensor) -> Tensor:
-    """(..., 4): how far the middle of a box is shifted from that of a square anchor of ANCHOR strides, in its
+    """(..., 4): how far the middle of a box is shifted from that of a square anchor of four strides, in its
     sides, and the logarithms of how much wider and higher it is -> (..., 4) distances from the place to the
     left, upper, right and lower side, in strides (Girshick et al. 2014, arXiv 1311.2524, appendix C)."""
-    shift = deltas[..., :2] * ANCHOR
-    half = deltas[..., 2:].clamp(max=LARGEST).exp() * (ANCHOR / 2)
+    shift = deltas[..., :2] * _ANCHOR
+    half = deltas[..., 2:].clamp(max=_LARGEST).exp() * (_ANCHOR / 2)
     return torch.cat([half - shift, half + shift], -1)
 
 
@@ -110,7 +110,7 @@ class Detector(nn.Module):
         return self.head(list(self.pyramid(seen).values()))
 
 
-@reads(READ)
+@reads(_READ)
 def detector(
     *,
     shape: tuple[int, int, int],

@@ -20,14 +20,14 @@ arXiv 2006.09214, section 3.2)."""
 REACH = 8
 """Strides: a level finds the boxes whose sides lie at most so far from a place of it, and not within the
 reach of the level before (64 pixels at a stride of 8; Tian et al. 2019, arXiv 1904.01355, section 3.2)."""
-ANCHOR = 4
+ANCHOR_SIDE = 4
 """Strides that the side of an anchor has (32 pixels at a stride of 8; Lin et al. 2017, arXiv 1708.02002)."""
 NEAR, FAR = 0.5, 0.4
 """IoU from which on an anchor is to find a box, and below which it is to find none; between them it learns
 nothing (the same, section 4)."""
 OVERLAP = 0.6
 """IoU from which on the less sure one of two boxes of a class is left out."""
-CANDIDATES, LEAST = 300, 0.05
+CANDIDATES, LEAST_SURE = 300, 0.05
 """Of a picture so many pairs of place and class are looked at, those that are at least so sure."""
 
 
@@ -44,14 +44,14 @@ class Places:
     @property
     def anchors(self) -> Tensor:
         """(A, 4), a square around each place."""
-        half = (self.stride * ANCHOR / 2)[:, None]
+        half = (self.stride * ANCHOR_SIDE / 2)[:, None]
         return torch.cat([self.centre - half, self.centre + half], 1)
 
     def to(self, device: torch.device) -> Places:
         return Places(*(leaf.to(device) for leaf in (self.centre, self.stride, self.low, self.high)))
 
 
-def places_of(size: tuple[int, int], stride: int, levels: int) -> Places:
+def grid_places(size: tuple[int, int], stride: int, levels: int) -> Places:
     """size: height and width of the pictures. The first level has a place in the middle of each square of
     `stride` pixels, row by row, the next one of each of twice as many, and so on; a square that reaches out
     of the picture counts.
@@ -75,7 +75,7 @@ def assigned_to_points(places: Places, boxes: Tensor, classes: Tensor) -> Tensor
     """Of FCOS: the box that holds the place, near its middle and of a size that its level finds; of several
     the smallest. boxes (B, M, 4), classes (B, M), -1: none -> (B, A) number of the box, -1: none.
     """
-    apart = distances(places, boxes)
+    apart = side_distances(places, boxes)
     sides = apart.amax(3)
     middle = (boxes[..., :2] + boxes[..., 2:])[:, None] / 2
     near = (middle - places.centre[:, None]).abs().amax(3) < RADIUS * places.stride[:, None]
@@ -104,7 +104,7 @@ def assigned_to_anchors(places: Places, boxes: Tensor, classes: Tensor) -> Tenso
     return torch.where(nearest.any(1), found, decided)
 
 
-def distances(places: Places, boxes: Tensor) -> Tensor:
+def side_distances(places: Places, boxes: Tensor) -> Tensor:
     """(B, M, 4) -> (B, A, M, 4): from each place to the left, upper, right and lower side, in pixels; below 0
     where it lies outside."""
     point = places.centre[:, None]
@@ -128,14 +128,14 @@ def centreness(apart: Tensor) -> Tensor:
     return (across.amin(-1) / across.amax(-1) * down.amin(-1) / down.amax(-1)).sqrt()
 
 
-def chosen(boxes: Tensor, probs: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def surest_boxes(boxes: Tensor, probs: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of one picture the surest boxes, each class without those that overlap by OVERLAP or more with a surer
     one. boxes (A, 4), probs (A, K) -> (most, 4), (most,) how sure, falling, 0 behind the last, (most,) class,
     -1 behind the last.
     """
     count = min(CANDIDATES, probs.numel())
     sure, at = probs.flatten().topk(count)
-    sure, at = sure[sure >= LEAST], at[sure >= LEAST]
+    sure, at = sure[sure >= LEAST_SURE], at[sure >= LEAST_SURE]
     of, kind = boxes[at // probs.shape[1]], at % probs.shape[1]
     kept = batched_nms(of, sure, kind, OVERLAP)[:most]
     found, how = boxes.new_zeros(most, 4), probs.new_zeros(most)

@@ -5,6 +5,7 @@ and where the sides of the box lie; see `Detection`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,25 +18,26 @@ from kdx.core.checks import integer, number
 from kdx.core.errors import UserError
 from kdx.core.math import bernoulli_kl, full
 from kdx.core.task import AnswerColumns, Answers, Boxed, Given, Nothing
-from kdx.core.trees import leaves, picked
+from kdx.core.trees import leaves
 from kdx.tasks import boxes as geometry
 from kdx.tasks.answer_formats import half
 from kdx.tasks.shown import BOX_F1, MAP, MAP_50, SAME_BOXES
 
-SCORES, BOXES, CENTRE, CLASSES, LOSS = "scores", "boxes", "centre", "classes", "loss"
+SCORES, BOXES, CENTRE, CLASSES, ROW_LOSS = "scores", "boxes", "centre", "classes", "loss"
 MOST_SAID = 100
 """Boxes of a picture that are measured at most, as COCO has it."""
 HIT = 0.5
 """IoU from which on two boxes are the same one."""
+_METERS = ("torchmetrics", "pycocotools")
 STRIDES = (2, 4, 8, 16, 32)
 """Of the first level: networks halve their maps."""
-FOCUS, SHARE = 2.0, 0.25
+FOCUS, _SHARE = 2.0, 0.25
 """gamma and alpha of the focal loss (Lin et al. 2017, arXiv 1708.02002, equation 5)."""
 
 
 class Detection(Boxed):
     """names: of the classes. height, width: of the pictures. stride, levels: of the places at which answers
-    lie, see `kdx.tasks.boxes.places_of`: A of them. sure: how sure a detector must be of a box, in [0, 1],
+    lie, see `kdx.tasks.boxes.grid_places`: A of them. sure: how sure a detector must be of a box, in [0, 1],
     for F1, agreement, and pictures.
 
     Answers are scores (B, A, K), logits of K classes of which each is yes or no by itself; boxes (B, A, 4),
@@ -62,6 +64,11 @@ class Detection(Boxed):
         levels: int,
         sure: float,
     ):
+        if missing := [name for name in _METERS if find_spec(name) is None]:
+            raise UserError(
+                f"average precision is measured by {' and '.join(_METERS)}, and {' and '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} not installed: pip install 'kdx[detection]'"
+            )
         self.names, self.size = tuple(names), (int(height), int(width))
         self.stride = integer("dataset.stride", stride, low=2)
         if self.stride not in STRIDES:
@@ -73,7 +80,7 @@ class Detection(Boxed):
             "stride": self.stride,
             "levels": self.levels,
         }
-        self.places = geometry.places_of(self.size, self.stride, self.levels)
+        self.places = geometry.grid_places(self.size, self.stride, self.levels)
 
     # training
 
@@ -94,9 +101,9 @@ class Detection(Boxed):
         there, count = found >= 0, (found >= 0).sum(1).clamp_min(1)
         kind = kinds.gather(1, found.clamp_min(0)) if kinds.shape[1] else torch.full_like(found, -1)
         wanted = F.one_hot(kind.clamp_min(0), len(self.names)) * there[..., None]
-        focal = sigmoid_focal_loss(full(said[SCORES]), wanted.to(full(said[SCORES]).dtype), SHARE, FOCUS).sum(
-            2
-        )
+        focal = sigmoid_focal_loss(
+            full(said[SCORES]), wanted.to(full(said[SCORES]).dtype), _SHARE, FOCUS
+        ).sum(2)
         loss = (focal * (found != -2)).sum(1) / count
         row, place = there.nonzero(as_tuple=True)
         true = box[row, found[row, place]]
@@ -115,7 +122,7 @@ class Detection(Boxed):
         the teacher is sure (`sure`), weighted by that, 1 - GIoU of the two boxes, and of FCOS the divergence
         of the nearness to the middle. All over the teacher's confidence of the row, at least 1; 0 where both
         say the same. Places of which the teacher is sure that nothing is there count by their scores as all
-        others do: a student that sees something there is told.
+        others do: a student that sees something there is corrected.
         """
         said, taught = _dense(student), _dense(teacher)
         if said[SCORES].shape != taught[SCORES].shape:
@@ -154,7 +161,8 @@ class Detection(Boxed):
         limit = torch.tensor([width, height, width, height], device=boxes.device)
         boxes = torch.minimum(boxes.clamp_min(0), limit)
         rows = [
-            geometry.chosen(*row, MOST_SAID) for row in zip(boxes, self._probs(given).detach(), strict=True)
+            geometry.surest_boxes(*row, MOST_SAID)
+            for row in zip(boxes, self._probs(given).detach(), strict=True)
         ]
         found = [torch.stack(parts) for parts in zip(*rows, strict=True)]
         return dict(zip((BOXES, SCORES, CLASSES), found, strict=True))
@@ -193,7 +201,7 @@ class Detection(Boxed):
         given = _several(answers)
         if CLASSES in given:
             return answers
-        return {**self.named(answers), LOSS: self.loss(answers, truth)}
+        return {**self.named(answers), ROW_LOSS: self.loss(answers, truth)}
 
     def metrics(self, answers: Answers, truth: Answers) -> dict[str, float]:
         found = average_precision(self.named(answers), _several(truth))
@@ -214,7 +222,7 @@ class Detection(Boxed):
 
     def quick(self, answers: Answers, truth: Answers) -> dict[str, float]:
         given = _several(answers)
-        each = given[LOSS] if LOSS in given else self.loss(answers, truth)
+        each = given[ROW_LOSS] if ROW_LOSS in given else self.loss(answers, truth)
         precise = average_precision(self.named(answers), _several(truth))
         return {self.primary: precise[self.primary], "loss": each.mean().item()}
 
@@ -244,7 +252,12 @@ class Detection(Boxed):
             super().columns(answers, wanted)  # refuses
         named = self.named(answers)
         kept = named[SCORES] >= self.sure
-        return {"label": [self._written(picked(named, row), kept[row]) for row in range(len(kept))]}
+        return {
+            "label": [
+                self._written({name: leaf[row] for name, leaf in named.items()}, kept[row])
+                for row in range(len(kept))
+            ]
+        }
 
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
         """truth: the same without how sure; None where nobody knows."""
@@ -253,7 +266,9 @@ class Detection(Boxed):
         kept = right[CLASSES] >= 0
         return {
             "truth": [
-                self._written(picked(right, row), kept[row]) if known[row] else None
+                self._written({name: leaf[row] for name, leaf in right.items()}, kept[row])
+                if known[row]
+                else None
                 for row in range(len(kept))
             ]
         }
@@ -320,12 +335,9 @@ _FROM_FILES = (
 def average_precision(named: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
     """Mean average precision as COCO measures it, the mean over IoU .50 to .95 and that at .50: over the
     classes that the truth has; nan where it has no box."""
-    try:
-        from torchmetrics.detection import MeanAveragePrecision
+    from torchmetrics.detection import MeanAveragePrecision
 
-        meter = MeanAveragePrecision(backend="pycocotools")
-    except ModuleNotFoundError as error:
-        raise UserError(NEEDS) from error
+    meter = MeanAveragePrecision(backend="pycocotools")
     said = [
         {"boxes": box[kind >= 0], "scores": sure[kind >= 0], "labels": kind[kind >= 0]}
         for box, sure, kind in zip(named[BOXES], named[SCORES], named[CLASSES], strict=True)
@@ -339,12 +351,6 @@ def average_precision(named: Mapping[str, Tensor], truth: Mapping[str, Tensor]) 
     meter.update(said, right)
     found = meter.compute()
     return {MAP.name: found["map"].item(), MAP_50.name: found["map_50"].item()}
-
-
-NEEDS = (
-    "average precision is measured by torchmetrics and pycocotools, which are not installed: pip install "
-    "'kdx[detection]'"
-)
 
 
 def _by_row(values: Tensor, row: Tensor, like: Tensor) -> Tensor:

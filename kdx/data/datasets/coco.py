@@ -14,7 +14,7 @@ from kdx.core.errors import UserError
 from kdx.data.files import Files
 from kdx.data.loading import check_path
 from kdx.data.phrases import counted
-from kdx.data.pictures.boxed import BoxedPictures, Located, describe, padded
+from kdx.data.pictures.boxed import BoxedPictures, Located, describe_boxed, padded
 from kdx.data.pictures.coco import CocoFile, CocoPicture, read_coco
 from kdx.data.pictures.decode import Decoder
 from kdx.data.pictures.header import Header, are_grey
@@ -22,7 +22,7 @@ from kdx.data.pictures.walk import PICTURES, file_ending
 from kdx.data.raw import Description, Note
 from kdx.data.stored import InMemory, Writers
 
-FITS = ("pad", "squeeze")
+_FITS = ("pad", "squeeze")
 _TURNED = 0x0112
 """The EXIF tag that says how a picture is to be turned before it is shown."""
 
@@ -82,7 +82,7 @@ class Coco:
             self._parts["test"] = test_annotations, test_pictures
         if unlabelled_pictures is not None:
             self._parts["unlabelled"] = None, unlabelled_pictures
-        checks.choice("dataset.fit", fit, FITS)
+        checks.choice("dataset.fit", fit, _FITS)
         self._decoder = Decoder(
             image_size=image_size,
             fit=fit,
@@ -121,7 +121,7 @@ class Coco:
         scans = {part: self._scan(part) for part in self._parts}
         grey = are_grey([header for scan in scans.values() for header in scan.headers])
         rows = {part: len(scan.paths) for part, scan in scans.items()}
-        return describe(self._task(scans), 1 if grey else 3, rows)
+        return describe_boxed(self._task(scans), 1 if grey else 3, rows)
 
     def load(self, *, workers: int = 0, write: Writers = InMemory) -> BoxedPictures:
         """workers: threads that decode, 0 for none; the result is the same for any number."""

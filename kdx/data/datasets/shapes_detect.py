@@ -9,13 +9,13 @@ import numpy as np
 
 from kdx.core import checks
 from kdx.data.loading import check_int
-from kdx.data.pictures.boxed import BoxedPictures, Located, describe, padded
+from kdx.data.pictures.boxed import BoxedPictures, Located, describe_boxed, padded
 
 if TYPE_CHECKING:
     from kdx.data.raw import Description
 
-NAMES = ("circle", "square", "triangle")
-TRIES, APART = 20, 0.1
+SHAPES = ("circle", "square", "triangle")
+_TRIES, _APART = 20, 0.1
 """How often a place is drawn for a shape; by what IoU boxes of a picture overlap at most."""
 
 
@@ -49,7 +49,7 @@ class ShapesDetect:
         self._most = check_int("most", most, 1, 20)
         self._noise = checks.number("dataset.noise", noise, low=0, high=1)
         self._seed = check_int("data_seed", data_seed, 0, 2**63 - 1)
-        self._task = Located(stride, levels, sure).task(NAMES, (image_size, image_size))
+        self._task = Located(stride, levels, sure).task(SHAPES, (image_size, image_size))
 
     def files(self) -> list[Path]:
         return []
@@ -58,7 +58,7 @@ class ShapesDetect:
         """Nothing to fetch."""
 
     def describe(self) -> Description:
-        return describe(self._task, 3, {part: rows for part, rows in self._rows.items() if rows})
+        return describe_boxed(self._task, 3, {part: rows for part, rows in self._rows.items() if rows})
 
     def load(self, *, workers: int = 0) -> BoxedPictures:
         parts = {}
@@ -85,7 +85,7 @@ class ShapesDetect:
             box = self._free(draw, boxes)
             if box is None:
                 continue
-            kind, colour = int(draw.integers(len(NAMES))), tuple(map(int, draw.integers(90, 256, 3)))
+            kind, colour = int(draw.integers(len(SHAPES))), tuple(map(int, draw.integers(90, 256, 3)))
             _paint(pen, kind, box, colour)
             boxes.append(box)
             kinds.append(kind)
@@ -94,21 +94,21 @@ class ShapesDetect:
         return pixels, (np.array(boxes, np.float32).reshape(-1, 4), np.array(kinds, np.int64))
 
     def _free(self, draw: np.random.Generator, boxes: list[Any]) -> tuple[int, int, int, int] | None:
-        """A square that overlaps with no other one by more than APART; None: none was found."""
-        for _ in range(TRIES):
+        """A square that overlaps with no other one by more than _APART; None: none was found."""
+        for _ in range(_TRIES):
             side = int(draw.integers(self._size // 6, self._size // 2))
             left, top = (int(corner) for corner in draw.integers(0, self._size - side + 1, 2))
             box = (left, top, left + side, top + side)
-            if all(_overlap(box, other) <= APART for other in boxes):
+            if all(_overlap(box, other) <= _APART for other in boxes):
                 return box
         return None
 
 
 def _paint(pen: Any, kind: int, box: tuple[int, int, int, int], colour: tuple[int, ...]) -> None:
     left, top, right, bottom = box[0], box[1], box[2] - 1, box[3] - 1  # Pillow paints the last pixel too
-    if NAMES[kind] == "circle":
+    if SHAPES[kind] == "circle":
         pen.ellipse((left, top, right, bottom), fill=colour)
-    elif NAMES[kind] == "square":
+    elif SHAPES[kind] == "square":
         pen.rectangle((left, top, right, bottom), fill=colour)
     else:
         pen.polygon([((left + right) // 2, top), (left, bottom), (right, bottom)], fill=colour)

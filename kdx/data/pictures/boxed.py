@@ -12,9 +12,9 @@ from kdx.data.pictures import findings
 from kdx.data.pictures.rows import ADAPTER, FLOOR, channel_statistics
 from kdx.data.raw import Description, Note, Raw, Skipped, fewer_names, fewer_parts
 
-READS = "pictures with boxes"
-TASK = "kdx.tasks.detection.Detection"
-Truth = Mapping[str, np.ndarray]
+_READS = "pictures with boxes"
+_TASK = "kdx.tasks.detection.Detection"
+BoxTruth = Mapping[str, np.ndarray]
 """boxes (N, M, 4) float32, x1, y1, x2, y2 in pixels, and classes (N, M) int64, -1: no box."""
 
 
@@ -29,15 +29,15 @@ class Located:
 
     def task(self, names: Sequence[str], size: tuple[int, int]) -> dict[str, Any]:
         """names: of the classes; size: height and width."""
-        return {"_target_": TASK, "names": list(names), "height": size[0], "width": size[1], **vars(self)}
+        return {"_target_": _TASK, "names": list(names), "height": size[0], "width": size[1], **vars(self)}
 
 
-def describe(task: Mapping[str, Any], channels: int, rows: Mapping[str, int]) -> Description:
+def describe_boxed(task: Mapping[str, Any], channels: int, rows: Mapping[str, int]) -> Description:
     """rows: of each part that there is."""
     return Description(
         task,
         {"": ((channels, task["height"], task["width"]), "uint8")},
-        READS,
+        _READS,
         rows["train"],
         test=rows.get("test"),
         pool=rows.get("unlabelled", 0),
@@ -58,12 +58,12 @@ def padded(rows: Sequence[tuple[np.ndarray, np.ndarray]], most: int) -> dict[str
 
 @dataclass(frozen=True, eq=False)
 class BoxedPictures(Raw):
-    """parts: name -> (pictures (N, C, H, W) uint8, Truth), of "unlabelled" truth None. found: what data.json
-    tells of how boxes were read, as JSON."""
+    """parts: name -> (pictures (N, C, H, W) uint8, BoxTruth), of "unlabelled" truth None. found: what
+    data.json tells of how boxes were read, as JSON."""
 
     parts: Mapping[str, tuple[Any, Any]]
     task: Mapping[str, Any]
-    reads: str = READS
+    reads: str = _READS
     noun: str = "picture"
     notes: tuple[Note, ...] = ()
     skipped: Skipped = ()

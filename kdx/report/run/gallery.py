@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 168, 18, 40  # of the picture grid: pictures a row, then pixels
-TRUTH = "#ffd000"
+TRUTH_COLOUR = "#ffd000"
 """The right boxes in a picture; others have the colours of their roles."""
 _LONGEST, _NAME = 120, 60
 """Letters of a text and of a name in the table."""
@@ -108,7 +108,7 @@ def outlined(
     offset = [(SIDE - scale * side) / 2 for side in picture.shape[:0:-1]]
     whose = [name for name in ("truth", *known) if name in boxes]
     for deep, name in enumerate(whose):
-        colour = TRUTH if name == "truth" else known[name].colour
+        colour = TRUTH_COLOUR if name == "truth" else known[name].colour
         for one in boxes[name][place]:
             corners = [scale * side + offset[i % 2] for i, side in enumerate(one["box"])]
             left, top, right, bottom = (
