@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from test_peers import run_of
+from torchvision.models import detection, list_models
+from torchvision.models.detection.image_list import ImageList
 
 from kdx.config.compose import check_words
 from kdx.config.validate import inspect
@@ -18,8 +20,9 @@ from kdx.data.datasets.shapes_detect import SHAPES, ShapesDetect
 from kdx.data.views import augment, shift
 from kdx.data.views.chain import Step, changes
 from kdx.models.detector import PRIOR, by_place, detector
+from kdx.models.torchvision_detector import torchvision_detector
 from kdx.report.run.gallery import TRUTH_COLOUR, outlined
-from kdx.tasks.boxes import grid_places
+from kdx.tasks.boxes import boxes_of_distances, grid_places
 from kdx.tasks.detection import Detection
 
 for _package in ("torchmetrics", "pycocotools"):
@@ -37,7 +40,9 @@ def net(kind: str = "fcos", shape=(3, 32, 32), stride: int = 4, levels: int = 2,
 
 
 @pytest.mark.parametrize("kind", ["fcos", "retina"])
-@pytest.mark.parametrize("size, stride, levels", [((32, 32), 4, 2), ((36, 44), 8, 3), ((17, 23), 2, 3)])
+@pytest.mark.parametrize(
+    "size, stride, levels", [((32, 32), 4, 2), ((36, 44), 8, 3), ((17, 23), 2, 3), ((64, 40), 8, 5)]
+)
 def test_a_detector_answers_at_the_places_of_the_task(kind, size, stride, levels):
     task = Detection(names=SHAPES, height=size[0], width=size[1], stride=stride, levels=levels, sure=0.3)
     said = net(kind, (3, *size), stride, levels)(torch.rand(2, 3, *size))
@@ -61,7 +66,7 @@ def test_answers_lie_in_the_order_of_places():
     [
         (dict(kind="mask_rcnn"), "kind"),
         (dict(stride=6), "dataset.stride"),
-        (dict(shape=(3, 4, 4)), "at least 8x8"),
+        (dict(shape=(3, 7, 7)), "two places a side"),
         (dict(widths=[]), "widths"),
         (dict(pyramid=0), "pyramid"),
     ],
@@ -69,6 +74,55 @@ def test_answers_lie_in_the_order_of_places():
 def test_detectors_that_cannot_be(keys, said):
     with pytest.raises(UserError, match=said):
         net(**keys)
+
+
+def stock(name="fcos_resnet50_fpn", stride=8, levels=5, **rates):
+    outputs = {"classes": 3, "stride": stride, "levels": levels}
+    how = {"dropout": 0.0, "stochastic_depth": 0.0} | rates
+    return torchvision_detector(shape=(3, 128, 128), outputs=outputs, name=name, **how)
+
+
+@pytest.mark.parametrize(
+    "keys, said",
+    [
+        (dict(name="fasterrcnn_resnet50_fpn"), "two-stage detector"),
+        (dict(name="maskrcnn_resnet50_fpn_v2"), "two-stage detector"),
+        (dict(name="retinanet_resnet50_fpn"), "nine anchors"),
+        (dict(name="ssd300_vgg16"), "four to six boxes"),
+        (dict(name="ssdlite320_mobilenet_v3_large"), "four to six boxes"),
+        (dict(name="fcos_resnet50"), "no detector 'fcos_resnet50'"),
+        (dict(levels=3), "set dataset.stride=8 dataset.levels=5"),
+        (dict(dropout=0.1), "set dropout=0"),
+    ],
+)
+def test_detectors_of_torchvision_that_are_refused(keys, said):
+    with pytest.raises(UserError, match=said):
+        stock(**keys)
+
+
+def test_every_detector_of_torchvision_but_one_is_refused_with_its_reason():
+    for name in set(list_models(module=detection)) - {"fcos_resnet50_fpn"}:
+        with pytest.raises(UserError, match="choose name=fcos_resnet50_fpn"):
+            stock(name=name)
+
+
+@pytest.mark.slow
+def test_boxes_of_torchvisions_fcos_are_its_own():
+    """Of a size that all strides divide; of others torchvision has places elsewhere on the last levels."""
+    made = stock()
+    whole = detection.fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3)
+    whole.backbone, whole.head = made.net.backbone, made.net.head
+    whole.eval()
+    pictures = torch.rand(1, 3, 128, 128)
+    maps = list(whole.backbone(pictures).values())
+    said = whole.head(maps)
+    (anchors,) = whole.anchor_generator(ImageList(pictures, [(128, 128)]), maps)
+    right = whole.box_coder.decode(said["bbox_regression"], anchors[None])
+    task = Detection(names=SHAPES, height=128, width=128, stride=8, levels=5, sure=0.3)
+    assert torch.allclose(
+        boxes_of_distances(task.places, made.net.eval()(pictures)["boxes"]), right, atol=1e-3
+    )
+    task.loss(made.net(pictures), task.made_up_truth(1)).sum().backward()
 
 
 def test_shapes_are_those_of_their_seed_and_lie_in_their_boxes():

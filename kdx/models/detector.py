@@ -17,7 +17,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from kdx.core.checks import choice
 from kdx.core.errors import UserError
 from kdx.models import reads
-from kdx.models.layers import check_rates, check_size, check_whole, check_widths, he, rising
+from kdx.models.layers import check_rates, check_whole, check_widths, he, rising
 from kdx.models.resnet import Block
 
 _READ = "pictures with boxes"
@@ -143,7 +143,11 @@ def detector(
             f"a detector of kdx halves its maps: set dataset.stride to 2, 4, 8 or 16, not {stride}"
         )
     count = below + levels - 1
-    check_size("detector", shape, 2**count)
+    if min(shape[1:]) < 2 * stride:
+        raise UserError(
+            f"a detector has two places a side on its first level at least, and pictures of "
+            f"{shape[1]}x{shape[2]} have fewer that are dataset.stride={stride} apart: set a smaller stride"
+        )
     wide = [*widths, *[widths[-1]] * count][:count]
     drops = rising(depth, max(count - 1, 1))
     stem = [nn.Conv2d(shape[0], wide[0], 3, 1, 1, bias=False), nn.BatchNorm2d(wide[0]), nn.ReLU()]
