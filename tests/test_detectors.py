@@ -187,7 +187,7 @@ def test_steps_that_move_nothing_are_those_that_say_so():
         (["student=mlp"], "choose one that reads pictures with boxes, such as student="),
         (["loss=slam"], "an answer here is boxes with a class each: choose another loss, such as kd"),
         (["select=threshold"], "boxes with a class each: leave it out"),
-        (["student_train.augment=[rotate]"], "rotate changes pictures"),
+        (["student_train.augment=[rotate]"], "choose one that moves nothing, such as colour_jitter"),
         (["shift=[rotation]"], "shift.rotation changes pictures"),
         (["dataset.stride=6"], "dataset.stride must be one of 2, 4, 8, 16"),
         (["dataset.sure=2"], "dataset.sure"),

@@ -17,6 +17,7 @@ from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import leaves
 from kdx.data.copies import not_compared
 from kdx.data.given import whose_order
+from kdx.data.pictures.boxed import BOXED
 from kdx.data.raw import Description
 from kdx.data.views.chain import Mixer, Step, changes
 from kdx.models.adapt import Adapter
@@ -74,7 +75,11 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
                         f"{node}.{key}: {name} changes {rows_called(step.reads)}, and this data set holds "
                         f"{rows_called(about.reads)}: "
                         + ("set augment=none, or " if key == "augment" else "")
-                        + "choose a step that changes those"
+                        + (
+                            "choose one that moves nothing, such as colour_jitter"
+                            if about.reads == BOXED
+                            else "choose a step that changes those"
+                        )
                     )
                 elif isinstance(step, Mixer) and step.reads != about.reads:
                     errors.append(

@@ -12,7 +12,8 @@ from kdx.data.pictures import findings
 from kdx.data.pictures.rows import ADAPTER, FLOOR, channel_statistics
 from kdx.data.raw import Description, Note, Raw, Skipped, fewer_names, fewer_parts
 
-_READS = "pictures with boxes"
+BOXED = "pictures with boxes"
+"""What rows are that have answers at places of theirs."""
 _TASK = "kdx.tasks.detection.Detection"
 BoxTruth = Mapping[str, np.ndarray]
 """boxes (N, M, 4) float32, x1, y1, x2, y2 in pixels, and classes (N, M) int64, -1: no box."""
@@ -37,7 +38,7 @@ def describe_boxed(task: Mapping[str, Any], channels: int, rows: Mapping[str, in
     return Description(
         task,
         {"": ((channels, task["height"], task["width"]), "uint8")},
-        _READS,
+        BOXED,
         rows["train"],
         test=rows.get("test"),
         pool=rows.get("unlabelled", 0),
@@ -63,7 +64,7 @@ class BoxedPictures(Raw):
 
     parts: Mapping[str, tuple[Any, Any]]
     task: Mapping[str, Any]
-    reads: str = _READS
+    reads: str = BOXED
     noun: str = "picture"
     notes: tuple[Note, ...] = ()
     skipped: Skipped = ()

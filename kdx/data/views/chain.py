@@ -16,6 +16,7 @@ from kdx.core.levels import as_float
 from kdx.core.several import kinds_in
 from kdx.core.trees import device_of, leaves, tree
 from kdx.core.types import Inputs, Split
+from kdx.data.pictures.boxed import BOXED
 from kdx.data.reader import OfArray
 from kdx.data.views.draws import Draws
 
@@ -75,10 +76,6 @@ class Mixer(ABC):
     @abstractmethod
     def blend(self, x: Any, other: Any, share: Tensor) -> Any:
         """B rows and their partners -> B rows"""
-
-
-BOXED = "pictures with boxes"
-"""What rows are that have answers at places of theirs."""
 
 
 def changes(step: Step | Mixer, reads: str) -> bool:

@@ -15,7 +15,8 @@ from kdx.pipeline.scores import row_bytes
 from kdx.store.component import Component
 
 if TYPE_CHECKING:
-    from kdx.data.raw import Description
+    from kdx.data.pictures.boxed import BOXED
+from kdx.data.raw import Description
 
 
 class _Rows(Foretelling):
@@ -243,7 +244,7 @@ def augmented(training: Component, data: Mapping[str, Any]) -> str:
     names = ", ".join(dict.fromkeys(name for name, _ in steps)) or "none"
     mirrored = any(step.get("flip") for _, step in steps)
     said = f"augmentation of the student's {data['reads']}: {names}"
-    if len(data.get("shape", ())) != 3:
+    if len(data.get("shape", ())) != 3 or data["reads"] == BOXED:
         return said
     return f"{said}; " + (
         (
