@@ -12,12 +12,11 @@ from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import UserError, WrongPart, lacks_answer, rows_called
-from kdx.core.several import kinds_in
+from kdx.core.several import BOXED
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import leaves
 from kdx.data.copies import not_compared
 from kdx.data.given import whose_order
-from kdx.data.pictures.boxed import BOXED
 from kdx.data.raw import Description
 from kdx.data.views.chain import Mixer, Step, changes
 from kdx.models.adapt import Adapter

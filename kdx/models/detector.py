@@ -16,11 +16,11 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from kdx.core.checks import choice
 from kdx.core.errors import UserError
+from kdx.core.several import BOXED
 from kdx.models import reads
 from kdx.models.layers import check_rates, check_whole, check_widths, he, rising
 from kdx.models.resnet import Block
 
-_READ = "pictures with boxes"
 PRIOR = 0.01
 """What every class has at every place before training (Lin et al. 2017, arXiv 1708.02002, section 4.1)."""
 _ANCHOR = 4.0
@@ -110,7 +110,7 @@ class Detector(nn.Module):
         return self.head(list(self.pyramid(seen).values()))
 
 
-@reads(_READ)
+@reads(BOXED)
 def detector(
     *,
     shape: tuple[int, int, int],

@@ -8,6 +8,7 @@ from torchvision.models import detection, list_models
 
 from kdx.core.checks import shown
 from kdx.core.errors import UserError, nearest
+from kdx.core.several import BOXED
 from kdx.models import reads
 from kdx.models.adapt import Fitted, InputFormat
 from kdx.models.layers import check_size
@@ -45,7 +46,7 @@ class StockFCOS(nn.Module):
         }
 
 
-@reads("pictures with boxes")
+@reads(BOXED)
 def torchvision_detector(
     *,
     shape: tuple[int, int, int],

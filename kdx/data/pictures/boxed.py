@@ -8,12 +8,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from kdx.core.several import BOXED
 from kdx.data.pictures import findings
 from kdx.data.pictures.rows import ADAPTER, FLOOR, channel_statistics
 from kdx.data.raw import Description, Note, Raw, Skipped, fewer_names, fewer_parts
 
-BOXED = "pictures with boxes"
-"""What rows are that have answers at places of theirs."""
 _TASK = "kdx.tasks.detection.Detection"
 BoxTruth = Mapping[str, np.ndarray]
 """boxes (N, M, 4) float32, x1, y1, x2, y2 in pixels, and classes (N, M) int64, -1: no box."""

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from kdx.core.errors import UserError
 from kdx.core.levels import as_float
-from kdx.core.several import kinds_in
+from kdx.core.several import BOXED, kinds_in
 from kdx.core.trees import device_of, leaves, tree
 from kdx.core.types import Inputs, Split
-from kdx.data.pictures.boxed import BOXED
 from kdx.data.reader import OfArray
 from kdx.data.views.draws import Draws
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdx.core.errors import rows_called
+from kdx.core.several import BOXED
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.steps import class_order_warnings
@@ -15,8 +16,7 @@ from kdx.pipeline.scores import row_bytes
 from kdx.store.component import Component
 
 if TYPE_CHECKING:
-    from kdx.data.pictures.boxed import BOXED
-from kdx.data.raw import Description
+    from kdx.data.raw import Description
 
 
 class _Rows(Foretelling):
