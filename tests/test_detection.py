@@ -10,6 +10,7 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou
 
 from kdx.core.errors import UserError
+from kdx.core.math import bernoulli_kl
 from kdx.core.task import AnswerColumns
 from kdx.core.trees import leaves
 from kdx.models.detector import sides_of_deltas
@@ -195,6 +196,18 @@ def test_losses_have_the_gradient_of_their_numbers(middle):
         return own.match(dict(zip(names, parts, strict=True)), other, 2.0).sum()
 
     assert torch.autograd.gradcheck(loss, given) and torch.autograd.gradcheck(match, given)
+
+
+def test_the_divergence_of_yes_and_no_by_hand():
+    student, teacher = torch.tensor([0.0, 2.0]), torch.tensor([np.log(3.0), 2.0])
+    first = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
+    assert bernoulli_kl(student, teacher, 1.0).tolist() == pytest.approx([first, 0.0], abs=1e-6)
+    assert torch.allclose(
+        bernoulli_kl(2 * student, 2 * teacher, 2.0), 4 * bernoulli_kl(student, teacher, 1.0)
+    )
+    assert bernoulli_kl(torch.tensor(-200.0), torch.tensor(200.0), 1.0).item() == pytest.approx(200.0)
+    given = [torch.randn(4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    assert torch.autograd.gradcheck(lambda p, q: bernoulli_kl(p, q, 3.0), given)
 
 
 def test_match_is_0_where_both_say_the_same_and_reads_what_is_stored():
