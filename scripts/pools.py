@@ -23,6 +23,8 @@ NOT_ROWS = (
     "digits_ink",
     "digits_sums",
     "drift_items",
+    "coco",
+    "shapes_detect",
 )
 """Data sets whose rows are no pool of another: they hang on who acts, on the text that they lie in, on
 several inputs of one row or on time, or their name is that of made-up pictures."""

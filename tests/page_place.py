@@ -330,6 +330,26 @@ def saved(path: Path) -> None:
     datasets.Dataset.from_list(rows, features=kinds).save_to_disk(path)
 
 
+def boxes(path: Path) -> None:
+    """A folder in COCO's form."""
+    (path / "annotations").mkdir(parents=True)
+    for part, rows in (("train2017", 200), ("val2017", 12)):
+        (path / part).mkdir()
+        box = {"category_id": 1, "bbox": [4, 4, 12, 12]}
+        found = {
+            "images": [
+                {"id": row, "file_name": f"{row}.png", "width": 24, "height": 24} for row in range(rows)
+            ],
+            "annotations": [{"image_id": row, **box} for row in range(rows)],
+            "categories": [{"id": 1, "name": "dot"}],
+        }
+        (path / "annotations" / f"instances_{part}.json").write_text(json.dumps(found))
+        for row in range(rows):
+            pixels = np.full((24, 24, 3), row, np.uint8)
+            pixels[4:16, 4:16] = 250
+            Image.fromarray(pixels).save(path / part / f"{row}.png")
+
+
 def settings(path: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         quietly("config", "loss=slam", "student=cnn")
@@ -363,6 +383,7 @@ MADE: dict[str, Callable[[str], object]] = {
     ),
     "my/squad": lambda name: once(f"{name}/train.json", questions),
     **{name: lambda name: once(name, questions) for name in ("questions.json", "new.json")},
+    "my/coco": lambda name: once(name, boxes),
     "wild/last.safetensors": lambda name: None if Path(name).exists() else wild(Path(name)),
     "models/gpt": lambda name: once(name, language_model),
     "models/bert": lambda name: once(name, lambda path: tiny_encoder(path, " ".join(TEXTS))),

@@ -146,6 +146,8 @@ MANY_ARGUMENTS = {
     "kdx.data.datasets.wav.Wav.__init__",
     "kdx.data.datasets.tones.Tones.__init__",
     "kdx.data.datasets.pairs.PairFiles.__init__",
+    "kdx.data.datasets.coco.Coco.__init__",
+    "kdx.data.datasets.shapes_detect.ShapesDetect.__init__",
     "kdx.data.datasets.text.Text.__init__",
     "kdx.data.datasets.squad.Squad.__init__",
     "kdx.data.datasets.corpus.CorpusData.__init__",

@@ -338,7 +338,7 @@ def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str
     return known
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "pseudo_boxes"])  # test_pseudo_boxes
 def test_each_term_is_summed_divided_and_multiplied_as_the_page_says(loss):
     objective = build(loss)
     terms = objective(OF_NUMBERS if loss in NUMBERS else STREAMS, PROGRESS).terms

@@ -30,8 +30,10 @@ from kdx.tasks.regression import Regression
 CONF = Path(__file__).parent.parent / "conf"
 OTHERS = ("timm", "torchvision", "sklearn", "onnx", "bag", "text_cnn", "tfidf")
 OTHERS += ("encoder", "encoder_small", "encoder_tuned", "minilm", "static", "token_means")
-OTHERS += ("span_cnn", "span_encoder", "span_encoder_tuned")
-"""An extra, and those that test_adapters, _sklearn, _onnx_teacher, _text, _encoder and _spans have."""
+OTHERS += ("span_cnn", "span_encoder", "span_encoder_tuned", "fcos_tiny", "fcos_small", "retina_tiny")
+OTHERS += ("torchvision_detector",)
+"""An extra, and those that test_adapters, _sklearn, _onnx_teacher, _text, _encoder, _spans and _detectors
+have."""
 TOKENS = (
     "gpt_tiny",
     "gpt_small",

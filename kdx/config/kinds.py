@@ -12,13 +12,13 @@ from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import UserError, WrongPart, lacks_answer, rows_called
-from kdx.core.several import kinds_in
+from kdx.core.several import BOXED
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import leaves
 from kdx.data.copies import not_compared
 from kdx.data.given import whose_order
 from kdx.data.raw import Description
-from kdx.data.views.chain import Mixer, Step
+from kdx.data.views.chain import Mixer, Step, changes
 from kdx.models.adapt import Adapter
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.arrays import build_task
@@ -69,12 +69,16 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
                         raise WrongPart(
                             f"augment.{name} must be a class derived from kdx.data.views.chain.Step"
                         )
-                elif step.reads not in kinds_in(about.reads):
+                elif not changes(step, about.reads):
                     errors.append(
                         f"{node}.{key}: {name} changes {rows_called(step.reads)}, and this data set holds "
                         f"{rows_called(about.reads)}: "
                         + ("set augment=none, or " if key == "augment" else "")
-                        + "choose a step that changes those"
+                        + (
+                            "choose one that moves nothing, such as colour_jitter"
+                            if about.reads == BOXED
+                            else "choose a step that changes those"
+                        )
                     )
                 elif isinstance(step, Mixer) and step.reads != about.reads:
                     errors.append(

@@ -28,6 +28,7 @@ from kdx.data.raw import Description
 from kdx.models.estimator import ONLY_TEACHERS, estimator_in, is_estimator
 from kdx.models.renamed import OfOtherClasses
 from kdx.models.size import Held, smaller
+from kdx.models.tap import penultimate
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -73,6 +74,7 @@ def check_networks(
         check_answers(experiment, made, built, errors)
     check_checkpoints(experiment, about, built, errors)
     check_dropout(experiment, built, errors)
+    check_features(experiment, built, errors)
     if about:
         check_init(experiment, order.config["choices"]["init"], built, errors)
         check_rolling(order, made, built, errors)
@@ -175,6 +177,14 @@ def check_answers(experiment: Experiment, made: MadeUp, built: dict[str, Any], e
             check_answers_of(called_in_words(role), built[role], made, wanted)
         if len(errors) > before:
             del built[role]
+
+
+def check_features(experiment: Experiment, built: Mapping[str, Any], errors: list[str]) -> None:
+    """Whether the student has features before a last layer, where a rule of choice reads these."""
+    rule = experiment.select
+    if rule and "student" in built and any("features" in name for name in declared(rule.target, "needs", ())):
+        with trying(errors):
+            penultimate(built["student"]).close()
 
 
 def check_dropout(experiment: Experiment, built: Mapping[str, Any], errors: list[str]) -> None:

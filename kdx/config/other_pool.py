@@ -14,7 +14,7 @@ from kdx.core.errors import UserError, rows_called
 from kdx.data.making import RowMaker
 from kdx.data.raw import Description
 from kdx.data.views.attacks import Attack
-from kdx.data.views.chain import Step
+from kdx.data.views.chain import Step, changes
 from kdx.pipeline.recipes.experiment import Experiment, OtherPool
 from kdx.pipeline.stages.matched_classes import no_shared_classes
 
@@ -46,7 +46,7 @@ def _check_steps(other: OtherPool, about: Description, errors: list[str]) -> Non
                     f"pool.by: {name} moves rows against a network, and a pool is there before any: name "
                     "a step such as rotation, and attack the test rows with shift="
                 )
-            if step.reads != about.reads:
+            if not changes(step, about.reads):
                 raise UserError(
                     f"pool.by: {name} changes {rows_called(step.reads)}, and this data set holds "
                     f"{rows_called(about.reads)}: set pool=own"

@@ -15,7 +15,7 @@ from kdx.core.trees import leaves, tree
 from kdx.data.pictures.rows import READS
 from kdx.data.raw import Description
 from kdx.data.views.attacks import Attack
-from kdx.data.views.chain import Mixer, Step
+from kdx.data.views.chain import Mixer, Step, changes
 from kdx.data.views.draws import Draws
 from kdx.data.views.transform import OVERSHOOT, Transformed
 from kdx.store.component import Component
@@ -51,7 +51,7 @@ def try_shift(name: str, shift: Component, about: Description | None, errors: li
         )
     if len(errors) == before:
         about = about.of_kind(step.reads)
-    if len(errors) == before and step.reads != about.reads:
+    if len(errors) == before and not changes(step, about.reads):
         errors.append(
             f"shift.{name} changes {rows_called(step.reads)}, and this data set holds "
             f"{rows_called(about.reads)}: leave it out"
@@ -82,7 +82,8 @@ def try_steps(training: Component, about: Description, errors: list[str]) -> Non
     with trying([]):
         settings = training.build()
         for name, step in (*settings.augment, *settings.strong_augment):
-            if isinstance(step, Step | Mixer) and (held := about.of_kind(step.reads)).reads == step.reads:
+            if isinstance(step, Step | Mixer) and changes(step, about.reads):
+                held = about.of_kind(step.reads)
                 own = f"{type(step).__module__}.{type(step).__qualname__}"
                 with trying(errors, f"augment.{name}: ", own=own):
                     _check_step(name, step, held)

@@ -69,6 +69,22 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
     return -(q * F.log_softmax(student.float() / temperature, dim=1)).sum(dim=1)
 
 
+def full(numbers: Tensor) -> Tensor:
+    """In single precision, where it is not double."""
+    return numbers if numbers.dtype == torch.float64 else numbers.float()
+
+
+def bernoulli_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Logits of any shape -> the same: T^2 KL(sigmoid(teacher / T) || sigmoid(student / T)), nats, >= 0, of
+    answers of which each is yes or no by itself. temperature > 0.
+    """
+    q, p = full(teacher) / temperature, full(student) / temperature
+    sure = q.sigmoid()
+    yes = F.logsigmoid(q) - F.logsigmoid(p)
+    no = F.logsigmoid(-q) - F.logsigmoid(-p)
+    return temperature**2 * (sure * yes + (1 - sure) * no)
+
+
 def margin(probs: Tensor) -> Tensor:
     """(B, C) probabilities -> (B,): the largest minus the second largest, in [0, 1]"""
     top = probs.topk(2, dim=1).values

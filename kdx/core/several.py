@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 _JOINED_BY = "+"
+BOXED = "pictures with boxes"
+"""What rows are that have answers at places of theirs, which are left behind where what they show moves."""
 
 
 def word_for(kinds: Mapping[str, str]) -> str:

@@ -298,6 +298,11 @@ class Task(ABC):
             " ".join(f"{number:.3g}" for number in row[:8]) + (" ..." if len(row) > 8 else "") for row in rows
         ]
 
+    def outlined(self, answers: Answers) -> list[list[dict[str, Any]]] | None:
+        """Of each row what of its answer, or of its truth, is drawn into it: {"box": x1, y1, x2, y2 in
+        pixels, "words": what it is called}; None: nothing."""
+        return None
+
     def hardest(self, answers: Answers, truth: Answers) -> Sequence[Tree] | None:
         """Of each row the part of it that was answered worst, one row in the form of inputs, to be shown as
         these are; None: rows have no parts."""
@@ -523,6 +528,17 @@ class Numeric(Task):
         """(B, K) how far the teacher doubts its numbers, in units of the task's loss; None: it does not
         say.
         """
+
+
+class Boxed(Task):
+    """A task whose answers are boxes with a class each: what learns from those that a teacher is sure of says
+    `needs_task = Boxed`."""
+
+    words: ClassVar[str] = "boxes with a class each"
+
+    @abstractmethod
+    def as_truth(self, answers: Answers, least: float) -> Answers:
+        """The boxes of a teacher that it is at least so sure of, as truth. least: in [0, 1]."""
 
 
 @dataclass(frozen=True)

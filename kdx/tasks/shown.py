@@ -79,6 +79,37 @@ SAME_ACTION = replace(
     AGREEMENT, note="Agreement: share of test rows in which the model and the teacher take the same action."
 )
 
+MAP = Metric(
+    "map",
+    "mAP",
+    100,
+    "%",
+    1,
+    True,
+    0,
+    1,
+    "points",
+    "test mAP %",
+    note="mAP: COCO's mean average precision, over the classes and ten IoUs from .50 to .95.",
+)
+MAP_50 = Metric("map_50", "mAP at IoU .5", 100, "%", 1, True, 0, 1, "points", "mAP50 %")
+BOX_F1 = Metric(
+    "f1",
+    "F1 of the boxes",
+    100,
+    "%",
+    1,
+    True,
+    0,
+    1,
+    "points",
+    "F1 %",
+    note="F1: of a picture's sure boxes, at IoU .5.",
+)
+SAME_BOXES = replace(
+    AGREEMENT, note="Agreement: F1 of the model's sure boxes, held against the teacher's, at IoU .5."
+)
+
 
 def named_metric(name: str) -> Metric:
     """The metric of that name; a plain one, called by its name, where kdx has none."""

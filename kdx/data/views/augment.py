@@ -176,6 +176,8 @@ class ColourJitter(Step):
     channel alone.
     """
 
+    in_place = True
+
     def __init__(self, *, brightness: float, contrast: float, saturation: float, hue: float):
         check_number("colour_jitter.brightness", brightness, 0)
         check_number("colour_jitter.contrast", contrast, 0)
@@ -201,6 +203,8 @@ class ColourJitter(Step):
 class Noise(Step):
     """Adds Gaussian noise of standard deviation `std` to each value, then clamps to [0, 1]."""
 
+    in_place = True
+
     def __init__(self, *, std: float):
         check_number("noise.std", std, 0)
         self.std = std
@@ -215,6 +219,8 @@ class Cutout(Step):
 
     size: an integer is a count of pixels, a number in (0, 1) a share of the shorter side.
     """
+
+    in_place = True
 
     def __init__(self, *, size: float, fill: float):
         check_number("cutout.size", size, 0, open_low=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdx.core.errors import UserError
 from kdx.core.levels import as_float
+from kdx.core.several import BOXED, kinds_in
 from kdx.core.trees import device_of, leaves, tree
 from kdx.core.types import Inputs, Split
 from kdx.data.reader import OfArray
@@ -29,6 +30,9 @@ class Step(ABC):
     """Whether it only copies values, so that it gives the same row on the stored uint8, four times less to
     move.
     """
+
+    in_place: ClassVar[bool] = False
+    """Whether what it shows stays where it was, so that answers that lie at places of a row still do."""
 
     reads_stored: ClassVar[bool] = False
     """Whether it knows rows by what is stored of them, so that it must be the first step."""
@@ -71,6 +75,14 @@ class Mixer(ABC):
     @abstractmethod
     def blend(self, x: Any, other: Any, share: Tensor) -> Any:
         """B rows and their partners -> B rows"""
+
+
+def changes(step: Step | Mixer, reads: str) -> bool:
+    """Whether a step changes rows of that kind: those of pictures that move nothing change pictures with
+    boxes too."""
+    moves_nothing = isinstance(step, Step) and step.in_place
+    kinds = kinds_in(reads)
+    return step.reads in kinds or (BOXED in kinds and step.reads == "pictures" and moves_nothing)
 
 
 class Chain:

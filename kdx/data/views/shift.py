@@ -22,6 +22,8 @@ from kdx.data.views.draws import Draws
 class Blur(Step):
     """Gaussian blur; sigma: standard deviation in pixels, > 0."""
 
+    in_place = True
+
     def __init__(self, *, sigma: float):
         self.sigma = checks.number("shift.blur.sigma", sigma, low=0, high=100, open_low=True)
 
@@ -34,6 +36,8 @@ class Grain(Step):
     1], >= 0.
     """
 
+    in_place = True
+
     def __init__(self, *, std: float):
         self.std = checks.number("shift.noise.std", std, low=0)
 
@@ -43,6 +47,8 @@ class Grain(Step):
 
 class Contrast(Step):
     """Blends with the picture's mean brightness; factor >= 0: 1 leaves it, 0 is flat, above 1 is harder."""
+
+    in_place = True
 
     def __init__(self, *, factor: float):
         self.factor = checks.number("shift.contrast.factor", factor, low=0)
@@ -71,6 +77,8 @@ class ShotNoise(Step):
     which a Poisson count of mean x * photons comes close. photons: at a value of 1, > 0.
     """
 
+    in_place = True
+
     def __init__(self, *, photons: float):
         self.photons = checks.number("shift.shot_noise.photons", photons, low=0, open_low=True)
 
@@ -81,6 +89,8 @@ class ShotNoise(Step):
 
 class Brightness(Step):
     """Every value raised by `amount`, in [-1, 1] (below 0: lowered), and clamped to [0, 1]."""
+
+    in_place = True
 
     def __init__(self, *, amount: float):
         self.amount = checks.number("shift.brightness.amount", amount, low=-1, high=1)
@@ -94,6 +104,7 @@ class Pixelate(Step):
     picture."""
 
     moves_only = True
+    in_place = True
 
     def __init__(self, *, size: int):
         self.size = checks.integer("shift.pixelate.size", size, low=1)
@@ -110,6 +121,8 @@ class Occlusion(Step):
     """A square painted over, around a pixel that is drawn, clipped at the border. size: its side as a share
     of the shorter one, in (0, 1]; fill: its grey, in [0, 1]."""
 
+    in_place = True
+
     def __init__(self, *, size: float, fill: float):
         self.size = checks.number("shift.occlusion.size", size, low=0, high=1, open_low=True)
         self.fill = checks.number("shift.occlusion.fill", fill, low=0, high=1)
@@ -123,6 +136,8 @@ class Occlusion(Step):
 class Invert(Step):
     """Blended with its negative; amount: the negative's share, in [0, 1]. At 0.5 all is grey."""
 
+    in_place = True
+
     def __init__(self, *, amount: float):
         self.amount = checks.number("shift.invert.amount", amount, low=0, high=1)
 
@@ -134,6 +149,7 @@ class Texture(Step):
     """A grey texture behind what is bright: x + amount * t * (1 - x), t in [0, 1] noise that was blurred by
     one pixel and stretched, of the row's draw. amount in [0, 1]."""
 
+    in_place = True
     stretch = 3.0
 
     def __init__(self, *, amount: float):
@@ -148,6 +164,8 @@ class Texture(Step):
 class Colour(Step):
     """Ground and ink of colours that are drawn for the row: in each channel x becomes a + (b - a) x, a and b
     in [0, 1), blended with x by `amount` in [0, 1]. Of one channel these are greys."""
+
+    in_place = True
 
     def __init__(self, *, amount: float):
         self.amount = checks.number("shift.colour.amount", amount, low=0, high=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdx.core.errors import rows_called
+from kdx.core.several import BOXED
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.teachers import class_order_warnings
@@ -274,7 +275,7 @@ def augmented(training: Component, data: Mapping[str, Any]) -> str:
     names = ", ".join(dict.fromkeys(name for name, _ in steps)) or "none"
     mirrored = any(step.get("flip") for _, step in steps)
     said = f"augmentation of the student's {data['reads']}: {names}"
-    if len(data.get("shape", ())) != 3:
+    if len(data.get("shape", ())) != 3 or data["reads"] == BOXED:
         return said
     return f"{said}; " + (
         (

@@ -49,6 +49,7 @@ def write_examples(
             **({"truth": task.displayed(truth)} if task.labels else {}),
             "predictions": {role: _displayed(task, found, truth, adapter) for role, found in some.items()},
             "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},
+            **({"outlines": outlines} if (outlines := _outlines(task, truth, some)) else {}),
         },
     )
 
@@ -57,6 +58,13 @@ def _levels(test: Split) -> Any:
     """The rows, or of rows with several inputs the first, that are levels, to be drawn; None: none are."""
     drawn = [leaf for name, leaf in leaves(test.inputs).items() if not name or name in test.kinds]
     return next((leaf for leaf in drawn if leaf.dtype == torch.uint8), None)
+
+
+def _outlines(task: Task, truth: Answers, answers: Mapping[str, Answers]) -> dict[str, Any]:
+    """Whose -> of each row what is drawn into it; empty where answers have no such thing."""
+    found = {"truth": task.outlined(truth)} if task.labels else {}
+    found |= {role: task.outlined(said) for role, said in answers.items()}
+    return {whose: drawn for whose, drawn in found.items() if drawn is not None}
 
 
 def _displayed(task: Task, answers: Answers, truth: Answers, adapter: Adapter | None) -> list[Any]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 168, 18, 40  # of the picture grid: pictures a row, then pixels
+TRUTH_COLOUR = "#ffd000"
+"""The right boxes in a picture; others have the colours of their roles."""
 _LONGEST, _NAME = 120, 60
 """Letters of a text and of a name in the table."""
 _WIDEST = 21
@@ -33,22 +35,23 @@ def draw_pictures(
 
     images: (K, C, H, W) uint8, K >= 1, C 1 or 3 (of other counts the mean is shown). truth,
     predictions[role]: K classes; without classes K texts, of which none is right or wrong. beside: "names":
-    K texts, "confidence": role -> K numbers; either may be absent.
+    K texts, "confidence": role -> K numbers, "outlines": "truth" or role -> K lists of {"box": x1, y1, x2,
+    y2 in pixels}, drawn in the colour of the words below them; each may be absent.
     """
     from PIL import Image, ImageDraw
 
     _check(images, truth, predictions)
     roles = [role for role in known if role in predictions]
     names, sure = (beside or {}).get("names"), (beside or {}).get("confidence") or {}
+    boxes = (beside or {}).get("outlines") or {}
     columns, lines = min(COLUMNS, len(images)), -(-len(images) // COLUMNS)
     height = SIDE + LINE * (1 + bool(names) + len(roles)) + 24
     canvas = Image.new("RGB", (max(columns * CELL, 2 * CELL), TITLE + lines * height), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text(
         (canvas.width / 2, TITLE / 2),
-        "test pictures, the surest errors first: truth, then predictions"
-        if names
-        else "test pictures: truth, then predictions",
+        ("test pictures, the surest errors first" if names else "test pictures")
+        + (": truth (yellow), then predictions" if boxes else ": truth, then predictions"),
         fill="black",
         font=font(15),
         anchor="mm",
@@ -56,7 +59,7 @@ def draw_pictures(
     for k, picture in enumerate(images):
         row, column = divmod(k, columns)
         left, top = column * CELL + (CELL - SIDE) // 2, TITLE + row * height
-        canvas.paste(thumbnail(picture), (left, top))
+        canvas.paste(outlined(picture, k, boxes, known), (left, top))
         wrong = bool(classes) and any(predictions[role][k] != truth[k] for role in roles)
         frame = (left - 3, top - 3, left + SIDE + 2, top + SIDE + 2)
         draw.rectangle(frame, outline=WRONG if wrong else "#cccccc", width=3 if wrong else 1)
@@ -64,7 +67,7 @@ def draw_pictures(
         said.append((shorten(class_name(truth[k], classes), _WIDEST - 2), RIGHT, True))
         for role in roles:
             label = predictions[role][k]
-            colour = WRONG if classes and label != truth[k] else RIGHT
+            colour = known[role].colour if boxes else WRONG if classes and label != truth[k] else RIGHT
             share = answer_text("", sure[role][k]) if role in sure else ""
             words = f"{known[role].short}: {class_name(label, classes)}"
             said.append((shorten(words, _WIDEST - len(share)) + share, colour, False))
@@ -91,6 +94,29 @@ def thumbnail(picture: np.ndarray) -> Any:
     square = Image.new("RGB", (SIDE, SIDE), "white")
     square.paste(shown, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
     return square
+
+
+def outlined(
+    picture: np.ndarray, place: int, boxes: Mapping[str, Sequence[Any]], known: Mapping[str, Role]
+) -> Any:
+    """The thumbnail with the boxes of that place of each list in it, those of the truth below the others, and
+    each of the others two pixels further in, so that equal ones are seen."""
+    from PIL import ImageDraw
+
+    shown = thumbnail(picture)
+    draw, scale = ImageDraw.Draw(shown), SIDE / max(picture.shape[1:])
+    offset = [(SIDE - scale * side) / 2 for side in picture.shape[:0:-1]]
+    whose = [name for name in ("truth", *known) if name in boxes]
+    for deep, name in enumerate(whose):
+        colour = TRUTH_COLOUR if name == "truth" else known[name].colour
+        for one in boxes[name][place]:
+            corners = [scale * side + offset[i % 2] for i, side in enumerate(one["box"])]
+            left, top, right, bottom = (
+                side + (2 * deep if i < 2 else -2 * deep - 1) for i, side in enumerate(corners)
+            )
+            if right > left and bottom > top:
+                draw.rectangle((left, top, right, bottom), outline=colour, width=2)
+    return shown
 
 
 def _check(images: np.ndarray, truth: Sequence[int], predictions: Mapping[str, Sequence[int]]) -> None:
