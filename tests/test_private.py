@@ -196,6 +196,20 @@ def test_noise_of_the_system_is_drawn_once(run):
         assert artifact("system", name).json("data.json")["counts"]["labelled"] == privacy["answered"]
 
 
+def test_a_release_is_not_made_again_by_a_rerun(run, capsys):
+    path = Path("runs/first/run.json")
+    document = json.loads(path.read_text())
+    seed = document["config"]["recipe"].pop("noise_seed")
+    folder = Path("runs/unseeded")
+    folder.mkdir()
+    document["config"]["recipe"]["noise_seed"] = None
+    (folder / "run.json").write_text(json.dumps(document))
+    assert seed == 1 and main(["rerun", str(folder), "to=again"]) == 2
+    said = capsys.readouterr().err
+    assert "is a release of private rows, which is made once" in said and "the epsilons would add" in said
+    assert not Path("again").exists()
+
+
 class Killed(BaseException):
     pass
 
@@ -252,9 +266,12 @@ def refused(capsys, *words):
         (["made_up=munge"], ["makes no public rows of private ones"]),
         (["baseline=false", "recipe.attack=true"], ["set baseline=true"]),
         (["teacher.members=2"], ["one teacher a shard"]),
+        (["student.checkpoint=w.pt"], ["may have learned the private rows", "leave student.checkpoint= out"]),
+        (["teacher.checkpoint=w.pt"], ["may have learned all of them", "leave teacher.checkpoint= out"]),
     ],
 )
 def test_what_does_not_go_with_it_is_refused_before_work(place, capsys, words, said):
+    Path("w.pt").touch()
     found = refused(capsys, *words)
     assert all(part in found for part in said), found
 

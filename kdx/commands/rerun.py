@@ -21,6 +21,7 @@ from kdx.core import checks, output
 from kdx.core.documents import dump
 from kdx.core.errors import UserError, UserErrors
 from kdx.core.files import LogFile
+from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.report.run.written import write_or_error
 from kdx.runs import diff
 from kdx.runs.reading import Run, as_written, read_mapping, read_run
@@ -183,7 +184,13 @@ def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> t
     restore.check_data(
         config["dataset"], order.experiment.dataset.build(), {word.partition("=")[0] for word in given}
     )
-    if not passes_unread(order):
+    whole = passes_unread(order)
+    if not whole and order.recipe and build_recipe(order.recipe).releases(order.experiment):
+        raise UserError(
+            f"'{run.path}' is a release of private rows, which is made once: another one draws its noise "
+            "anew, and the epsilons would add; keep its store, or set recipe.noise_seed in a new run"
+        )
+    if not whole:
         from kdx.config.validate import preflight
 
         checks.folder("store", config["store"])

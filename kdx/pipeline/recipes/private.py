@@ -13,7 +13,14 @@ from kdx.pipeline.controls.control import altered
 from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
-from kdx.pipeline.recipes.releasing import made_pool, spent_beside, too_dear, wrong_parts, wrong_rows
+from kdx.pipeline.recipes.releasing import (
+    made_pool,
+    seeds_beside,
+    spent_beside,
+    too_dear,
+    wrong_parts,
+    wrong_rows,
+)
 from kdx.pipeline.recipes.steps import beginning, control, student_inputs
 from kdx.pipeline.recipes.teachers import checkpoint_inputs, precise
 from kdx.pipeline.stages import (
@@ -88,6 +95,7 @@ class Private(Recipe):
         votes = self._vote(store, experiment, public, private)
         cost = spent_beside(experiment)
         beside: dict[str, Any] = {"beside": list(cost)} if any(cost) else {}
+        beside |= {"known_beside": True} if True in seeds_beside(experiment) else {}
         released = store.run(
             RELEASE,
             votes=votes,
@@ -227,6 +235,9 @@ class Private(Recipe):
         queries = min(self.queries, asked.rows.get("unlabelled") or self.queries)
         if self.epsilon is not None and (why := self._too_dear(asked, queries, self.epsilon)):
             yield why
+
+    def releases(self, experiment: Experiment) -> bool:
+        return self.noise_seed is None or False in seeds_beside(experiment)
 
     def _too_dear(self, asked: Request, queries: int, budget: float) -> str | None:
         return too_dear(self.noise, queries, budget, self.delta, spent_beside(asked.experiment)[0])

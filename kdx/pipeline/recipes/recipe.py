@@ -92,6 +92,11 @@ class Recipe(ABC):
         """(key, why it can never act) of settings that this recipe leaves without effect."""
         yield from checks.idle_rounds(self.teacher, config)
 
+    def releases(self, experiment: Experiment) -> bool:
+        """Whether a run made again is another release of the same rows, as its noise is drawn anew: what it
+        promises of them is then less than either run says."""
+        return False
+
     def protocol(self, experiment: Experiment) -> list[str]:
         """What `kdx plan` tells of how it goes about it, one sentence each."""
         found = []

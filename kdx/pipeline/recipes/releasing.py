@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from kdx.methods.private_budget import affordable, epsilon_spent, noise_within
 from kdx.methods.private_votes import VoteNoise
@@ -49,9 +50,19 @@ def made_pool(experiment: Experiment) -> Component | None:
 
 def spent_beside(experiment: Experiment) -> tuple[float, float]:
     """(epsilon, delta) that made-up rows cost beside the votes."""
-    makers = [maker.build() for maker in (experiment.made_up, made_pool(experiment)) if maker]
-    costs = [maker.released() or (0.0, 0.0) for maker in makers]
+    costs = [maker.released() or (0.0, 0.0) for maker in _makers(experiment)]
     return sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
+
+
+def seeds_beside(experiment: Experiment) -> list[bool]:
+    """Of each that makes rows of private ones with noise, whether the noise has a seed, so that it can be
+    drawn again and hides nothing from whoever knows it."""
+    charged = [maker for maker in _makers(experiment) if any(maker.released() or ())]
+    return [getattr(maker, "noise_seed", None) is not None for maker in charged]
+
+
+def _makers(experiment: Experiment) -> list[Any]:
+    return [maker.build() for maker in (experiment.made_up, made_pool(experiment)) if maker]
 
 
 def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
@@ -112,6 +123,18 @@ def _wrong_lesson(asked: Request) -> Iterator[str]:
             "recipe=private trains its teachers on shards of the private rows, and teacher="
             f"{experiment.teacher_name} is taken as it is: set teacher_pretrain.epochs=5, say, or choose "
             "another"
+        )
+    elif teachers and teachers[0].checkpoint:
+        yield (
+            "recipe=private counts a private row as one vote, and weights in a file may have learned all of "
+            "them before: give a network that is pretrained by its own `weights=` from public data, or leave "
+            "teacher.checkpoint= out"
+        )
+    if experiment.student_checkpoint:
+        yield (
+            "recipe=private promises nothing of weights in a file, which may have learned the private rows: "
+            "give a network that is pretrained by its own `weights=` from public data, or leave "
+            "student.checkpoint= out"
         )
     if experiment.init and declared(experiment.init.target, "of", "teacher"):
         yield (

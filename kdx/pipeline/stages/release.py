@@ -26,11 +26,12 @@ def run(
     delta: float,
     seed: int | None,
     beside: Sequence[float] = (0.0, 0.0),
+    known_beside: bool = False,
 ) -> None:
     """noise: a kdx.methods.private_votes.VoteNoise as a document. seed None: the noise is drawn from the
     operating system and its source is not kept, so that the stage has no second run with the same answers;
     what makes the labels known again is this artifact. beside: (epsilon, delta) of what else was released of
-    the private rows, such as made-up public ones.
+    the private rows, such as made-up public ones; known_beside: whether the noise of that has a seed.
 
     Files: labels.npy (Q,) int64, UNANSWERED where the vote was not sure; asked.npy (Q,) as of `votes`;
     release.json, the guarantee.
@@ -52,6 +53,7 @@ def run(
     if any(beside):
         found |= {"epsilon_of_pool": beside[0], "delta": delta + beside[1]}
         found |= {key: found[key] + beside[0] for key in ("epsilon", "epsilon_closed_form")}
+    found["known_seed"] |= known_beside
     work.write_json("release.json", {**found, "answered": answered})
     work.note(
         f"{answered:,} of {len(asked):,} public rows have a released label: epsilon "
@@ -64,9 +66,10 @@ def run(
             "them whole would keep the promise; set recipe.delta lower",
             "warning",
         )
-    if seed is not None:
+    if seed is not None or known_beside:
+        which = "pool.noise_seed" if seed is None else f"recipe.noise_seed={seed}"
         work.note(
-            f"recipe.noise_seed={seed} makes the noise known to everybody who reads this run: the guarantee "
+            f"{which} makes the noise known to everybody who reads this run: the guarantee "
             "holds towards nobody who knows it",
             "warning",
         )

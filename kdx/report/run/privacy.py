@@ -51,7 +51,7 @@ def promise(found: Mapping[str, Any]) -> str:
     """In one sentence. found: `results.privacy` of a run.json, or `privacy` of a model.json."""
     if found.get("known_seed"):
         return (
-            "Privacy: no guarantee towards who knows the seed of the noise (recipe.noise_seed), which this "
+            "Privacy: no guarantee towards who knows the seed of the noise (noise_seed), which this "
             "run has written down."
         )
     return (
