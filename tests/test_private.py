@@ -172,6 +172,16 @@ def test_the_export_has_the_guarantee(run, tmp_path):
     card = (tmp_path / "out/card.md").read_text()
     assert "## Privacy" in card and "no guarantee towards who knows" in card
     assert json.loads((tmp_path / "out/model.json").read_text())["privacy"]["queries"] == 60
+    # and no figure that hangs on private rows without noise: of others, on these rows, or beside the teacher
+    about = json.loads((tmp_path / "out/card.json").read_text())
+    found = about["metrics"]
+    assert set(found) - {"metric", "metrics", "roles"} == {"student", "baseline"}
+    assert set(found["student"]["last"]) == {"validation", "test"}
+    assert "agreement" in run["results"]["student"]["last"]["test"] and "agreement" not in json.dumps(found)
+    assert about["teacher_artifact"] is None and about["gap_closed"] is None and about["gain"] is not None
+    results = card.partition("## Results")[2].partition("## Privacy")[0]
+    assert "distilled" in results and "student alone" in results
+    assert "eacher" not in results and "votes" not in results and "greement" not in results
 
 
 def test_the_plan_foretells_every_stage(run, tmp_path):

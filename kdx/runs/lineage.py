@@ -15,6 +15,10 @@ from kdx.tasks.shown import CLASSIFICATION, shown_metrics
 TRAINS = (stages.PRETRAIN.name, stages.THROUGH.name, stages.BEFORE.name, stages.TRAIN.name)
 _ANSWERS = (stages.LABEL.name, stages.GIVEN.name)
 """Stages that lay down what a student learns from."""
+_PROMISED = {"student", "baseline"}
+"""Of a run with private rows, the roles that learned of released labels or of public ones."""
+_AGAINST = {"agreement", "kl", "acceptance"}
+"""Metrics that hold a network against the teacher."""
 
 
 def tell(artifact: Artifact) -> dict[str, Any]:
@@ -163,6 +167,36 @@ def figures(run: Run, artifacts: Mapping[str, Artifact | list[Artifact]]) -> dic
                 ]
     about = {key: results[key] for key in ("metric", "metrics", "roles") if results.get(key)}
     return {**found, **about} if found else {}
+
+
+def released(run: Run, role: str) -> bool:
+    """Whether a run has private rows of which this role learned no more than was released, if anything."""
+    return role in _PROMISED and any(stage == stages.RELEASE.name for stage, _ in run.stages.values())
+
+
+def promised(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `figures` those that tell no more of private rows than was released: of these roles, on public rows,
+    without what holds them against a teacher."""
+    kept = {name: value for name, value in found.items() if name in ("metric", "metrics", "roles")}
+    if "metrics" in kept:
+        kept["metrics"] = [one for one in kept["metrics"] if one["name"] not in _AGAINST]
+    if "roles" in kept:
+        kept["roles"] = {role: about for role, about in kept["roles"].items() if role in _PROMISED}
+    for role in _PROMISED & found.keys():
+        kept[role] = {
+            key: _on_public_rows(value) if key in ("last", "best") else value
+            for key, value in found[role].items()
+        }
+    return kept
+
+
+def _on_public_rows(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """measured: split -> metrics."""
+    return {
+        split: {name: value for name, value in measured[split].items() if name not in _AGAINST}
+        for split in ("validation", "test")
+        if split in measured
+    }
 
 
 def _named(artifact: Artifact | list[Artifact]) -> Any:

@@ -154,7 +154,8 @@ def draw_card(
 ) -> dict[str, Any]:
     """card.json but for its formats: everything is read before anything is written. how: see write_model."""
     try:
-        metrics = lineage.figures(run, lineage.compared(run))
+        metrics, released = lineage.figures(run, lineage.compared(run)), lineage.released(run, role)
+        metrics = lineage.promised(metrics) if released else metrics
         made_from = lineage.tell(artifact)
         members = lineage.tell_each(run, role)
         gain = summary(metrics, which) if "student" in metrics else {"gain": None, "gap_closed": None}
@@ -186,7 +187,7 @@ def draw_card(
         "gain": gain["gain"],
         "gap_closed": gain["gap_closed"],
         "teacher_artifact": "/".join(run.stages[run.roles()["teacher"]])
-        if "teacher" in run.roles()
+        if "teacher" in run.roles() and not released
         else None,
         "lineage": made_from,
         "run": {
