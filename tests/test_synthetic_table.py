@@ -126,4 +126,30 @@ def test_a_private_table_without_public_rows_is_taught_and_charged(here, capsys)
     assert main(["train", *RUN, "pool.ranges=none.yaml", "hydra.run.dir=other"]) == 2
     assert "pool.ranges 'none.yaml' is no file" in capsys.readouterr().err
     assert main(["train", *RUN, "recipe.epsilon=1", "hydra.run.dir=other"]) == 2
-    assert "is less than what the made-up rows cost, 2" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is less than what the made-up rows cost, 2, and 50 queries cost" in said
+    whole = f"{privacy['epsilon']:.2f} (the queries {privacy['epsilon'] - 2:.2f}, the made-up rows 2.00)"
+    assert main(["train", *RUN, "recipe.epsilon=12", "hydra.run.dir=other"]) == 2
+    said = capsys.readouterr().err
+    assert "the made-up rows cost 2, and 50 queries cost" in said and "set recipe.queries=" in said
+    assert main(["plan", *RUN, "recipe.delta=0.01"]) == 0
+    said = capsys.readouterr().out
+    assert "at delta 0.01001" in said and "delta 0.01001 is not below 1 / 100 private rows" in said
+    assert main(["plan", *RUN, "store=new", "recipe.sigma=0.5"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert whole not in said and "at delta 2e-05" in said and "is no guarantee worth the name" in said
+    assert main(["plan", *RUN]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"epsilon {whole} at delta 2e-05" in said and "no guarantee" not in said
+
+
+def test_noise_of_the_pool_that_is_known_hides_nothing(here):
+    from kdx.config import compose
+    from kdx.config.wire import wire
+    from kdx.pipeline.recipes.recipe import build_recipe
+    from kdx.pipeline.recipes.releasing import seeds_beside
+
+    for seed, pool, found, again in ((1, 1, [True], False), (1, "null", [False], True), ("null", 1, [True], True)):
+        order = wire(compose.check_words([*RUN, f"recipe.noise_seed={seed}", f"pool.noise_seed={pool}"]))
+        assert seeds_beside(order.experiment) == found
+        assert build_recipe(order.recipe).releases(order.experiment) is again

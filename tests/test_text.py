@@ -104,6 +104,15 @@ def test_a_vocabulary_is_made_of_what_training_may_see():
     assert "1 of 4 texts is made of unknown tokens alone (test 0)" in text
 
 
+def test_a_vocabulary_of_private_texts_is_said_to_be_of_the_pool_alone():
+    raw = Texts.of([("train", Part(["a b", "a a"], np.array([0, 1]), list("xy")))], ("p", "q"), TOKENS)
+    fitted = raw.fitted([np.array([1])], labelled=False)
+    notes, found = fitted.look({"test": fitted.part("train")[0][:]}, lambda split, row: f"{split} {row}")
+    assert found["texts"]["vocabulary_of"] == "the texts of the pool alone"
+    text = " ".join(note for note, _ in notes)
+    assert "of the texts of the pool alone, none of validation or test" in text and "labelled" not in text
+
+
 def test_texts_are_read_as_a_network_reads_them():
     raw = Texts.of([("train", Part(["b b a"], np.array([0]), ["x"]))], ("p", "q"), TOKENS)
     like = {"tokenizer": TOKENS.of(["a c"])}

@@ -74,10 +74,12 @@ class PairedRows(Raw):
     def strata(self, part: str) -> np.ndarray | None:
         return self.truths.get(part) if "classes" in self.task else None
 
-    def fitted(self, seen: Sequence[Any], like: Mapping[str, Any] | None = None) -> Self:
+    def fitted(
+        self, seen: Sequence[Any], like: Mapping[str, Any] | None = None, *, labelled: bool = True
+    ) -> Self:
         adapters = (like or {}).get("inputs", {})
         made = {
-            name: raw.fitted([inputs[name] for inputs in seen], adapters.get(name))
+            name: raw.fitted([inputs[name] for inputs in seen], adapters.get(name), labelled=labelled)
             for name, raw in self.inputs.items()
         }
         return (

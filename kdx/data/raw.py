@@ -65,12 +65,15 @@ class Raw(ABC):
         """
         return None
 
-    def fitted(self, seen: Sequence[Any], like: Mapping[str, Any] | None = None) -> Self:
+    def fitted(
+        self, seen: Sequence[Any], like: Mapping[str, Any] | None = None, *, labelled: bool = True
+    ) -> Self:
         """Asked once it is known who sees which rows, of a data set whose rows are read by what others hold,
         such as the words of a vocabulary: the same with rows as networks read them. Until then its inputs may
         be any numbers that are equal where rows are. seen: the inputs that training may see, and no other
         row may count. like: the adapter of a network that is to read these rows as it read its own: then
-        nothing is fitted. By default rows are given as they are read.
+        nothing is fitted. labelled: whether labelled rows are among the seen, or those of the pool alone, as
+        of private labelled rows; it is said of what was fitted. By default rows are given as they are read.
         """
         return self
 

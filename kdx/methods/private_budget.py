@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from kdx.core.errors import UserError
@@ -15,6 +16,8 @@ _INTERVAL = 1e-3
 """Of the accountant's grid of privacy losses; it rounds up."""
 _FAR = 60.0
 """An epsilon beyond which the grid is not made: no guarantee that means anything is so large."""
+_WORTHLESS = 100.0
+"""An epsilon above which a promise is none: who guesses a row may be right e^100 times as often for it."""
 MOST_QUERIES = 10**6
 
 
@@ -57,6 +60,20 @@ def epsilon_spent(noise: VoteNoise, queries: int, delta: float) -> float:
     )
     accountant.compose(_event(noise), queries)
     return min(closed, float(accountant.get_epsilon(delta)))
+
+
+def doubts(epsilon: float, delta: float, rows: int) -> Iterator[str]:
+    """Why a guarantee for each of so many private rows is worth little, a sentence each."""
+    if epsilon > _WORTHLESS:
+        yield (
+            f"epsilon {epsilon:.3g} is no guarantee worth the name, as anything above {_WORTHLESS:g}: raise "
+            "recipe.sigma, or lower recipe.queries"
+        )
+    if delta * rows > 1:
+        yield (
+            f"delta {delta:g} is not below 1 / {rows:,} private rows: a release that shows one of "
+            "them whole would keep the promise; set recipe.delta lower"
+        )
 
 
 def _accounting(module: str) -> Any:

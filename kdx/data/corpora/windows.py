@@ -75,7 +75,9 @@ class Corpus(Raw):
         parts, names = fewer_parts(self.parts, rows), fewer_names(self.names, rows)
         return replace(self, parts=parts, names=names)
 
-    def fitted(self, seen: Sequence[Any], like: Mapping[str, Any] | None = None) -> Self:
+    def fitted(
+        self, seen: Sequence[Any], like: Mapping[str, Any] | None = None, *, labelled: bool = True
+    ) -> Self:
         """The same rows. Raises UserError where the network that is to read them knows other tokens."""
         if like is not None and like.get("tokenizer") != self._named:
             own, instead = (

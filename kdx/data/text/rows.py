@@ -21,7 +21,8 @@ _READS = "texts"
 _TASK, _ADAPTER = "kdx.tasks.classification.Classification", "kdx.models.text.TextAdapter"
 _TOGETHER = 4096
 """Texts that are held together."""
-SEEN = "the labelled texts and those of the pool"
+SEEN = {True: "the labelled texts and those of the pool", False: "the texts of the pool alone"}
+"""What a vocabulary is made of, by whether labelled texts are among it."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,9 @@ class Texts(Raw):
     def strata(self, part: str) -> np.ndarray | None:
         return self.labels.get(part)
 
-    def fitted(self, seen: Sequence[Any], like: Mapping[str, Any] | None = None) -> Self:
+    def fitted(
+        self, seen: Sequence[Any], like: Mapping[str, Any] | None = None, *, labelled: bool = True
+    ) -> Self:
         """With tokens in place of numbers: of the vocabulary of `like`, of the file that was given, or of one
         that is made of the texts that training may see.
         """
@@ -187,7 +190,7 @@ class Texts(Raw):
         if like is not None:
             of, tokenizer = "the network that reads them", like["tokenizer"]
         if tokenizer is None:
-            of, numbers = SEEN, np.concatenate(seen)
+            of, numbers = SEEN[labelled], np.concatenate(seen)
             if not len(numbers):  # of private labelled texts, whose pool is another data set's
                 raise UserError(
                     "there is no text that a vocabulary may be made of: name one with dataset.tokenizer=FILE"
@@ -281,7 +284,7 @@ class Texts(Raw):
         held_out = [split for split in ("validation", "test") if split in unknown]
         shares = " and ".join(f"{unknown[split]:.1%} of the {split} tokens" for split in held_out)
         size = vocabulary_of(self.encoded.tokenizer)
-        apart = ", none of validation or test" if self.encoded.of == SEEN else ""
+        apart = ", none of validation or test" if self.encoded.of in SEEN.values() else ""
         text = f"vocabulary of {size:,} tokens, of {self.encoded.of}{apart}"
         return [(text + (f"; {shares} are unknown in it" if shares else ""), "info")]
 

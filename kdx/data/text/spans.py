@@ -142,14 +142,16 @@ class Questions(Raw):
             names=fewer_names(self.names, rows),
         )
 
-    def fitted(self, seen: Sequence[Any], like: Mapping[str, Any] | None = None) -> Self:
+    def fitted(
+        self, seen: Sequence[Any], like: Mapping[str, Any] | None = None, *, labelled: bool = True
+    ) -> Self:
         """With tokens in place of numbers, by the vocabulary of `like`, of the file that was given, or of one
         that is made of the questions and contexts that training may see."""
         of, tokenizer = "dataset.tokenizer", self.given
         if like is not None:
             of, tokenizer = "the network that reads them", like["tokenizer"]
         if tokenizer is None:
-            of = SEEN.replace("texts", "questions", 1)
+            of = SEEN[labelled].replace("texts", "questions", 1)
             tokenizer = self.settings.tokens.of(self._seen(np.concatenate(seen)), special=(SEPARATOR,))
         raw = QuestionTexts(
             self.questions,

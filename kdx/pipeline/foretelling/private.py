@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedStage, Rehearsed, Steps
+from kdx.methods.private_budget import doubts, epsilon_spent
+from kdx.methods.private_votes import VoteNoise
+from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.foretelling.data import DerivedData
 from kdx.pipeline.foretelling.training import NetworkTraining
 from kdx.pipeline.stages import RELEASE
@@ -36,7 +38,9 @@ class Shards(NetworkTraining):
 
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         pool = inputs["public"].json("data.json")["counts"]["unlabelled"]
-        return {"shards.json": {"queries": min(inputs["queries"], pool)}}
+        shards, private = inputs["shards"], inputs["data"].json("data.json")["counts"]["labelled"]
+        found = {"queries": min(inputs["queries"], pool), "shards": shards, "rows": -(-private // shards)}
+        return {"shards.json": found}
 
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
         one, shards = super().amounts(step, steps) or {}, step.inputs["shards"]
@@ -69,6 +73,13 @@ class Release(Foretelling):
 
     def counts(self, step: PlannedStage) -> Mapping[str, int]:
         return {}
+
+    def protocol(self, job: PlannedRun, step: PlannedStage) -> list[str]:
+        votes, delta = step.inputs["votes"].json("shards.json"), step.inputs["delta"]
+        beside = step.inputs.get("beside") or (0.0, 0.0)
+        cost = epsilon_spent(VoteNoise(**step.inputs["noise"]), votes["queries"], delta) + beside[0]
+        found = doubts(cost, delta + beside[1], votes["shards"] * votes["rows"])
+        return [f"warning: {doubt}" for doubt in found]
 
     def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
         from kdx.pipeline.foretelling.rehearsal.private import release_some

@@ -243,10 +243,11 @@ class Private(Recipe):
         return too_dear(self.noise, queries, budget, self.delta, spent_beside(asked.experiment)[0])
 
     def protocol(self, experiment: Experiment) -> list[str]:
-        cost = epsilon_spent(self.noise, self.queries, self.delta) + spent_beside(experiment)[0]
+        cost, beside = epsilon_spent(self.noise, self.queries, self.delta), spent_beside(experiment)
+        parts = f" (the queries {cost:.2f}, the made-up rows {beside[0]:.2f})" if any(beside) else ""
         return [
             f"privacy: {self.shards} teachers on disjoint shards of the labelled rows, which are private; "
             "the pool and validation, with its labels, are public; "
-            f"{self.queries:,} public rows are asked about, with {self.noise.in_words()}: epsilon {cost:.2f} "
-            f"at delta {self.delta:g}"
+            f"{self.queries:,} public rows are asked about, with {self.noise.in_words()}: epsilon "
+            f"{cost + beside[0]:.2f}{parts} at delta {self.delta + beside[1]:g}"
         ]

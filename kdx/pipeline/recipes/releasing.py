@@ -25,15 +25,16 @@ def too_dear(noise: VoteNoise, queries: int, whole: float, delta: float, beside:
         return None
     if budget <= 0:
         return (
-            f"recipe.epsilon={whole:g} is less than what the made-up rows cost, {beside:g}: lower "
-            "pool.epsilon, or raise the budget"
+            f"recipe.epsilon={whole:g} is less than what the made-up rows cost, {beside:g}, and {queries} "
+            f"queries cost {cost:.3g} more: lower pool.epsilon, or raise the budget"
         )
     few, wide = affordable(noise, budget, delta), noise_within(noise, queries, budget, delta)
     threshold = f" with recipe.threshold_sigma={_up(wide.threshold_sigma)}" if wide.threshold_sigma else ""
     fewer = f"it affords {few}: set recipe.queries={few}, or" if few else "it affords none: set"
+    parts = f"{cost + beside:.3g}: the made-up rows cost {beside:.3g}, and" if beside else "what"
     return (
-        f"recipe.epsilon={whole:g} is less than what {queries} queries cost, {cost + beside:.3g} at delta "
-        f"{delta:g} with {noise.in_words()}; {fewer} recipe.sigma={_up(wide.sigma)}{threshold}"
+        f"recipe.epsilon={whole:g} is less than {parts} {queries} queries cost{'' if beside else ','} "
+        f"{cost:.3g} at delta {delta:g} with {noise.in_words()}; {fewer} recipe.sigma={_up(wide.sigma)}{threshold}"
     )
 
 

@@ -114,7 +114,9 @@ def run(
     inputs, truth, hidden = parted(raw, rows, task)
     numbers, told_apart = numbered(whole, fewer.kept, raw, rows), inputs
     own: dict[str, Any] = {}
-    if (fitted := raw.fitted([inputs[name] for name in fitted_on], like)) is not raw:
+    alone = "labelled" not in fitted_on  # then what stands in for the pool is all that may be looked at
+    only: dict[str, Any] = {"labelled": False} if alone else {}
+    if (fitted := raw.fitted([inputs[name] for name in fitted_on], like, **only)) is not raw:
         raw = fitted
         inputs, truth, hidden = parted(raw, rows, task)
         # what is read as it is asked for is made once here, and not each time that it is looked at
@@ -128,7 +130,6 @@ def run(
     contract.check_finite(
         inputs, {**truth, "unlabelled": hidden}, row_namer(raw, rows), {"unlabelled": ~known}
     )
-    alone = "labelled" not in fitted_on  # then what stands in for the pool is all that may be looked at
     adapter, odd = (None, []) if alone else raw.adapter([inputs[name] for name in fitted_on])
     found, groups = inputs, classes_of(task, truth, hidden)
     looked = (

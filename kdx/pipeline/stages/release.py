@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kdx.core.errors import UserError
-from kdx.methods.private_budget import check_accountant, epsilon_closed, epsilon_spent
+from kdx.methods.private_budget import check_accountant, doubts, epsilon_closed, epsilon_spent
 from kdx.methods.private_votes import UNANSWERED, VoteNoise, count_votes, noisy_labels, source_of_noise
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
@@ -59,13 +59,8 @@ def run(
         f"{answered:,} of {len(asked):,} public rows have a released label: epsilon "
         f"{found['epsilon']:.2f} at delta {found['delta']:g}"
     )
-    rows = about["shards"] * about["rows"]
-    if found["delta"] * rows > 1:
-        work.note(
-            f"delta {found['delta']:g} is not below 1 / {rows:,} private rows: a release that shows one of "
-            "them whole would keep the promise; set recipe.delta lower",
-            "warning",
-        )
+    for doubt in doubts(found["epsilon"], found["delta"], about["shards"] * about["rows"]):
+        work.note(doubt, "warning")
     if seed is not None or known_beside:
         which = "pool.noise_seed" if seed is None else f"recipe.noise_seed={seed}"
         work.note(
