@@ -3,6 +3,7 @@ named.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import filelock
@@ -92,6 +93,36 @@ def test_while_a_run_is_at_work_nothing_goes(two, capsys):
     with filelock.FileLock(lock_file(STORE, *two["student"])):
         shown = says(capsys, "forget", "outputs/runs/mine", "yes=true", code=2)
     assert "at work" in shown and "nothing was erased" in shown and before <= paths()
+
+
+def test_a_run_at_work_on_other_data_is_no_obstacle(two, capsys, monkeypatch):
+    """What it has begun does not tell what it is made of; its run folder tells that it has other data."""
+    monkeypatch.setattr("kdx.report.run.document._is_held", lambda folder: folder.name == "theirs")
+    theirs = Path("outputs/runs/theirs/run.json")
+    theirs.write_text(json.dumps({**json.loads(theirs.read_text()), "status": "running"}))
+    unfinished("train", "a" * 64, days=0)
+    with filelock.FileLock(lock_file(STORE, "train", "a" * 64)):
+        unfinished("train", "b" * 64, days=0)
+        with filelock.FileLock(lock_file(STORE, "train", "b" * 64)):  # of a run that no folder tells of
+            assert "at work" in says(capsys, "forget", "outputs/runs/mine", "yes=true", code=2)
+        says(capsys, "forget", "outputs/runs/mine", "yes=true")
+        assert "at work" in says(capsys, "forget", "outputs/runs/theirs", "yes=true", code=2)
+    assert not of(two, *MINE) & paths() and of(two, "student of the other") <= paths()
+
+
+def test_stores_of_reruns_are_looked_through(two, capsys):
+    again = run("again", two["decode"], two["data"], top="outputs/reruns")
+    shutil.copytree(STORE / "decode", again / "store/decode")
+    shutil.copytree(STORE / "prepare", again / "store/prepare")
+    away = run("away", two["decode"])
+    shutil.copytree(STORE / "decode", "away/decode")
+    document = json.loads((away / "run.json").read_text())
+    (away / "run.json").write_text(json.dumps({**document, "config": {"store": "away"}}))
+    shown = says(capsys, "forget", "outputs/runs/mine", "yes=true")
+    left = {f"{path.parent.name}/{path.name}" for path in (again / "store").glob("[dp]*/*")}
+    assert left == of(two, "other", "data of the other")
+    assert f"in {STORE} and {again.absolute() / 'store'}" in shown
+    assert "not reached: the store away" in shown and len(list(Path("away/decode").iterdir())) == 3
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,11 @@ def test_noise_of_the_pool_that_is_known_hides_nothing(here):
     from kdx.pipeline.recipes.recipe import build_recipe
     from kdx.pipeline.recipes.releasing import seeds_beside
 
-    for seed, pool, found, again in ((1, 1, [True], False), (1, "null", [False], True), ("null", 1, [True], True)):
+    for seed, pool, found, again in (
+        (1, 1, [True], False),
+        (1, "null", [False], True),
+        ("null", 1, [True], True),
+    ):
         order = wire(compose.check_words([*RUN, f"recipe.noise_seed={seed}", f"pool.noise_seed={pool}"]))
         assert seeds_beside(order.experiment) == found
         assert build_recipe(order.recipe).releases(order.experiment) is again

@@ -10,7 +10,7 @@ from typing import Any
 from kdx.commands._show import show_table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words, switch
 from kdx.core import output
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, together
 from kdx.data.phrases import counted
 from kdx.report.run.table import bytes_in_words
 from kdx.runs import cleanup, forgetting
@@ -196,42 +196,46 @@ def forget(words: Words, store: Path) -> int:
             "the key of an artifact"
         )
     delete, folders = switch("yes", words["yes"]), cleanup.every_run_folder(tops(words, store), store)
-    contents = store_contents(store)
-    if hidden := next((e for e in contents.entries if e.state == UNREADABLE), None):
+    stores = [store, *forgetting.own_stores(folders, store)]
+    contents = [entry for each in stores for entry in store_contents(each).entries]
+    if hidden := next((e for e in contents if e.state == UNREADABLE), None):
         raise UserError(f"'{hidden.path}' may not be read by you, and may be made of it: nothing was erased")
-    found = forgetting.made_of(words.names[1], store, contents.entries, folders)
-    forgetting.check_idle(store, found)
+    found = forgetting.made_of(words.names[1], store, contents, folders)
+    forgetting.check_idle(found)
     word = "erased" if delete else "would erase"
     for entry in found.entries:
-        if delete and not cleanup.remove(store, entry):
+        if delete and not cleanup.remove(entry.store, entry):
             raise UserError(
                 f"a run has begun to work on {entry.stage} {entry.key[:12]}: stop it, and forget again"
             )
         size = bytes_in_words(entry.bytes)
         print(f"{word} {size:>8}  {entry.stage} {entry.path.name[:12]}  {_shorten(entry.what)}".rstrip())
-    if delete:
-        (store / SOURCES).unlink(missing_ok=True)  # digests of its files, by where they lie
+    touched = [each for each in stores if each == store or any(e.store == each for e in found.entries)]
+    for each in touched if delete else ():
+        (each / SOURCES).unlink(missing_ok=True)  # digests of its files, by where they lie
     output.answer(
         {
             "store": str(store),
+            "stores": list(map(str, touched)),
             "erased": delete,
             "entries": [_about(entry) for entry in found.entries],
             "bytes": sum(entry.bytes for entry in found.entries),
             "untold": [str(entry.path) for entry in found.untold],
             "runs": list(map(str, found.runs)),
             "exports": list(map(str, found.exports)),
+            "elsewhere": list(map(str, found.stores)),
         }
     )
-    for line in _left(found, len(contents.entries), store, delete):
+    for line in _left(found, len(contents), touched, delete):
         print(line)
     return 0
 
 
-def _left(found: forgetting.MadeOf, whole: int, store: Path, delete: bool) -> Iterator[str]:
+def _left(found: forgetting.MadeOf, whole: int, stores: Sequence[Path], delete: bool) -> Iterator[str]:
     """What came of it, and what it does not reach."""
     total = bytes_in_words(sum(entry.bytes for entry in found.entries))
     done = "erased" if delete else "would be erased"
-    yield f"{len(found.entries)} of {whole} entries, {total}, {done} in {store}"
+    yield f"{len(found.entries)} of {whole} entries, {total}, {done} in {together(list(map(str, stores)))}"
     if found.untold:
         yield (
             "no manifest tells what they are made of: "
@@ -240,6 +244,8 @@ def _left(found: forgetting.MadeOf, whole: int, store: Path, delete: bool) -> It
         )
     for folder in found.runs:
         yield f"not reached: the run folder {folder}, which keeps figures, predictions and its report"
+    for folder in found.stores:
+        yield f"not reached: the store {folder} of such a run: kdx cache forget DATA store={folder}"
     for folder in found.exports:
         yield f"not reached: the export {folder}"
     yield (

@@ -188,8 +188,8 @@ def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> t
     if not whole and order.recipe and build_recipe(order.recipe).releases(order.experiment):
         raise UserError(
             f"'{run.path}' is a release of private rows, which is made once: another one draws its noise "
-            "anew, and the epsilons would add; keep its store, or name the seeds of its noise in a new run (recipe.noise_seed, and of "
-            "a made-up table pool.noise_seed)"
+            "anew, and the epsilons would add; keep its store, or name the seeds of its noise in a new run "
+            "(recipe.noise_seed, and of a made-up table pool.noise_seed)"
         )
     if not whole:
         from kdx.config.validate import preflight

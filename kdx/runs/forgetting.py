@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core.errors import UserError
+from kdx.core.files import kind_at
 from kdx.pipeline import stages
 from kdx.report.run import document
 from kdx.runs import cleanup
@@ -19,24 +20,35 @@ from kdx.store.source import Source
 
 _FEWEST = 8
 """Digits of a key that are enough to name it."""
-_CARD = "card.json"
+_CARD, _OWN = "card.json", "store"
 
 
 @dataclass(frozen=True)
 class MadeOf:
     """entries: what was made of the data, what was made of others first. untold: folders that do not tell
     what they were made of, as they are unfinished or damaged. runs: run folders that name any of the entries:
-    they hold figures and rows of their own. exports: exported networks in them."""
+    they hold figures and rows of their own. exports: exported networks in them. apart: how many runs are at
+    work that have named their data, and none of the entries. stores: other stores, which runs that name any
+    of the entries wrote down as theirs, and which were not looked through."""
 
     entries: Sequence[StoreEntry]
     untold: Sequence[StoreEntry]
     runs: Sequence[Path]
     exports: Sequence[Path]
+    apart: int = 0
+    stores: Sequence[Path] = ()
+
+
+def own_stores(folders: Sequence[Path], store: Path) -> list[Path]:
+    """Stores that lie inside run folders, as reruns have them, beside `store`. No link is followed."""
+    inside = [folder / _OWN for folder in folders]
+    return [each for each in inside if kind_at(each) == "a folder" and each.resolve() != store.resolve()]
 
 
 def made_of(data: str, store: Path, entries: Sequence[StoreEntry], folders: Sequence[Path]) -> MadeOf:
-    """data: a run folder, a file or a folder of data, or the key of an artifact, or its beginning. folders:
-    every run folder. Raises UserError where nothing is found that it could mean."""
+    """data: a run folder, a file or a folder of data, or the key of an artifact, or its beginning. entries:
+    of all stores that are looked through. folders: every run folder. Raises UserError where nothing is found
+    that it could mean."""
     runs = [_read(folder) for folder in folders]
     known = [entry for entry in entries if entry.key]
     inputs = {entry.path: _inputs(entry) for entry in known}
@@ -54,17 +66,30 @@ def made_of(data: str, store: Path, entries: Sequence[StoreEntry], folders: Sequ
         [entry for entry in known if entry not in doomed and inputs[entry.path] is None],
         [run.path for run in touched],
         sorted({card.parent for run in touched for card in run.path.rglob(_CARD)}),
+        sum(_first(run) != set() and _at_work(run) for run in runs if run not in touched),
+        _elsewhere(touched, {entry.store.resolve() for entry in entries} | {store.resolve()}),
     )
 
 
-def check_idle(store: Path, found: MadeOf) -> None:
-    """Raises UserError where a run is at work on any of it, or might be."""
-    for entry in (*found.entries, *found.untold):
-        if cleanup.busy(store, entry):
-            raise UserError(
-                f"a run is at work on {entry.stage} {entry.key[:12]}: wait for its end, or stop it; nothing "
-                "was erased"
-            )
+def _at_work(run: Run) -> bool:
+    return document.state(run.path, run.document) == "running"
+
+
+def _elsewhere(runs: Sequence[Run], known: set[Path]) -> list[Path]:
+    named = {Path(run.document["config"].get("store") or ".").expanduser() for run in runs}
+    return sorted(each for each in named - {Path(".")} if each.is_dir() and each.resolve() not in known)
+
+
+def check_idle(found: MadeOf) -> None:
+    """Raises UserError where a run is at work on any of it, or might be: what is unfinished does not tell
+    what it is made of, and belongs to a run of other data where there are as many of those at work."""
+    busy = [entry for entry in found.entries if cleanup.busy(entry.store, entry)]
+    unknown = [entry for entry in found.untold if cleanup.busy(entry.store, entry)]
+    for entry in (*busy, *(unknown if len(unknown) > found.apart else ())):
+        raise UserError(
+            f"a run is at work on {entry.stage} {entry.key[:12]}: wait for its end, or stop it; nothing "
+            "was erased"
+        )
     for folder in found.runs:
         if document.state(folder, _read(folder).document) == "running":
             raise UserError(

@@ -41,6 +41,11 @@ class StoreEntry:
     def name(self) -> str:
         return f"{self.stage}/{self.key}"
 
+    @property
+    def store(self) -> Path:
+        """Where it lies."""
+        return self.path.parent.parent
+
 
 @dataclass(frozen=True)
 class StoreContents:

@@ -34,7 +34,8 @@ def too_dear(noise: VoteNoise, queries: int, whole: float, delta: float, beside:
     parts = f"{cost + beside:.3g}: the made-up rows cost {beside:.3g}, and" if beside else "what"
     return (
         f"recipe.epsilon={whole:g} is less than {parts} {queries} queries cost{'' if beside else ','} "
-        f"{cost:.3g} at delta {delta:g} with {noise.in_words()}; {fewer} recipe.sigma={_up(wide.sigma)}{threshold}"
+        f"{cost:.3g} at delta {delta:g} with {noise.in_words()}; {fewer} "
+        f"recipe.sigma={_up(wide.sigma)}{threshold}"
     )
 
 
