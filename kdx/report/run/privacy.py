@@ -17,12 +17,13 @@ HOLDS = (
     ("teacher-pretrain, answered-plain, plain-train", "private rows and labels", "none: a comparison"),
     ("answered-exact, exact-train", "votes without noise", "none: a comparison"),
     ("direct-train, attack", "private rows and labels", "none: a comparison (recipe.attack=true)"),
-    ("evaluate, run.json, report.md", "all networks above", "the student's figures alone have it"),
+    ("evaluate, run.json, report.md", "all networks above", "the student's, on public rows, alone have it"),
 )
 """(stages, what of the data touched them, what is promised of it)"""
 NOT_COVERED = (
-    "every figure of this run but the student's: teachers and comparisons are made of private rows without "
-    "noise, so keep this folder and its store where the private rows are, and hand on an export alone",
+    "every figure of this run but the student's on validation and test: teachers and comparisons are made of "
+    "private rows without noise, and agreement and what is measured on the rows to train with read them, so "
+    "keep this folder and its store where the private rows are, and hand on an export alone",
     "further releases about the same private rows, such as another seed or setting, or this one computed "
     "anew after its store was deleted: their epsilons add",
     "a person with several rows: the guarantee is about one row; of k rows epsilon is k times as large, and "
