@@ -544,7 +544,17 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
         (tmp_path / group).symlink_to(CONF / group)
     for group, options in dict(
         augment=("affine", "flip_crop", "none"),
-        teacher=("cnn", "resnet50", "mlp", "sklearn", "tfidf", "gpt_small", "span_cnn", "fusion"),
+        teacher=(
+            "cnn",
+            "resnet50",
+            "mlp",
+            "sklearn",
+            "tfidf",
+            "gpt_small",
+            "span_cnn",
+            "fusion",
+            "fcos_small",
+        ),
         student=(
             "cnn",
             "mobilenet",
@@ -555,6 +565,7 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
             "span_cnn",
             "cnn_tiny",
             "text_cnn",
+            "fcos_tiny",
         ),
         loss=("kd",),
     ).items():
@@ -582,7 +593,17 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
             spans = path.stem == "squad"
             states = path.stem in ("control", "drift_items")
             several = path.stem in ("pairs", "digits_sums", "digits_captions")
-            plain = tables or texts or tokens or spans or states or several or path.stem in ("wav", "tones")
+            boxes = path.stem in ("coco", "shapes_detect")
+            plain = (
+                boxes
+                or tables
+                or texts
+                or tokens
+                or spans
+                or states
+                or several
+                or path.stem in ("wav", "tones")
+            )
             usual = "none" if plain else "flip_crop" if flips else "affine"
             assert list(cfg.augment) == [usual]
             assert ("sklearn" in cfg.teacher and "mlp" in cfg.student) == tables

@@ -26,7 +26,7 @@ WORDS = [
         "loss.temperature is a key of loss=adversarial, loss=adversarial_kd, "
         "loss=collaborative, loss=dist or loss=distillation_token",
     ),
-    ("background=black", "dataset.background is a key of dataset=folder"),
+    ("background=black", "dataset.background is a key of dataset=coco, dataset=folder"),
     ("dropout=0.3", "did you mean student.dropout=0.3 or teacher.dropout=0.3?"),
     ("student.distillation_token=true", "is a key of student=timm, student=vit_small or student=vit_tiny"),
     ("label_smoothing=0.1", "did you mean loss=label_smoothing?"),
