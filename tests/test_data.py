@@ -612,7 +612,8 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
             assert ("mlp" in cfg.teacher and "mlp_small" in cfg.student) == states
             assert ("span_cnn" in cfg.teacher and "span_cnn" in cfg.student) == spans
             assert cfg.teacher_pretrain.length.endswith("epochs") == (
-                flips or path.stem in ("svhn", "folder", "text", "huggingface", "huggingface_text", "wav")
+                flips
+                or path.stem in ("svhn", "folder", "text", "huggingface", "huggingface_text", "wav", "coco")
             )
             assert list(compose("train", [f"dataset={path.stem}", "augment=[affine]"]).augment) == ["affine"]
         cfg = compose("train", ["experiment=cifar10_resnet50_mobilenet"])
