@@ -29,13 +29,14 @@ def found(place: Path) -> dict[str, list[tuple[float, list[float]]]]:
     rows = defaultdict(list)
     for file in sorted(place.rglob("run.json")):
         run = json.loads(file.read_text())
-        if "proxy" in run and "results" in run:
-            pool = run["config"]["pool"]
-            name = " ".join(
-                str(word) for word in (run["config"]["choices"]["pool"], pool.get("kind")) if word
-            )
-            told = [number(run["proxy"]) for number in NUMBERS.values()]
-            rows[name].append((run["results"]["student"]["last"]["test"]["accuracy"], told))
+        keys = {stage["name"]: stage["key"] for stage in run.get("stages", ())}
+        if "proxy" not in keys or not run.get("results"):
+            continue
+        words = (run["config"]["choices"]["pool"], run["config"]["pool"].get("kind"))
+        name = " ".join(str(word) for word in words if word)
+        told = json.loads((Path(run["store"]) / "proxy" / keys["proxy"] / "proxy.json").read_text())
+        score = run["results"]["student"]["last"]["test"]["accuracy"]
+        rows[name].append((score, [number(told) for number in NUMBERS.values()]))
     return rows
 
 
