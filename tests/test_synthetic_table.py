@@ -115,6 +115,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_private_table_without_public_rows_is_taught_and_charged(here, capsys):
+    pytest.importorskip("dp_accounting")
     pytest.importorskip("scipy")
     assert main(["train", *RUN, "hydra.run.dir=run"]) == 0
     found = json.loads(Path("run/run.json").read_text())
