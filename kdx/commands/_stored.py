@@ -35,7 +35,7 @@ def chooses(words: Words, group: str) -> bool:
 def class_names(words: Words) -> dict[str, str] | None:
     """Of `classes_map=`: theirs -> the network's; None without it."""
     from kdx.config.class_map_files import read_class_names
-    from kdx.runs.measure import nfc
+    from kdx.core.class_names import nfc
 
     if words["classes_map"] is None:
         return None

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
 
 from kdx.config.tried_data import describe_loader
 from kdx.config.trying import trying
 from kdx.core import snapshot
+from kdx.core.class_names import nfc
 from kdx.core.errors import UserError, rows_called
 from kdx.data.making import RowMaker
 from kdx.data.raw import Description
@@ -109,10 +109,6 @@ def _fits(other: OtherPool, found: Description, about: Description) -> None:
             f"pool.test={other.test} rows are to be tested on, and pool={other.name} has {found.train:,} in "
             "all, of which some must be left for the pool: set it lower, or pool.test=true"
         )
-    names = [_normal(other.classes.get(name, name)) for name in map(_normal, found.classes)]
-    if about.classes and not set(names) & set(map(_normal, about.classes)):
+    names = [nfc(other.classes.get(name, name)) for name in map(nfc, found.classes)]
+    if about.classes and not set(names) & set(map(nfc, about.classes)):
         raise UserError(no_shared_classes(other.name, found.classes, about.classes))
-
-
-def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", str(name))

@@ -34,7 +34,7 @@ class ClassMap:
     def places(self, ours: Sequence[Any]) -> list[int]:
         """Of each of theirs its place among ours, -1: it has none. Raises UserError where it names a class
         that the data do not have."""
-        names = [_normal(name) for name in ours]
+        names = [nfc(name) for name in ours]
         for there, here in self.to.items():
             if here not in names:
                 raise UserError(
@@ -58,7 +58,7 @@ def read_class_map(node: str, given: Mapping[Any, Any], unmapped: str, weights: 
             f'model.json beside \'{weights}\' says them: write one, {{"classes": ["cat", ...]}}, in the '
             "order of its last layer"
         )
-    to = {_normal(there): _normal(here) for there, here in given.items()}
+    to = {nfc(there): nfc(here) for there, here in given.items()}
     if unknown := [name for name in to if name not in theirs]:
         raise UserError(
             f"{node}.classes_map names '{unknown[0]}', and the checkpoint learned no such class"
@@ -83,12 +83,13 @@ def learned_classes(weights: Path) -> list[str] | None:
     except UserError:
         return None  # not needed, and no business of this run
     learned = about.get("classes") if isinstance(about, dict) else None
-    return [_normal(name) for name in learned] if isinstance(learned, list) else None
+    return [nfc(name) for name in learned] if isinstance(learned, list) else None
 
 
 def listed_names(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + (" and more" if len(names) > _SHOWN else "")
 
 
-def _normal(name: Any) -> str:
+def nfc(name: Any) -> str:
+    """A class's name, however a system wrote its accents."""
     return unicodedata.normalize("NFC", str(name))

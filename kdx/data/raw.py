@@ -149,18 +149,6 @@ class Arrays(Raw):
     def strata(self, part: str) -> np.ndarray | None:
         return self.groups if part == "train" else None
 
-    def in_form_of(self, wanted: Any, inputs: Any) -> Any:
-        """Rows of its own in the form of `wanted`, rows of another data set of the same kind beside which
-        they are to stand. Raises UserError where they cannot have it.
-        """
-        here, there = example_of(inputs), example_of(wanted)
-        if here != there:
-            raise UserError(
-                f"the pool has rows of another form than the data set: {in_form(here)}, and there "
-                f"{in_form(there)}; choose a pool of the same columns and lengths"
-            )
-        return inputs
-
     def adapter(self, seen: Sequence[Any]) -> tuple[Mapping[str, Any] | None, list[Note]]:
         return self.between, []
 

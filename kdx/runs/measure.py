@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kdx.core.class_names import nfc
 from kdx.core.errors import UserError, together
 from kdx.core.scorer import Scorer
 from kdx.core.task import OwnMetric
@@ -43,11 +43,6 @@ def network_by_name(weights: Weights, shown: Sequence[str]) -> list[int] | None:
         return [numbers.get(nfc(other.get(nfc(name), name)), -1) for name in shown]
     found = [numbers.get(nfc(name)) for name in shown]
     return None if None in found else found
-
-
-def nfc(name: Any) -> str:
-    """A class's name, however a system wrote its accents."""
-    return unicodedata.normalize("NFC", str(name))
 
 
 def own_metrics(config: Mapping[str, Any], allow: Sequence[str]) -> tuple[dict[str, Component], list[str]]:

@@ -10,12 +10,12 @@ from typing import Any
 
 from kdx.config.tried_data import describe_data
 from kdx.config.wire import Order, with_sources
+from kdx.core.class_names import nfc
 from kdx.core.errors import UserError, UserErrors, nearest, together
 from kdx.data.phrases import counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
 from kdx.pipeline.recipes.data import prepare_data
-from kdx.runs.measure import nfc
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old

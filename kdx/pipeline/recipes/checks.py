@@ -185,3 +185,13 @@ def taught_splits(experiment: Experiment) -> tuple[str, ...]:
     if "answers" not in declared(loss, "reads", ()):
         return ()
     return (*declared(loss, "uses", ()), *declared(loss, "may_use", ()))
+
+
+def too_few_to_share(key: str, parts: int, labelled: int | None, part: str) -> Iterator[str]:
+    """Where so many parts of the labelled examples would have one each, or none. key: of how many parts;
+    part: what one is called. labelled: None where it is not known."""
+    if labelled is not None and labelled < 2 * parts:
+        yield (
+            f"{key}={parts} share out {labelled} labelled examples, and a {part} of one teaches nothing: set "
+            f"{key}={max(labelled // 2, 1)} at most, or dataset.labelled higher"
+        )

@@ -11,6 +11,7 @@ from kdx.core.errors import UserError
 from kdx.core.roles import Role, control_stage
 from kdx.data.sessions import class_groups
 from kdx.pipeline.controls.control import altered
+from kdx.pipeline.recipes.checks import too_few_to_share
 from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
@@ -200,13 +201,7 @@ class Continual(Recipe):
                 class_groups(asked.classes, self.sessions, self.groups)
             except UserError as wrong:
                 yield str(wrong)
-        labelled = asked.rows.get("labelled")
-        if labelled is not None and labelled < 2 * self.sessions:
-            yield (
-                f"recipe.sessions={self.sessions} share out {labelled} labelled examples, and a session of "
-                f"one teaches nothing: set recipe.sessions={max(labelled // 2, 1)} at most, or "
-                "dataset.labelled higher"
-            )
+        yield from too_few_to_share("recipe.sessions", self.sessions, asked.rows.get("labelled"), "session")
 
     def idle(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from super().idle(config)

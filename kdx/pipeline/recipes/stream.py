@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from kdx.core.checks import choice, integer, number
 from kdx.core.roles import Role, control_stage
 from kdx.pipeline.controls.control import altered
-from kdx.pipeline.recipes.checks import taught_splits
+from kdx.pipeline.recipes.checks import taught_splits, too_few_to_share
 from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
@@ -153,13 +153,7 @@ class TestThenTrain(Recipe):
                 f"teacher={choices['teacher']} is fitted at once: set recipe.teacher=kept, or choose a "
                 "network"
             )
-        labelled = asked.rows.get("labelled")
-        if labelled is not None and labelled < 2 * self.chunks:
-            yield (
-                f"recipe.chunks={self.chunks} share out {labelled} labelled examples, and a chunk of one "
-                f"teaches nothing: set recipe.chunks={max(labelled // 2, 1)} at most, or dataset.labelled "
-                "higher"
-            )
+        yield from too_few_to_share("recipe.chunks", self.chunks, asked.rows.get("labelled"), "chunk")
 
     def idle(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from super().idle(config)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from kdx.core.class_names import learned_classes
+from kdx.core.class_names import learned_classes, nfc
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes.data import decoded_rows, prepare_data
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
@@ -174,7 +173,7 @@ def class_order_warnings(
     classes than the data have: weights know positions only. trained: whether the network is trained on.
     Raises UserError where a teacher that is taken as it is would answer with wrong names."""
     learned = learned_classes(checkpoint.file.paths[0])
-    names = [unicodedata.normalize("NFC", str(name)) for name in classes]
+    names = [nfc(name) for name in classes]
     if learned is None or learned == names or (len(learned) != len(names) and trained):
         return None
     if len(learned) != len(names):

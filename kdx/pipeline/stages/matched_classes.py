@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from kdx.core.class_names import nfc
 from kdx.core.errors import UserError
 from kdx.core.task import Task
 
@@ -17,9 +17,9 @@ class MatchedClasses:
 
     def __init__(self, theirs: Task, ours: Task, called: str, classes: Mapping[str, str]):
         self.called, self.ours = called, ours
-        self.names = [_normal(name) for name in getattr(theirs, "classes", ())]
-        here = [_normal(name) for name in getattr(ours, "classes", ())]
-        to = {name: _normal(classes.get(name, name)) for name in self.names}
+        self.names = [nfc(name) for name in getattr(theirs, "classes", ())]
+        here = [nfc(name) for name in getattr(ours, "classes", ())]
+        to = {name: nfc(classes.get(name, name)) for name in self.names}
         self.places = np.array([here.index(to[name]) if to[name] in here else -1 for name in self.names])
         self.here = here
 
@@ -69,7 +69,3 @@ def no_shared_classes(called: str, theirs: Sequence[str], ours: Sequence[str]) -
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(map(str, names[:10])) + (", ..." if len(names) > 10 else "")
-
-
-def _normal(name: Any) -> str:
-    return unicodedata.normalize("NFC", str(name))
