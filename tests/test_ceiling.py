@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from small_words import SYNTHETIC
 
 from kdx.cli import main
 from kdx.config import compose
@@ -20,13 +21,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.manifest import MANIFEST, seal
 
 WORDS = [
-    "train",
-    "device=cpu",
-    "device.threads=1",
-    "dataset=synthetic",
-    "dataset.image_size=8",
-    "dataset.classes=4",
-    "dataset.train_rows=160",
+    *SYNTHETIC,
     "dataset.test_rows=80",
     "dataset.labelled=20",
     "dataset.validation=20",

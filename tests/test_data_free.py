@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_words import SYNTHETIC
 from torch import nn
 
 from kdx.cli import main
@@ -16,13 +17,7 @@ from kdx.pipeline.stages.arrays import TRUTH, read_arrays, read_inputs
 from kdx.store.artifact import Artifact
 
 WORDS = [
-    "train",
-    "device=cpu",
-    "device.threads=1",
-    "dataset=synthetic",
-    "dataset.image_size=8",
-    "dataset.classes=4",
-    "dataset.train_rows=160",
+    *SYNTHETIC,
     "dataset.test_rows=40",
     "dataset.labelled=100",
     "dataset.validation=20",

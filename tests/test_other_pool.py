@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_words import SYNTHETIC
 
 from kdx.cli import main
 from kdx.core.errors import UserError
@@ -26,13 +27,7 @@ from kdx.tasks.classification import Classification
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = [
-    "train",
-    "device=cpu",
-    "device.threads=1",
-    "dataset=synthetic",
-    "dataset.image_size=8",
-    "dataset.classes=4",
-    "dataset.train_rows=160",
+    *SYNTHETIC,
     "dataset.test_rows=80",
     "dataset.labelled=20",
     "dataset.validation=20",

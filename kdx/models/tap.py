@@ -93,3 +93,10 @@ def penultimate(network: nn.Module) -> Tap:
             "a model that ends in one"
         )
     return Tap(linear[-1], at="input")
+
+
+def one_vector(read: Tensor) -> Tensor:
+    """What `penultimate` has seen, (B, D) or (B, ..., D) -> (B, D) float32 on the CPU: of a row with several
+    places the mean over them."""
+    found = read.float()
+    return (found.flatten(1, -2).mean(1) if found.dim() > 2 else found).cpu()

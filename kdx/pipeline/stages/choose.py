@@ -15,7 +15,7 @@ from kdx.methods.select import Chosen, Pool, Rule, check_chosen
 from kdx.methods.select._game import worst_gain
 from kdx.methods.select._rows import row_margins
 from kdx.methods.select.rad import SMALLEST, play
-from kdx.models.tap import penultimate
+from kdx.models.tap import one_vector, penultimate
 from kdx.pipeline.stages.answers import clean_answers
 from kdx.pipeline.stages.arrays import build_task, need_split
 from kdx.pipeline.stages.cautions import cautions
@@ -136,8 +136,7 @@ def features(runtime: Runtime, student: Artifact, split: Split) -> np.ndarray:
     with penultimate(network) as tap:
         for rows in sequential(split, batch=256, views=None, view=0, device=torch.device(runtime.device)):
             network(rows.views["main"])
-            read = tap.take().float()
-            found.append(read.flatten(1, -2).mean(1).cpu().numpy() if read.dim() > 2 else read.cpu().numpy())
+            found.append(one_vector(tap.take()).numpy())
     return np.concatenate(found)
 
 

@@ -17,7 +17,7 @@ from kdx.core.trees import moved
 from kdx.core.types import Frozen, Split
 from kdx.data.streams import sequential
 from kdx.methods.features.mmd import median_of_pairs, mmd
-from kdx.models.tap import penultimate
+from kdx.models.tap import one_vector, penultimate
 from kdx.pipeline.stages.arrays import build_task, need_split, open_split, part_drawn
 from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
@@ -107,8 +107,7 @@ def probs_and_features(
     for rows in sequential(split, batch=256, views=None, view=0, device=torch.device(runtime.device)):
         probs.append(task.probs(network(rows.views["main"])).float().cpu())
         if tap is not None:
-            read = tap.take().float()
-            features.append((read.flatten(1, -2).mean(1) if read.dim() > 2 else read).cpu())
+            features.append(one_vector(tap.take()))
     if tap is not None:
         tap.close()
     return torch.cat(probs), torch.cat(features) if features else None
