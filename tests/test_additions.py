@@ -297,7 +297,7 @@ def test_a_recipe_is_two_files_and_brings_its_own_checks(mine, capsys):
 
 METRIC = """
 from kdx.core.metric import Metric
-from kdx.core.task import OwnMetric
+from kdx.core.own_metric import OwnMetric
 
 class TopTwo(OwnMetric):
     metric = Metric("top2", "top-2 accuracy", 100, "%", 1, low=0, high=1)
@@ -425,7 +425,8 @@ import numpy as np
 from torch.nn import functional as F
 
 from kdx.core.metric import Metric
-from kdx.core.task import Nothing, Task
+from kdx.core.answers import Nothing
+from kdx.core.task import Task
 from kdx.data.raw import Arrays, Description
 
 RMSE = Metric("rmse", "RMSE", more=False, low=0)

@@ -18,9 +18,9 @@ from kdx.config.compose import check_words
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
 from kdx.core import cart_pole
+from kdx.core.answers import AnswerColumns
 from kdx.core.episodes import Acts
 from kdx.core.errors import UserError
-from kdx.core.task import AnswerColumns
 from kdx.core.types import Batch, Parts, Split
 from kdx.data.datasets.control import CartPole
 from kdx.methods.losses.reinforce import Reinforce, advantages, to_come

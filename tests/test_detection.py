@@ -9,9 +9,9 @@ from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou
 
+from kdx.core.answers import AnswerColumns
 from kdx.core.errors import UserError
 from kdx.core.math import bernoulli_kl
-from kdx.core.task import AnswerColumns
 from kdx.core.trees import leaves
 from kdx.models.detector import sides_of_deltas
 from kdx.tasks import boxes as geometry

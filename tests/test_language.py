@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from kdx.core.answers import AnswerColumns
 from kdx.core.errors import Caution, UserError
-from kdx.core.task import AnswerColumns
 from kdx.core.types import Parts
 from kdx.methods.losses.kd import KD
 from kdx.tasks import language

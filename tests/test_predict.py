@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from kdx.cli import main
+from kdx.core.answers import AnswerColumns
 from kdx.core.errors import UserError
-from kdx.core.task import AnswerColumns
 from kdx.data.new_rows.opening import open_new_rows
 from kdx.data.new_rows.pictures import NewPictures
 from kdx.data.new_rows.rows import NewRows, RowBlock

@@ -17,9 +17,9 @@ from kdx.config.compose import check_words
 from kdx.config.contract import check_task
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
+from kdx.core.answers import AnswerColumns
 from kdx.core.errors import UserError
 from kdx.core.positions import LOST, NOT_KNOWN, OUTSIDE
-from kdx.core.task import AnswerColumns
 from kdx.data.datasets.squad import Squad
 from kdx.models.encoder import EncoderSizes
 from kdx.models.span_encoder import SpanEncoder, span_encoder

@@ -12,10 +12,12 @@ import torch
 
 from kdx.config.contract import check_metric, check_task
 from kdx.config.described import component
+from kdx.core.answers import Nothing
 from kdx.core.errors import UserError
 from kdx.core.files import finite_or_null
 from kdx.core.metric import Metric
-from kdx.core.task import Nothing, OwnMetric, Task
+from kdx.core.own_metric import OwnMetric
+from kdx.core.task import Task
 from kdx.core.trees import all_finite
 from kdx.report.run.result_warnings import result_warnings
 

@@ -149,7 +149,7 @@ def _places(words: Words, given: bool) -> tuple[str, Path]:
 
 
 def _asked(words: Words, to: Path) -> Any:
-    from kdx.core.task import AnswerColumns
+    from kdx.core.answers import AnswerColumns
     from kdx.runs.predictions import Wanted, check_unread
 
     check_unread(to, words["overwrite"] == "true")

@@ -16,9 +16,12 @@ from torch import Tensor
 
 from kdx.config.trying import trying
 from kdx.core import checks
+from kdx.core.answers import AnswerColumns, Nothing
 from kdx.core.errors import Caution, UserError, UserErrors, WrongPart
+from kdx.core.fitness import Fitness
 from kdx.core.metric import Metric, checked_metric
-from kdx.core.task import AnswerColumns, Categorical, Fitness, Nothing, OwnMetric, Task
+from kdx.core.own_metric import OwnMetric
+from kdx.core.task import Categorical, Task
 from kdx.core.trees import leaves, tree
 from kdx.methods.select import Pool, Rule, check_chosen
 from kdx.store.component import Component

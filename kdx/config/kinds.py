@@ -12,8 +12,9 @@ from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import UserError, WrongPart, lacks_answer, rows_called
+from kdx.core.fitness import Fitness
 from kdx.core.several import BOXED
-from kdx.core.task import Categorical, Fitness, Task
+from kdx.core.task import Categorical, Task
 from kdx.core.trees import leaves
 from kdx.data.copies import not_compared
 from kdx.data.given import whose_order

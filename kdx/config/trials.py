@@ -16,7 +16,8 @@ from kdx.config.trying import trying
 from kdx.core import checks
 from kdx.core.errors import Caution, UserError, WrongPart, nearest
 from kdx.core.examples import blank, random_rows, stored_rows
-from kdx.core.task import Categorical, Fitness, Task
+from kdx.core.fitness import Fitness
+from kdx.core.task import Categorical, Task
 from kdx.core.trees import tree
 from kdx.core.types import Batch, Features, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.pictures.rows import describe

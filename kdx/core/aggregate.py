@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kdx.core.task import Answers, Categorical, Task
+from kdx.core.answers import Answers
+from kdx.core.task import Categorical, Task
 
 Combine = Callable[[Sequence[Answers]], Answers]
 """The answers of several to the same rows -> the one answer; `Task.mean` by default."""

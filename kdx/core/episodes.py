@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdx.core.task import Answers
+    from kdx.core.answers import Answers
     from kdx.core.trees import Tree
 
 

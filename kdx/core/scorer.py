@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from kdx.core.task import Answers
+from kdx.core.answers import Answers
 from kdx.core.trees import Tree
 
 

@@ -4,114 +4,36 @@ measures and reports asks it. Imports torch only.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+# a user's own task imports from here alone all that it speaks
+from kdx.core.answers import AnswerColumns as AnswerColumns
+from kdx.core.answers import Answers as Answers
+from kdx.core.answers import Audited as Audited
+from kdx.core.answers import Evidence as Evidence
+from kdx.core.answers import Figure as Figure
+from kdx.core.answers import Given as Given
+from kdx.core.answers import Nothing as Nothing
 from kdx.core.divergence import Divergence
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
-from kdx.core.trees import Tree, from_leaves, joined, leaves, part_of, picked, rows_of, tensor_of_rows, tree
+from kdx.core.own_metric import OwnMetric as OwnMetric
+from kdx.core.readable import Readable
+from kdx.core.trees import from_leaves, joined, leaves, part_of, picked, rows_of, tensor_of_rows, tree
 
-Answers = Tree
-"""What a network, a teacher or a stored row says, and the truth in the same form: rows first; the Task alone
-knows what the numbers mean. Of classification they are (B, C) logits."""
 HELD_BYTES = 1 << 28
 """Bytes of answers, as they are stored, that are asked for and measured together at most."""
 MOST_TOGETHER = 1 << 20
 """Rows of answers that are measured together at most."""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A drawing of what answers were worth, as data: reports draw it by its kind, whatever the task.
-
-    kind: "matrix" (data: {"values": rows of numbers, "rows", "columns": names}), "bars" (a histogram:
-    {"edges", "counts"}), "ranked" ({"names", "values"}: a bar for each name) or "line" ({"lines": {words:
-    {"x", "y"}}, "points": words of those that nothing joins}); see docs/run-json.md. tag: its name in
-    TensorBoard and in file names.
-    """
-
-    title: str
-    tag: str
-    kind: str
-    data: Mapping[str, Any]
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """What who knows nothing of a row attains. words: who that is, such as 'always "cat"'. by_row: (N,), as
-    `Task.by_row` gives."""
-
-    words: str
-    by_row: Tensor
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What an audit holds against each other, of one round of pseudo-labels.
-
-    answers: the teacher's to `asked` rows of the pool, (n, ...) arrays by the names of `Task.pack`; copies:
-    (n,) how often each is trained on, 0: left out. truth: of these rows, None where nobody knows. learned: of
-    m rows the answers that were learned from, (m, V, ...) by name, how often each was shown (m, V), and their
-    truth; None where rows were mixed. student: the round's student on the whole pool, as `Task.condense`
-    keeps it where the truth is known; `whole` the pool's truth. weights: (N,) its last weight of each row,
-    nan where it was not seen. validation: the teacher's answers in the view that methods estimate from, and
-    the truth, both (V, ...). before: what `audit` kept of the last round.
-    """
-
-    asked: np.ndarray
-    answers: Mapping[str, np.ndarray]
-    copies: np.ndarray
-    truth: Answers | None
-    learned: tuple[Mapping[str, np.ndarray], np.ndarray, Answers | None] | None
-    student: Answers
-    whole: Answers | None
-    weights: np.ndarray | None = None
-    validation: tuple[Mapping[str, np.ndarray], Answers] | None = None
-    before: Any = None
-
-
-@dataclass(frozen=True)
-class Audited:
-    """found: for audit.json. right: (n,) bool of the asked rows, whether the teacher's answer is right, None
-    where that is no question of yes or no or nobody knows. confidence: the teacher's mean one in all answers,
-    None: it has none. kept: what the next round's audit gets as `before`."""
-
-    found: dict[str, Any]
-    right: np.ndarray | None = None
-    confidence: float | None = None
-    kept: Any = None
-
-
-@dataclass(frozen=True)
-class AnswerColumns:
-    """What is written of answers (`Task.columns`) beside the answer itself. top: so many of the likeliest
-    classes, 1: the answer alone. soft: a number of every class, "none", "probabilities" or "logits"."""
-
-    top: int = 1
-    soft: str = "none"
-
-
-@dataclass(frozen=True)
-class Given:
-    """Answers that came in a file. answers: of its n rows, of those without one whatever. there: (n,) bool,
-    the rows that have one. corrected: how many name another answer than their numbers say."""
-
-    answers: Answers
-    there: np.ndarray
-    corrected: int = 0
-
-
-class Task(ABC):
+class Task(Readable):
     """How answers are compared with the truth and with a teacher's, how they are measured, and what of a
     teacher's answer is worth keeping. Subclasses lie in files of their own and are final.
 
@@ -125,8 +47,6 @@ class Task(ABC):
     primary: str
     paired: Metric
     width: int | Mapping[str, int]
-    words: ClassVar[str]
-    """What an answer is, for a sentence: "one class of several", "several numbers a row"."""
     labels: ClassVar[bool] = True
     """Whether `loss` tells anything: False where nobody knows the right answer to a row."""
     averages: ClassVar[bool] = True
@@ -290,94 +210,6 @@ class Task(ABC):
         """(N,) in [0, 1], None where answers have none."""
         return None
 
-    def displayed(self, answers: Answers) -> list[Any]:
-        """Of each row what people are shown of its answer, or of its truth."""
-        values = [leaf.flatten(1) if leaf.dim() > 1 else leaf[:, None] for leaf in leaves(answers).values()]
-        rows = torch.cat([value.double() for value in values], 1).tolist()
-        return [
-            " ".join(f"{number:.3g}" for number in row[:8]) + (" ..." if len(row) > 8 else "") for row in rows
-        ]
-
-    def outlined(self, answers: Answers) -> list[list[dict[str, Any]]] | None:
-        """Of each row what of its answer, or of its truth, is drawn into it: {"box": x1, y1, x2, y2 in
-        pixels, "words": what it is called}; None: nothing."""
-        return None
-
-    def hardest(self, answers: Answers, truth: Answers) -> Sequence[Tree] | None:
-        """Of each row the part of it that was answered worst, one row in the form of inputs, to be shown as
-        these are; None: rows have no parts."""
-        return None
-
-    def displayed_beside(self, answers: Answers, truth: Answers) -> list[Any]:
-        """The same of answers, where the truth of their rows is there and may say what they are about."""
-        return self.displayed(answers)
-
-    def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
-        """Answers as columns of a file: header -> N values, text or (N,) numbers, where nan is none. The same
-        headers for any rows; each but `label`, `confidence` and `margin` begins with what it is and a colon,
-        so that no name of a class or target can be taken for another column. Raises UserError where they
-        do not have what is wanted.
-        """
-        if wanted != AnswerColumns():
-            raise UserError(
-                f"top= and soft= are of classes, and an answer here is {self.words}: leave them out"
-            )
-        return numbered_columns("value", answers)
-
-    def columns_beside(self, answers: Answers, truth: Answers) -> dict[str, Any]:
-        """The same, where the truth of the rows is there and may say what answers are about; it may have
-        more columns."""
-        return self.columns(answers, AnswerColumns())
-
-    def answer_texts(self, answers: Answers, truth: Answers) -> list[str]:
-        """(N,) the answers in words, for a file of {name of a row: its answer}. Raises UserError where they
-        are none."""
-        raise UserError(
-            f"a .json file holds an answer in words for each row, and an answer here is {self.words}: name a "
-            ".csv file, say"
-        )
-
-    def truth_columns(self, truth: Answers) -> dict[str, Any]:
-        """The truth as columns of a file beside `columns`: header -> N values, text or (N,) numbers, where
-        None and nan are what nobody knows. Each is `truth`, or begins with it and a colon.
-        """
-        return numbered_columns("truth", truth)
-
-    # answers from elsewhere
-
-    def heads(self) -> list[str]:
-        """What `columns` calls the numbers of an answer, in the order of an array of them."""
-        return list(self.columns(self.made_up(1), AnswerColumns()))
-
-    def of_array(self, array: np.ndarray) -> dict[str, np.ndarray]:
-        """(n, K) numbers of n rows -> columns as `given` takes them. Raises UserError where K is another."""
-        heads = self.heads()
-        if array.shape[1] != len(heads):
-            raise UserError(
-                f"an array of answers has a column for each of {', '.join(heads[:5])}"
-                f"{' ...' if len(heads) > 5 else ''}, {len(heads)} in all; given: {array.shape[1]}"
-            )
-        return dict(zip(heads, array.T, strict=True))
-
-    def given(self, columns: Mapping[str, Any], called: Callable[[int], str]) -> Given:
-        """The inverse of `columns`. columns: header -> n values, of `label` words or None, else (n,) float64,
-        nan where there is none. called: what a row is called in a sentence. Raises UserError, with the first
-        rows of each kind, where they are no answers.
-        """
-        heads, like = self.heads(), leaves(self.made_up(1))
-        if sum(leaf[0].numel() for leaf in like.values()) != len(heads) or set(columns) != set(heads):
-            raise UserError(
-                f"an answer here is {self.words}, in columns {', '.join(heads[:5])}; given: "
-                f"{', '.join(list(columns)[:5])}"
-            )
-        values = torch.from_numpy(np.stack([columns[head] for head in heads], 1)).float()
-        parts = values.split([leaf[0].numel() for leaf in like.values()], 1)
-        found = {
-            name: part.reshape(len(values), *leaf.shape[1:]).to(leaf.dtype)
-            for (name, leaf), part in zip(like.items(), parts, strict=True)
-        }
-        return Given(from_leaves(found), values.isfinite().all(1).numpy())
-
     def answers_of(self, truth: Answers) -> Answers:
         """The answers of who knows the truth."""
         return truth
@@ -429,10 +261,6 @@ class Task(ABC):
         return tree(lambda leaf: np.full((rows, *leaf.shape[1:]), np.nan, leaf.dtype), like)
 
     @abstractmethod
-    def made_up(self, rows: int, generator: torch.Generator | None = None) -> Answers:
-        """Answers of a network to made-up rows, for checks before work."""
-
-    @abstractmethod
     def made_up_truth(self, rows: int, generator: torch.Generator | None = None) -> Answers:
         """The truth of made-up rows."""
 
@@ -466,28 +294,6 @@ class Task(ABC):
             f"pseudo_label.passes looks at the spread of probabilities, and an answer here is {self.words}: "
             "leave it out"
         )
-
-
-def numbered_columns(head: str, answers: Answers) -> dict[str, Any]:
-    """Numbers as columns of a file, in order: head:0, or head:NAME:0 of several arrays by name."""
-    found = {}
-    for name, leaf in leaves(answers).items():
-        for place, column in enumerate(leaf.double().flatten(1).T if leaf.dim() > 1 else [leaf.double()]):
-            found[f"{head}:" + (f"{name}:" if name else "") + str(place)] = column.numpy()
-    return found
-
-
-class OwnMetric(ABC):
-    """A metric of the user's own, measured beside the task's: a class in a file of its own, named on the
-    command line (`metrics.NAME._target_=...`). Its keys are the arguments of its constructor.
-    """
-
-    metric: Metric
-    """How it is called and shown; its name must be NAME."""
-
-    @abstractmethod
-    def measure(self, answers: Answers, truth: Answers) -> float:
-        """Of all rows of a split, on the CPU."""
 
 
 class Categorical(Task):
@@ -539,19 +345,3 @@ class Boxed(Task):
     @abstractmethod
     def as_truth(self, answers: Answers, least: float) -> Answers:
         """The boxes of a teacher that it is at least so sure of, as truth. least: in [0, 1]."""
-
-
-@dataclass(frozen=True)
-class Fitness:
-    """A check of whether something goes with a task. Kept together so that all refuse in one sentence."""
-
-    name: str
-    needs: type[Task]
-    remedies: str = field(default="choose another")
-
-    def check(self, task: Task) -> None:
-        """Raises UserError where the task is of another kind."""
-        if not isinstance(task, self.needs):
-            known = {Categorical: "the probabilities of classes", Numeric: "numbers"}
-            reads = known[self.needs] if self.needs in known else self.needs.words
-            raise UserError(f"{self.name} reads {reads}, and an answer here is {task.words}: {self.remedies}")

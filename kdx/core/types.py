@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from kdx.core.answers import Answers as Answers
 from kdx.core.levels import as_float
-from kdx.core.task import Answers as Answers
 from kdx.core.task import Task
 from kdx.core.trees import Tree, device_of, moved, part_of, rows_of, tree
 

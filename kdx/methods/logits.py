@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kdx.core.checks import choice, flag, number, refuse
 from kdx.core.divergence import over_temperature
-from kdx.core.task import Categorical, Fitness, Task
+from kdx.core.fitness import Fitness
+from kdx.core.task import Categorical, Task
 from kdx.core.types import Answers
 
 _WRONG = ("keep", "drop", "correct")

@@ -7,7 +7,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kdx.core.task import Answers, Task
+from kdx.core.answers import Answers
+from kdx.core.task import Task
 from kdx.core.types import Batch, Teacher
 
 COLDEST, HOTTEST = 0.05, 20.0

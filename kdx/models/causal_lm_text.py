@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdx.core.answers import Answers
 from kdx.core.errors import UserError
 from kdx.core.rollouts import Rolling
 from kdx.core.scorer import Scorer
-from kdx.core.task import Answers
 from kdx.core.trees import Tree
 from kdx.models import reads
 from kdx.models.causal_lm import CausalLM

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from kdx.core.answers import Answers
 from kdx.core.errors import UserError
-from kdx.core.task import Answers, Task
+from kdx.core.task import Task
 from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models.adapt import Around, Finished

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdx.core.answers import Answers
 from kdx.core.checks import choice
 from kdx.core.errors import UserError
-from kdx.core.task import Answers, Categorical, Numeric, Task
+from kdx.core.task import Categorical, Numeric, Task
 from kdx.core.trees import leaves
 from kdx.models import reads
 from kdx.models.adapt import Adapted, InputFormat

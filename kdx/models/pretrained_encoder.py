@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdx.core.answers import Answers
 from kdx.core.checks import number, shown
 from kdx.core.errors import UserError
 from kdx.core.math import cross_entropy
 from kdx.core.model_folder import model_folder
-from kdx.core.task import Answers, Categorical, Task
+from kdx.core.task import Categorical, Task
 from kdx.core.types import Inputs
 from kdx.models import pretrained, reads
 from kdx.models.encoder import ENDS, Sentences, check_positions

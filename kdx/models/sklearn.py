@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdx.core.answers import Answers
 from kdx.core.checks import shown
 from kdx.core.errors import Caution, UserError, nearest
-from kdx.core.task import Answers, Categorical, Numeric, Task
+from kdx.core.task import Categorical, Numeric, Task
 from kdx.models import reads
 from kdx.models.estimator import Estimator
 from kdx.models.kept import opened, packed

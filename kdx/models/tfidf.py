@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdx.core.answers import Answers
 from kdx.core.checks import number
 from kdx.core.errors import UserError
-from kdx.core.task import Answers, Categorical, Task
+from kdx.core.task import Categorical, Task
 from kdx.core.types import Inputs
 from kdx.models import reads
 from kdx.models.estimator import Estimator

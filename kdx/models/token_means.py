@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdx.core.task import Answers, Task
+from kdx.core.answers import Answers
+from kdx.core.task import Task
 from kdx.core.types import Inputs
 from kdx.models import reads
 from kdx.models.pretrained_encoder import FrozenEncoder

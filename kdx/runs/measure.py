@@ -11,8 +11,8 @@ from torch import nn
 
 from kdx.core.class_names import nfc
 from kdx.core.errors import UserError, together
+from kdx.core.own_metric import OwnMetric
 from kdx.core.scorer import Scorer
-from kdx.core.task import OwnMetric
 from kdx.core.trees import all_finite
 from kdx.core.types import Answers, Split
 from kdx.data.pictures.fitted import in_shape

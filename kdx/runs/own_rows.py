@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from kdx.core.answers import Answers
 from kdx.core.errors import UserError
-from kdx.core.task import Answers, Task
+from kdx.core.task import Task
 from kdx.core.trees import picked, rows_of, tree
 from kdx.core.types import Split
 from kdx.data.new_rows.rows import NewRows, RowBlock

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from kdx.core.answers import AnswerColumns, Answers
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at
 from kdx.core.shapes import expect_shape
-from kdx.core.task import AnswerColumns, Answers, Categorical, Task
+from kdx.core.task import Categorical, Task
 from kdx.core.trees import all_finite, tree
 from kdx.core.types import Split
 from kdx.data.new_rows.opening import open_new_rows

@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from kdx.core.answers import Answers
 from kdx.core.divergence import over_temperature, pieces, rows_at_once
 from kdx.core.errors import UserError
 from kdx.core.hidden_answers import STATES, head_of
 from kdx.core.sparse_answers import COUNT_RANGE, DRAWS, ENTROPY, IDS, LOGP, TAIL, TRUE, drawn_ids
 from kdx.core.sparse_divergence import count_draws, draw_counts, top_k
-from kdx.core.task import Answers, Task
+from kdx.core.task import Task
 from kdx.core.types import Batch
 from kdx.data.views.draws import Draws
 from kdx.tasks.kept import HIDDEN_STATES, id_bytes

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdx.core.answers import AnswerColumns, Answers, Audited, Evidence, Figure, Given, Nothing
 from kdx.core.divergence import Divergence
 from kdx.core.errors import UserError
 from kdx.core.math import NARROWED, balanced_weights, cross_entropy, kl
 from kdx.core.metric import Metric
 from kdx.core.sparse_answers import dense_logits, divergence_from, is_sparse, likeliest, read_sparse
-from kdx.core.task import AnswerColumns, Answers, Audited, Categorical, Evidence, Figure, Given, Nothing
+from kdx.core.task import Categorical
 from kdx.core.trees import Tree
 from kdx.tasks import given, pseudo_labels
 from kdx.tasks.given import HALF_MAX

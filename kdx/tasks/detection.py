@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from kdx.core.answers import AnswerColumns, Answers, Given, Nothing
 from kdx.core.checks import integer, number
 from kdx.core.errors import UserError
 from kdx.core.math import bernoulli_kl, full
-from kdx.core.task import AnswerColumns, Answers, Boxed, Given, Nothing
+from kdx.core.task import Boxed
 from kdx.core.trees import leaves
 from kdx.tasks import boxes as geometry
 from kdx.tasks.answer_formats import half

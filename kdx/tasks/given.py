@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdx.core.answers import Given
 from kdx.core.errors import UserError, nearest
-from kdx.core.task import Given
 from kdx.data.phrases import counted, few
 
 HALF_MAX = 60000.0

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdx.core.answers import AnswerColumns, Answers, Figure, Nothing
 from kdx.core.checks import integer
 from kdx.core.divergence import (
     Divergence,
@@ -30,7 +31,7 @@ from kdx.core.hidden_answers import STATES, head_of, is_hidden, logits_in_pieces
 from kdx.core.metric import Metric
 from kdx.core.sparse_answers import TRUE, divergence_from, is_sparse, likeliest, read_sparse
 from kdx.core.sparse_divergence import weighted_cross_entropy
-from kdx.core.task import AnswerColumns, Answers, Figure, Nothing, Task
+from kdx.core.task import Task
 from kdx.core.trees import Tree
 from kdx.tasks.given import HALF_MAX
 from kdx.tasks.metrics import calibration_error, reliability_of

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdx.core.answers import AnswerColumns, Answers, Audited, Evidence, Nothing
 from kdx.core.errors import UserError
 from kdx.core.math import kl
-from kdx.core.task import AnswerColumns, Answers, Audited, Evidence, Nothing, Task, numbered_columns
+from kdx.core.readable import numbered_columns
+from kdx.core.task import Task
 from kdx.core.trees import leaves, rows_of
 from kdx.tasks.answer_formats import half
 from kdx.tasks.shown import RETURN, SAME_ACTION

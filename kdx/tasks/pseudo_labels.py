@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdx.core.task import Audited, Evidence
+from kdx.core.answers import Audited, Evidence
 from kdx.data.npy import let_go
 from kdx.tasks.metrics import calibration_error, reliability
 

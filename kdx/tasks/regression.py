@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdx.core.answers import AnswerColumns, Answers, Figure, Given, Nothing
 from kdx.core.errors import UserError
-from kdx.core.task import AnswerColumns, Answers, Figure, Given, Nothing, Numeric
+from kdx.core.task import Numeric
 from kdx.core.trees import leaves
 from kdx.tasks import given
 from kdx.tasks.shown import DISTANCE, MAE, MSE, R2, RMSE

@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdx.core.answers import AnswerColumns, Answers, Given, Nothing
 from kdx.core.checks import integer
 from kdx.core.errors import UserError
 from kdx.core.math import kl
 from kdx.core.metric import Metric
 from kdx.core.positions import NOT_KNOWN, OUTSIDE
-from kdx.core.task import AnswerColumns, Answers, Given, Nothing, Task
+from kdx.core.task import Task
 from kdx.tasks.answer_score import answer_f1, exact_match
 from kdx.tasks.given import HALF_MAX
 from kdx.tasks.shown import AGREEMENT

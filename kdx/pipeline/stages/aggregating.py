@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from kdx.core.aggregate import Aggregate, Combine, Combined
 from kdx.core.errors import UserError
-from kdx.core.task import Categorical, Fitness, Task
+from kdx.core.fitness import Fitness
+from kdx.core.task import Categorical, Task
 from kdx.core.trees import joined, moved
 from kdx.core.types import Answers, Frozen, Split
 from kdx.data.streams import sequential

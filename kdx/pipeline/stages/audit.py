@@ -12,7 +12,8 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 
-from kdx.core.task import Audited, Evidence, Task
+from kdx.core.answers import Audited, Evidence
+from kdx.core.task import Task
 from kdx.core.trees import picked, rows_of, tree
 from kdx.core.types import Answers, Split
 from kdx.methods.select._game import gain_so_far

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from kdx.core.errors import UserError
-from kdx.core.task import Categorical, Fitness, Task
+from kdx.core.fitness import Fitness
+from kdx.core.task import Categorical, Task
 from kdx.core.types import Split
 from kdx.data.streams import sequential
 from kdx.methods.select import Chosen, Pool, Rule, check_chosen

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from kdx.core.answers import Given
 from kdx.core.errors import UserError
 from kdx.core.files import finite_or_null, read_json
-from kdx.core.task import Given, Task
+from kdx.core.task import Task
 from kdx.core.trees import moved, picked
 from kdx.data.given import AnsweredRows, AnswersFile, said_of_columns, taken_by_order, whose_order
 from kdx.data.laid import ROWS_JSON

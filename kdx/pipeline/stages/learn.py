@@ -14,7 +14,7 @@ import torch._functorch.config as functorch
 
 from kdx.core import shortage, signals
 from kdx.core.errors import Caution, UserError
-from kdx.core.task import Fitness
+from kdx.core.fitness import Fitness
 from kdx.core.types import Objective, Parts
 from kdx.data.streams import BatchLoader, Stream
 from kdx.models.estimator import ONLY_TEACHERS, is_estimator

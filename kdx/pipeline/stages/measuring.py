@@ -12,7 +12,8 @@ from torch import nn
 
 from kdx.core.errors import UserError, WrongPart
 from kdx.core.metric import Metric
-from kdx.core.task import OwnMetric, Task
+from kdx.core.own_metric import OwnMetric
+from kdx.core.task import Task
 from kdx.core.trees import picked, rows_of
 from kdx.core.types import Answers, Batch, Split
 from kdx.data.views.chain import Views

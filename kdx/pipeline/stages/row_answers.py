@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kdx.core.task import AnswerColumns, Task
+from kdx.core.answers import AnswerColumns
+from kdx.core.task import Task
 from kdx.core.trees import part_of, rows_of
 from kdx.core.types import Answers, Split
 from kdx.data.kept_columns import PREDICTIONS_JSON, ColumnKeeper, KeptRows, keep_columns, keep_known

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from kdx.core.answers import Answers
 from kdx.core.scorer import Scorer
-from kdx.core.task import Answers, Task
+from kdx.core.task import Task
 from kdx.core.trees import Tree
 from kdx.core.types import Split
 from kdx.data.views.attacks import Attack
