@@ -17,6 +17,7 @@ import kdx
 from kdx.commands import asks_for_text, command_module, commands, first_sentence
 from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError, nearest, printable
+from kdx.core.launch import launched
 
 _HINTS = {
     "train": "run start fit distill distil main launch experiment",
@@ -42,6 +43,8 @@ _HINTS = {
 HINTS = {word: meant for meant, words in _HINTS.items() for word in words.split()}
 """What other tools call a command -> the words of kdx, where there is no such command."""
 _JSON, _FILES_TOO = "--json", ("compare", "plan")
+TRAINS = ("train", "rerun", "reproduce")
+"""Commands that train."""
 _UNREAD = 141
 """Exit code where nobody reads the output any more: 128 + SIGPIPE, what a shell shows for `yes | head`."""
 
@@ -144,6 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return main(sys.argv[1:])
         finally:
             signals.end_at_once()
+    begin_side_by_side(argv)
     with signals.heeded(), output.enduring():
         try:
             code = run_and_report(argv)
@@ -162,6 +166,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             if signals.came():  # a library made another error of it
                 return _interrupted(signals.last(), argv)
             raise
+
+
+def begin_side_by_side(argv: Sequence[str]) -> None:
+    """Where torchrun started several processes, the first goes on: the others follow it where it trains, and
+    end at once where it does not."""
+    here = launched()
+    if here is None:
+        return
+    if split_command(argv)[0] in TRAINS and not asks_for_text(argv):
+        import_module("kdx.training.team").begin_launched()
+    elif here[0]:
+        sys.exit(0)
 
 
 def run_and_report(argv: Sequence[str]) -> int:

@@ -22,6 +22,7 @@ from kdx.config import grid as combine
 from kdx.config.wire import Order, wire
 from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError
+from kdx.core.launch import launched
 from kdx.core.paths import conf_dir
 from kdx.core.roles import roles_of
 from kdx.core.shortage import Shortage
@@ -52,6 +53,11 @@ def main(argv: Sequence[str]) -> int:
     command = ["kdx", "train", *filed.as_flag(), *flags, *typed]
     if asking:
         check_shown(words)
+    if launched() and any(w.partition("=")[0] in ("launcher", "hydra/launcher") for w in words):
+        raise UserError(
+            "launcher= hands runs to processes of its own, and those of torchrun train one run together: "
+            "leave one of them out"
+        )
     jobs = [] if asking else check_runs(words, multirun)
     quiet_writers()
     codes.clear()

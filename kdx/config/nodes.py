@@ -16,6 +16,7 @@ from kdx.config.named_options import read_augmentation, read_steps
 from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
+from kdx.core.launch import launched
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, OtherPool
 from kdx.pipeline.recipes.written import written_by
 from kdx.store.component import Component
@@ -297,10 +298,22 @@ def read_runtime(node: Mapping[str, Any]) -> Runtime | None:
     """None where a value is wrong and only gathered: what could not be set is not tried out."""
     found: list[str] = []
     with checks.gather(found):
-        runtime = Runtime(**node)
+        runtime = Runtime(**{**node, **_started(node)})
     for message in found:
         checks.refuse(message)
     return None if found else runtime
+
+
+def _started(node: Mapping[str, Any]) -> dict[str, int]:
+    """How many processes torchrun has started, where it did."""
+    here = launched()
+    if here is None:
+        return {}
+    if node.get("gpus") not in (1, here[1]):
+        checks.refuse(
+            f"device.gpus={node.get('gpus')}, and torchrun started {here[1]} processes: leave one of them out"
+        )
+    return {"gpus": here[1]}
 
 
 def checkpoint_of(role: str, node: dict[str, Any]) -> Checkpoint | None:

@@ -164,6 +164,9 @@ class Objective(nn.Module, ABC):
     whole_batch: bool = False
     """Whether its terms are no means over the rows of each stream, so that a batch cannot be passed through
     the network in parts (`accumulate`)."""
+    remembers: bool = False
+    """Whether it keeps numbers of the rows that it was shown from one step to the next: where several
+    processes train (`device.gpus`), each then computes the loss of all rows of a batch."""
     least_rows: int = 1
     """Rows that a batch must have: 2 where terms compare them with each other; checked before any work."""
     networks: ClassVar[tuple[str, ...]] = ()
@@ -298,6 +301,8 @@ class Features(nn.Module, ABC):
     """As an Objective's."""
     whole_batch: bool = False
     """As an Objective's: of terms that compare the rows of a batch with each other."""
+    remembers: bool = False
+    """As an Objective's."""
     least_rows: int = 1
     """As an Objective's."""
     weight: float = 1.0

@@ -96,7 +96,8 @@ class Stream:
     task: needed where the chain mixes rows of a split with truth, as it mixes that too. device: where inputs
     and y are made; by default where split.inputs lies.
     rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view
-    numbers of its own. None: all.
+    numbers of its own. None: all. part: which rows of each batch are made: of several processes each makes
+    some of them.
     """
 
     def __init__(
@@ -121,10 +122,11 @@ class Stream:
         self._rows = None if rows is None else (rows, *_copies(rows))
         self._makers = makers.by_name()
         self._task, self._device = task, device_of(split.inputs) if device is None else device
+        self.part = slice(None)
 
     def batch(self, step: int) -> Batch:
         """The step's rows. index and view lie on the CPU, inputs and y on the stream's device."""
-        index, passes = self.order.rows(step)
+        index, passes = (each[self.part] for each in self.order.rows(step))
         if self._rows is not None:
             rows, copy, copies = (part[index] for part in self._rows)
             index, passes = rows, passes * copies + copy

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdx.core.errors import UserError, WrongStudent
 from kdx.core.hidden_answers import TellsHidden
+from kdx.core.together import whole
 
 
 class Tap:
@@ -27,6 +28,7 @@ class Tap:
         if at not in ("input", "output"):
             raise ValueError(f"a Tap is at 'input' or 'output'; given: {at!r}")
         self._kept: Tensor | None = None
+        self._module = module
         self._name = f"the {at} of {type(module).__name__}"
 
         # A closure: copy.deepcopy hands it to a copied module as it is, which is then distinguished from the
@@ -48,7 +50,7 @@ class Tap:
                 "network before each take()"
             )
         kept, self._kept = self._kept, None
-        return kept
+        return whole(self._module, kept)
 
     def close(self) -> None:
         """Takes the hook out again, and forgets what it kept."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kdx.core.errors import UserError
 from kdx.core.trees import picked
 from kdx.core.types import Batch, Features, Objective, Outcome, ParameterGroup, Streams
+from kdx.training.ranks import ALONE, Ranks
 from kdx.training.runtime import Runtime
 
 NORMS_EVERY = 4
@@ -26,12 +27,15 @@ class NonFinite(UserError):
     """A term of the loss became nan or infinite."""
 
 
-def _finite(outcome: Outcome, step: int) -> None:
-    """Raises NonFinite, naming the terms, unless their sum is a finite number. One look at the sum: a term
-    that is none spoils it too.
+def _finite(outcome: Outcome, step: int, ranks: Ranks) -> None:
+    """Raises NonFinite in every process, naming the terms, unless their sum is a finite number in each. One
+    look at the sum: a term that is none spoils it too.
     """
     loss = outcome.loss.item()
-    if not math.isfinite(loss):
+    here = not math.isfinite(loss)
+    if ranks.any(here):
+        if not here:
+            raise NonFinite(f"the loss is not finite at step {step}, in another process than the first")
         bad = [
             f"term '{name}' = {value.item()}"
             for name, value in outcome.terms.items()
@@ -71,7 +75,8 @@ class Loop:
     """What is the same from a training's first step to its last. steps: of all. clip: the largest norm of the
     gradient of each group of parameters, None: any. refresh_every, log_every: steps from one refresh of the
     objective to the next, and from one logged step to the next. accumulate: in how many parts a batch is
-    passed through the network, one after the other, before the one step that it makes.
+    passed through the network, one after the other, before the one step that it makes. ranks: the processes
+    that train together.
     """
 
     steps: int
@@ -83,6 +88,7 @@ class Loop:
     refresh_every: int
     log_every: int
     accumulate: int = 1
+    ranks: Ranks = ALONE
 
 
 def fit(
@@ -102,7 +108,8 @@ def fit(
     non-finite term raises NonFinite before the weights move (on an accelerator: at the next logged step, as
     looking at each would stall it).
     """
-    student = list(objective.student.parameters())
+    student, ranks = list(objective.student.parameters()), loop.ranks
+    trained = [p for p in objective.parameters() if p.requires_grad]
     steps, optimiser = loop.steps, loop.optimiser
     norms_every = NORMS_EVERY * loop.log_every
     look_always = loop.runtime.device == "cpu"
@@ -110,9 +117,11 @@ def fit(
     done = start
     for step, streams in zip(range(start, steps), batches, strict=False):
         if step % loop.refresh_every == 0:
+            ranks.same(objective.student.buffers())
             refreshed = objective.refresh()
             if refreshed:
                 log(step, {f"refresh/{k}": v for k, v in refreshed.items()})
+        ranks.begin(step)
         logging = step % loop.log_every == 0 or step == steps - 1
         optimiser.zero_grad(set_to_none=True)
         outcomes: list[Outcome] = []
@@ -122,12 +131,13 @@ def fit(
                 outcome = objective(some, step / steps)
                 outcome = Outcome(outcome.terms, outcome.watched(logging))
             if logging or look_always:
-                _finite(outcome, step)
+                _finite(outcome, step, ranks)
             if len(outcome.terms) > 1 and step % norms_every == 0:
                 gradients.add(outcome.terms)
             (outcome.loss if loop.accumulate == 1 else outcome.loss / loop.accumulate).backward()
             outcomes.append(outcome if loop.accumulate == 1 else _let_go(outcome))
-        outcome, norms = _together(outcomes), gradients.norms(loop.accumulate)
+        ranks.average_gradients(trained)
+        outcome, norms = _together(outcomes), gradients.norms(loop.accumulate, ranks)
         if logging and len(outcome.terms) == 1:  # the step's own gradient is the term's
             norms = {name: norm(p.grad for p in student) for name in outcome.terms}
         wait_for_turns(optimiser, step)
@@ -141,7 +151,7 @@ def fit(
         if keep is not None:
             keep(streams, outcome)
         if logging:
-            log(step, _numbers(outcome, norms) | rates)
+            log(step, _numbers(outcome, norms, ranks) | rates)
         done = step + 1
         if after(step):
             break
@@ -193,10 +203,12 @@ class Gradients:
             old = self._found.get(name)
             self._found[name] = new if old is None else [_sum(a, b) for a, b in zip(old, new, strict=True)]
 
-    def norms(self, parts: int) -> dict[str, float]:
+    def norms(self, parts: int, ranks: Ranks = ALONE) -> dict[str, float]:
         """name -> the norm of the mean over so many parts; 0 for a term that does not reach the
         parameters."""
-        return {name: norm(found) / parts for name, found in self._found.items()}
+        return {
+            name: norm(ranks.average(found, self._parameters)) / parts for name, found in self._found.items()
+        }
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -275,9 +287,11 @@ def _together(outcomes: list[Outcome]) -> Outcome:
     return Outcome(terms, monitors)
 
 
-def _numbers(outcome: Outcome, norms: Mapping[str, float]) -> dict[str, float]:
+def _numbers(outcome: Outcome, norms: Mapping[str, float], ranks: Ranks) -> dict[str, float]:
     """A step's outcome as plain numbers, under the names that metrics.jsonl and TensorBoard show."""
-    found = {"train/loss": outcome.loss.item()}
-    found |= {f"train/term/{k}": v.item() for k, v in outcome.terms.items()}
-    found |= {f"train/monitor/{k}": v.float().mean().item() for k, v in outcome.monitors.items()}
+    means = ranks.means({"": outcome.loss} | {f"term/{k}": v for k, v in outcome.terms.items()})
+    found = {"train/loss": means.pop("").item()}
+    found |= {f"train/{k}": v.item() for k, v in means.items()}
+    watched = ranks.means(outcome.monitors)
+    found |= {f"train/monitor/{k}": v.float().mean().item() for k, v in watched.items()}
     return found | {f"gradient/{k}": v for k, v in norms.items()}

@@ -14,6 +14,7 @@ from kdx.core.errors import UserError
 from kdx.training.gpus import take
 
 MOST_THREADS = 4096
+MOST_PROCESSES = 1024
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Runtime:
     threads that prepare batches ahead (0: none).
 
     checkpoint_seconds: time between checkpoints of a training stage. compile: torch.compile for what trains.
+    gpus: processes that train one network together, each on a GPU of its own, or on a part of the processor.
+    sync_batch_norm: whether batch normalisation then takes its statistics over the rows of all.
     """
 
     device: str
@@ -30,6 +33,8 @@ class Runtime:
     channels_last: bool
     compile: bool
     checkpoint_seconds: float
+    gpus: int = 1
+    sync_batch_norm: bool = False
 
     def __post_init__(self):
         kind = self.device.split(":")[0] if isinstance(self.device, str) else self.device
@@ -38,7 +43,8 @@ class Runtime:
             integer("device.threads", self.threads, low=1, high=MOST_THREADS)
         integer("device.workers", self.workers, low=0, high=MOST_THREADS)
         number("device.checkpoint_seconds", self.checkpoint_seconds, low=0)
-        for name in ("channels_last", "compile"):
+        integer("device.gpus", self.gpus, low=1, high=MOST_PROCESSES)
+        for name in ("channels_last", "compile", "sync_batch_norm"):
             flag(f"device.{name}", getattr(self, name))
 
     def settle(self) -> Runtime:
@@ -60,7 +66,13 @@ class Runtime:
                     f"device={self.device} is not here: torch {torch.__version__} sees {number_of} CUDA "
                     "devices; use device=cpu or device=auto"
                 )
-            if device == "cuda" and number_of > 1:
+            here = int(os.environ.get("LOCAL_WORLD_SIZE", self.gpus))
+            if self.gpus > 1 and (":" in device or here > number_of):
+                raise UserError(
+                    f"device.gpus={self.gpus} takes so many GPUs, one for each process; "
+                    + ("name none of them" if ":" in device else f"torch sees {number_of} here")
+                )
+            if device == "cuda" and self.gpus == 1 and number_of > 1:
                 device = (
                     f"cuda:{take([str(torch.cuda.get_device_properties(i).uuid) for i in range(number_of)])}"
                 )
@@ -68,6 +80,10 @@ class Runtime:
             raise UserError(
                 "device=mps is not here: this machine or this build of torch has none; use "
                 "device=cpu or device=auto"
+            )
+        if device == "mps" and self.gpus > 1:
+            raise UserError(
+                "device.gpus needs CUDA devices or the processor: set device.gpus=1 or device=cpu"
             )
         threads = share_of_cores() if self.threads == "auto" else self.threads
         torch.set_num_threads(threads)
@@ -82,7 +98,9 @@ class Runtime:
 
         kind = self.device.partition(":")[0]
         hardware = torch.cuda.get_device_name(self.device) if kind == "cuda" else _processor()
-        return {"device": kind, "threads": torch.get_num_threads(), "hardware": hardware, **versions()}
+        several = {"processes": self.gpus} if self.gpus > 1 else {}
+        threads = torch.get_num_threads()
+        return {"device": kind, "threads": threads, **several, "hardware": hardware, **versions()}
 
     def describe(self) -> str:
         """The machine in words, for what depends on it (probe)."""

@@ -47,6 +47,7 @@ class Codistill(Objective):
     """
 
     uses = ("labelled",)
+    remembers = True
     may_use = ("unlabelled",)
     needs_task = Categorical
     reads = ()

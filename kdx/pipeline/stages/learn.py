@@ -5,12 +5,16 @@ weights.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch._functorch.config as functorch
+from torch import nn
 
 from kdx.core import shortage, signals
 from kdx.core.errors import Caution, UserError
@@ -31,11 +35,13 @@ from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
 from kdx.store.component import Component
 from kdx.store.stage import split_number
-from kdx.store.work import Work
+from kdx.store.work import Listener, Work
 from kdx.training.depth import groups_by_depth
 from kdx.training.loop import Loop, NonFinite, check_accumulate, check_groups, fit
+from kdx.training.ranks import ALONE, Ranks, share_out
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
+from kdx.training.team import together
 
 LOGS = 40
 """How often a training stage logs."""
@@ -64,13 +70,18 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
     (kdx.pipeline.stages.beside). Of a part of a training, which ends before `inputs.stop`, onward.pt too
     (kdx.pipeline.stages.onward).
     """
+    with together(runtime, __name__, work.name, inputs) as (ranks, own):
+        _learn(work, own, inputs, ranks)
+
+
+def _learn(work: Work, runtime: Runtime, inputs: TrainInputs, ranks: Ranks) -> None:
     saved = read_checkpoint(work, runtime)
     handed = read_onward(inputs.onward, runtime) if inputs.onward else None
     if begun := saved or handed:
         go_on_with_threads(begun["threads"], work)
     if not saved:
         ask_again(inputs, runtime, build_task(inputs.data.json("data.json")))
-    lesson, watch = prepare(work, runtime, inputs)
+    lesson, watch = prepare(work, runtime, inputs, ranks)
     start = 0
     if saved:
         try:
@@ -79,12 +90,13 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
             if shortage.kind_of_shortage(error):
                 raise
             work.begin_anew(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
-            lesson, watch = prepare(work, runtime, inputs)
+            lesson, watch = prepare(work, runtime, inputs, ranks)
     if handed and not start:
         start = go_on(watch, handed)
     for text, level in lesson.notes:
         work.note(text, level)
-    done = start if watch.stopped else go_through(work, lesson, watch, start, inputs.stop)
+    ranks.say({"stopped": watch.stopped})
+    done = start if watch.stopped else go_on_together(work, lesson, watch, start, inputs)
     if inputs.stop is not None:
         hand_on(watch, done)
     watch.publish(
@@ -100,9 +112,30 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
     work.write_json("model.json", about_model(made, about))
 
 
-def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, Watch]:
+def go_on_together(work: Work, lesson: Lesson, watch: Watch, start: int, inputs: TrainInputs) -> int:
+    """All steps from `start` on, by all processes that train; returns the number of steps done in all."""
+    ranks, objective = lesson.loop.ranks, lesson.objective
+    start, state = ranks.say((start, watch.state(start) if start and not ranks.alone else None))
+    if state and not ranks.first:
+        watch.take_over(state)
+    ranks.same(itertools.chain(objective.parameters(), objective.buffers()))
+    networks = [objective.student, *(frozen.network for frozen in lesson.parts.live_teachers)]
+    with ranks.sharing(networks):
+        return go_through(work, lesson, watch, start, inputs.stop)
+
+
+def follow(ranks: Ranks, name: str, runtime: Runtime, inputs: TrainInputs) -> None:
+    """What a process beside the first does in its `learn`: the same steps, and nothing is written."""
+    with tempfile.TemporaryDirectory(prefix="kdx-follows-") as place:
+        work = Work(Path(place), name, Listener())
+        lesson, watch = prepare(work, runtime, inputs, ranks)
+        if not ranks.say(None)["stopped"]:
+            go_on_together(work, lesson, watch, 0, inputs)
+
+
+def prepare(work: Work, runtime: Runtime, inputs: TrainInputs, ranks: Ranks) -> tuple[Lesson, Watch]:
     with cautions(work):
-        lesson = begin_training(work.name, runtime, inputs)
+        lesson = begin_training(work.name, runtime, inputs, ranks)
         if begins_fresh(inputs) and (why := lesson.objective.cold_student()):
             warnings.warn(Caution(why), stacklevel=1)
     return lesson, Watch(
@@ -171,8 +204,32 @@ def build_objective(parts: Parts, inputs: TrainInputs) -> Objective:
     return made
 
 
-def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
-    """Builds all that one training needs."""
+def normalised_together(network: nn.Module, runtime: Runtime, ranks: Ranks, rows: int) -> nn.Module:
+    """The same network, whose batch normalisation takes its statistics over the rows of all processes, where
+    that is asked for; where it is not, that is said."""
+    layers = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if ranks.alone or not layers:
+        return network
+    if runtime.sync_batch_norm:
+        if not runtime.device.startswith("cuda"):
+            raise UserError(
+                "device.sync_batch_norm=true is torch's SyncBatchNorm, which needs CUDA devices: leave it "
+                "out, or choose a network without batch normalisation"
+            )
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    on_gpus = ", or set device.sync_batch_norm=true" if runtime.device.startswith("cuda") else ""
+    warnings.warn(
+        Caution(
+            f"batch normalisation takes its statistics over the rows of one process, {rows // ranks.count} "
+            f"of {rows}, so that the result depends on their number: choose a network without{on_gpus}"
+        ),
+        stacklevel=1,
+    )
+    return network
+
+
+def begin_training(name: str, runtime: Runtime, inputs: TrainInputs, ranks: Ranks = ALONE) -> Lesson:
+    """Builds all that one training needs, for one of the processes that train together."""
     settings: Training = inputs.training.build()
     meet_rows([*settings.augment, *settings.strong_augment], inputs.data, runtime)
     task = build_task(inputs.data.json("data.json"))
@@ -182,6 +239,7 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
         raise UserError(f"{inputs.model.target} is fitted at once, and not trained by steps: {ONLY_TEACHERS}")
     torch.manual_seed(inputs.seed)
     student, notes = first_weights(name, runtime, inputs)
+    student = normalised_together(student, runtime, ranks, settings.batch_size)
     parts = parts_of(student, task, settings, runtime, inputs)
     objective = build_objective(parts, inputs).to(runtime.device)
     if runtime.compile:
@@ -200,6 +258,11 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
         rows=inputs.rows,
     )
     sizes = {stream: found.order.batch for stream, found in streams.items()}
+    ranks = share_out(ranks, objective, sizes, inputs.seed)
+    for stream in streams.values():
+        stream.part = ranks.part
+    if not (ranks.alone or ranks.whole):
+        sizes = {stream: size // ranks.count for stream, size in sizes.items()}
     check_accumulate(f"{node_of(name)}.accumulate", settings.accumulate, objective, objective, sizes)
     groups = groups_by_depth(check_groups(objective), student, settings, steps)
     optimiser = settings.build_optimiser(groups)
@@ -213,5 +276,6 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
         refresh_every=per_epoch,
         log_every=max(1, steps // LOGS),
         accumulate=settings.accumulate,
+        ranks=ranks,
     )
     return Lesson(parts, objective, streams, settings, loop, notes)

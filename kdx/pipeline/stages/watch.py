@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from kdx.core import shortage, signals
 from kdx.core.metric import Metric
 from kdx.core.task import Task
+from kdx.core.together import apart
 from kdx.core.types import Objective, Outcome, Split, Streams
 from kdx.store.work import Work
 from kdx.tasks.shown import named_metric
@@ -99,8 +100,14 @@ class Watch:
     def after(self, step: int) -> bool:
         done = step + 1
         stop = False
+        ranks = self.loop.ranks
         if self.validation is not None and (done % self.every == 0 or done == self.loop.steps):
-            stop = self.validate(step, self.validation)
+            if ranks.first:
+                with apart():  # the others do not ask meanwhile
+                    stop = self.validate(step, self.validation)
+            stop = ranks.decide(stop)
+        if not ranks.first:
+            return stop
         self.work.progress(done, self.loop.steps)
         due = time.monotonic() - self.clock >= self.loop.runtime.checkpoint_seconds
         if stop or done == self.loop.steps:
@@ -118,8 +125,9 @@ class Watch:
             if values.dim() == 1 and name.startswith("unlabelled/"):
                 if name not in self.by_row:
                     self.by_row[name] = torch.full((self.pool,), math.nan, device=values.device)
+                ranks = self.loop.ranks
                 index = streams["unlabelled"].index.to(values.device, non_blocking=True)
-                self.by_row[name][index] = values.detach().float()
+                self.by_row[name][ranks.rows(index)] = ranks.rows(values.detach().float())
 
     def validate(self, step: int, split: Split) -> bool:
         """Records the metric that counts, keeps the best weights; True where training should stop."""
@@ -174,10 +182,14 @@ class Watch:
         self.work.keep(temporary)
         self.clock, self.saved_at = time.monotonic(), done
 
-    def restore(self, state: Mapping[str, Any]) -> int:
+    def take_over(self, state: Mapping[str, Any]) -> None:
+        """The part of it that is the same in all processes that train together."""
         self.objective.load_state_dict(state["objective"])
         self.loop.optimiser.load_state_dict(state["optimiser"])
         self.loop.schedule.load_state_dict(state["schedule"])
+
+    def restore(self, state: Mapping[str, Any]) -> int:
+        self.take_over(state)
         torch.set_rng_state(state["random"].cpu())
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
