@@ -38,6 +38,11 @@ _DATA = tuple(
 """Stages that lay down prepared data."""
 _DECODED = re.compile(r"\.\./\.\./decode/([0-9a-f]{64})")
 """Where the rows of prepared data lie."""
+_SEVERAL = (
+    *(stages.REVEAL, stages.DIVIDE, stages.ANSWERED, stages.DECODE, stages.PREPARE),
+    *(stages.THROUGH, stages.PRETRAIN, stages.LABEL, stages.CHOOSE),
+)
+"""Stages that a run may have beside the one of that name, with words behind it."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 """What a run calls a stage."""
 
@@ -213,7 +218,7 @@ def _stage_of(name: str, file: Path, own: bool) -> str:
         return stages.TRAIN.name
     if base.endswith(f"-{stages.SESSION.name}"):
         return stages.SESSION.name
-    for several in (stages.REVEAL, stages.DIVIDE, stages.ANSWERED, stages.DECODE, stages.PREPARE):
+    for several in _SEVERAL:
         if base.startswith(f"{several.name}-"):
             return several.name
     if own and base:

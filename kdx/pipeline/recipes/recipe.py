@@ -55,6 +55,8 @@ class Recipe(ABC):
     does not."""
     takes_text: ClassVar[bool] = False
     """Whether rows that the teacher goes on with may stand in for its answers."""
+    untuned: ClassVar[bool] = False
+    """Whether it can distil its student from the teacher before its fine-tuning too, to compare with."""
     reads_pool: ClassVar[bool | None] = None
     """Whether it has a use for the pool, whatever the loss; None: where the loss reads it."""
     audits: ClassVar[bool] = True

@@ -138,13 +138,25 @@ def _all_at_once(training: Component | None) -> Component | None:
     return Component(spec, training.sources)
 
 
+def has_new_head(teacher: TeacherSetup) -> bool:
+    """Whether it is known without looking that its last layer is a new one: weights of a library came with
+    other classes, and nothing was learned since."""
+    spec = teacher.model.spec
+    return bool(spec.get("weights") or spec.get("pretrained")) and not (teacher.checkpoint or teacher.through)
+
+
+def is_tuned(teacher: TeacherSetup) -> bool:
+    """Whether it comes with weights and is trained on."""
+    spec = teacher.model.spec
+    begun = teacher.checkpoint or teacher.through or spec.get("weights") or spec.get("pretrained")
+    return teacher.training is not None and bool(begun)
+
+
 def _before_tuning(
     store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup, before: Artifact | None
 ) -> None:
     """Of one that comes with weights and is trained on: what it was, to be measured beside it."""
-    spec = teacher.model.spec
-    begun = teacher.checkpoint or teacher.through or spec.get("weights") or spec.get("pretrained")
-    if teacher.training is None or not begun:
+    if not is_tuned(teacher):
         return
     store.run(
         BEFORE,

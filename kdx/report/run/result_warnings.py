@@ -65,7 +65,7 @@ def result_warnings(results: Mapping, headline: str) -> list[str]:
     """
     used, counts = settle(results, headline), counting_metric(results)
     test = {role: score(results, role, used) for role in present(results)}
-    judged = [role for role in test if role != "teacher_before"]  # it may know nothing yet
+    judged = [role for role in test if role not in ("teacher_before", "untuned_student")]  # may know nothing
     found = [] if _by_task(results) else [w for role in judged for w in _warnings_of(results, role, used)]
     alone, student = test.get("baseline"), test.get("student")
     told_apart = student is not None and alone is not None and not _by_task(results)

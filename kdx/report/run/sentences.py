@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from kdx.core.metric import Metric
@@ -55,17 +56,48 @@ def result_sentences(results: Mapping, headline: str) -> list[str]:
     ]
 
 
+_BEFORE = {
+    "untuned_student": "before its fine-tuning",
+    "probed_student": "whose last layer alone has learned",
+}
+"""role -> of which teacher that student learned."""
+
+
 def _of_tuning(results: Mapping, used: str, counts: Metric) -> list[str]:
-    """What fine-tuning made of a teacher that came with weights."""
+    """What fine-tuning made of a teacher that came with weights, and of its student."""
     before, after = (score(results, role, used) for role in ("teacher_before", "teacher"))
     if before is None or after is None:
         return []
-    return [
+    told = [
         f"Fine-tuning took the teacher from {counts.text(before)} to {counts.text(after)} of test "
-        f"{counts.title}. Whether the student gains by it: the same run with "
-        "teacher_pretrain.head_first=1.0, where its last layer alone learns, or taken as it is "
-        "(teacher_pretrain.epochs=null), over seeds."
+        f"{counts.title}."
     ]
+    students = [told_by for role in _BEFORE if (told_by := _student_gained(results, role, used, counts))]
+    if not students and score(results, "student", used) is not None:
+        told[0] += (
+            " Whether the student gains by it: untuned_student=true distils it from the teacher before too, "
+            "probed_student=true from one whose last layer alone has learned; over seeds."
+        )
+    return [*told, *students]
+
+
+def _student_gained(results: Mapping, role: str, used: str, counts: Metric) -> str | None:
+    """Whether the student is better than that of the teacher before, and by how much."""
+    student, other = score(results, "student", used), score(results, role, used)
+    if student is None or other is None:
+        return None
+    gain, n = counts.gain(student, other), int(metric(results, role, used, "test", "n") or 0)
+    figures = (
+        f"{counts.text(student)}, and {counts.text(other)} from the teacher {_BEFORE[role]}: "
+        f"{gained(counts, gain)} of test {counts.title}"
+    )
+    error = math.hypot(*(standard_error(value, n) for value in (student, other))) if counts.share and n else 0
+    if abs(gain) <= 2 * error:
+        return (
+            f"Whether fine-tuning the teacher helped the student, {n} test rows of one run cannot tell: it "
+            f"has {figures}, within two standard errors ({counts.counted(2 * error, 1)})."
+        )
+    return f"Fine-tuning the teacher {'helped' if gain > 0 else 'harmed'} the student: it has {figures}."
 
 
 def _of_members(results: Mapping, used: str, counts: Metric) -> list[str]:
