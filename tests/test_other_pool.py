@@ -12,18 +12,23 @@ import torch
 from small_words import SYNTHETIC
 
 from kdx.cli import main
+from kdx.config import compose
+from kdx.config.nodes import read_runtime
 from kdx.core.errors import UserError
 from kdx.data.pictures.fitted import FittedPictures, in_shape
 from kdx.data.pictures.made_up import MadeUpPictures
 from kdx.data.pictures.rows import Pictures
 from kdx.pipeline.stages import proxy
-from kdx.pipeline.stages.arrays import read_inputs
+from kdx.pipeline.stages.answers import pool_answers
+from kdx.pipeline.stages.arrays import need_split, read_inputs
 from kdx.pipeline.stages.names import known_by
 from kdx.pipeline.stages.other_pool import Own, _seen_in_test, of_another, rows_held_out
 from kdx.runs.reading import read_run
+from kdx.runs.stored import answered_at, of_members
 from kdx.store.artifact import Artifact
 from kdx.tasks import without_labels
 from kdx.tasks.classification import Classification
+from kdx.training.predict import predict
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = [
@@ -185,6 +190,46 @@ def test_a_run_learns_from_the_pool_of_another_set_and_knows_its_rows(place):
     assert "decode-pool" in read_run("proxy").stages
     assert set(told["estimates"]) == set(without_labels.WORDS) and "ESTIMATED" in told["text"]
     assert "estimates" not in made["audit"]  # nobody knows the truth of digits here
+
+
+def test_estimates_are_of_the_teacher_that_answers(place, capsys):
+    several = [
+        "teacher.members=2",
+        "aggregate=weighted",
+        "pseudo_label.temperature=4",
+        "pseudo_label.view=clean",
+    ]
+    several += ["student_train.steps=12"]
+    made = run("several", *DIGITS, *several)
+    answers = read_run("several").stage("pseudo-label")
+    some, stored = pool_answers(answers)
+    assert some is None and answers.json("answers.json")["temperature"] == 4
+    (logits,) = stored.values()
+    sure = torch.tensor(np.asarray(logits)).double().softmax(-1).max(-1).values
+    assert made["proxy"]["confidence"]["pool"] == pytest.approx(float(sure.mean()), abs=1e-3)
+    assert made["proxy"]["estimates"]["mean_confidence"] == pytest.approx(float(sure.mean()), abs=1e-3)
+    another = [
+        "evaluate",
+        "several",
+        "role=teacher",
+        *SYNTHETIC[1:],
+        "dataset.validation=null",
+        "dataset.labelled=null",
+        "dataset.test_rows=80",
+        "seed=1",
+        "--json",
+    ]
+    capsys.readouterr()
+    assert main(another) == 0
+    found = json.loads(capsys.readouterr().out)
+    data = Artifact("prepare", found["data_key"], Path("outputs/store/prepare") / found["data_key"])
+    runtime = read_runtime(compose.check_words(WORDS[1:])["device"]).settle()
+    network = of_members(read_run("several"), "last", [])["teacher"][0].network()
+    logits = predict(network, need_split(data, "test", runtime), runtime)
+    sure = (logits.double() / 4).softmax(1).max(1).values
+    estimates = found["results"]["teacher"]["estimates"]
+    assert estimates["mean_confidence"] == pytest.approx(float(sure.mean()), abs=1e-5)
+    assert answered_at(read_run("several")) == 4
 
 
 def test_the_test_rows_of_another_domain_are_tested_on(place, capsys):

@@ -175,6 +175,14 @@ def test_the_student_of_the_teacher_before_is_that_of_a_run_which_takes_it_as_it
     assert found == accuracy_of("compared", "untuned_student")
 
 
+def test_of_an_ensemble_it_is_said_that_the_members_before_are_not_measured(place, capsys):
+    words = [*BASE, f"teacher.checkpoint={checkpoint()}", "teacher_pretrain.steps=2", "teacher.members=2"]
+    assert main(["train", *words, "stages=[teacher_pretrain]", "hydra.run.dir=both_tuned"]) == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "2 x mlp_small: what it was before its fine-tuning is not measured in an ensemble" in told
+    assert read_run("both_tuned").members() == ["teacher-pretrain-1", "teacher-pretrain-2"]
+
+
 @pytest.mark.parametrize(
     ("student", "other", "said"),
     [

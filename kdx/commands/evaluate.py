@@ -111,6 +111,9 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     }
     names = class_names(words)
     opened = {role: (replace(weights, names=names), artifact) for role, (weights, artifact) in opened.items()}
+    if "teacher" in opened and chooses(words, "dataset"):  # estimates go by how sure it was as it taught
+        weights, artifact = opened["teacher"]
+        opened["teacher"] = replace(weights, temperature=stored.answered_at(run)), artifact
     store = next(iter(opened.values()))[1].path.parent.parent
     drawn: list[str] = []
     if chooses(words, "dataset"):

@@ -49,7 +49,7 @@ class Distil(Recipe):
             name = round_name("pseudo-label", number, experiment)
             answers = asking.answers(store, data, teachers, name)
             if number == 1:
-                look_at_proxy(store, experiment, data, first)
+                look_at_proxy(store, experiment, data, first, answers)
                 student_alone(store, experiment, inputs, answers)
             lesson = {
                 **inputs,

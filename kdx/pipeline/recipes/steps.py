@@ -162,10 +162,13 @@ def gate(
         store.listener.note("gate", found["text"], "warning")
 
 
-def look_at_proxy(store: Store, experiment: Experiment, data: Artifact, teachers: Sequence[Artifact]) -> None:
-    """What the teacher makes of a pool that is not the data set's own, where answers are classes."""
+def look_at_proxy(
+    store: Store, experiment: Experiment, data: Artifact, teachers: Sequence[Artifact], answers: Artifact
+) -> None:
+    """What the teacher makes of a pool that is not the data set's own, where answers are classes. answers:
+    what the student learns from."""
     if experiment.pool and not experiment.given and data.json("data.json").get("classes"):
-        found = store.run(PROXY, data=data, teachers=teachers).json("proxy.json")
+        found = store.run(PROXY, data=data, teachers=teachers, answers=answers).json("proxy.json")
         if found.get("warn") and (options := _that_may_help(experiment, found["validation_n"])):
             store.listener.note(PROXY.name, f"what may lessen the harm of wrong answers: {options}", "info")
 
