@@ -99,6 +99,22 @@ def test_a_limit_draws_by_the_seed_and_more_of_a_set_hold_fewer():
     assert len(few) == 3 and set(few) < set(more)
 
 
+def test_own_hidden_rows_that_another_pool_stands_in_for_are_said_to_be_idle(place, capsys):
+    till = "stages=[teacher_pretrain]"
+    for words, said in (
+        (
+            ["pool=digits", "pool.image_size=8", "dataset.unlabelled=30"],
+            "pool.limit=30 takes so many of its rows",
+        ),
+        (["pool=synthetic", "dataset.unlabelled=0.5"], "the keys of pool=synthetic say how many it makes"),
+    ):
+        run("idle", *words, till)
+        told = " ".join("".join(capsys.readouterr()).split())
+        assert f"counts rows of the data set's own pool, and {words[0]} stands in for it: {said}" in told
+    run("idle", "pool=shifted", "dataset.unlabelled=30", till)
+    assert "stands in for it" not in "".join(capsys.readouterr())
+
+
 def test_sets_without_a_class_in_common_are_named_both():
     with pytest.raises(UserError, match="it has x, y, and the data set a, b, c; set pool.classes_map=FILE"):
         taken_from(pictures(("x", "y")), test=True)
@@ -185,6 +201,9 @@ def test_a_run_learns_from_the_pool_of_another_set_and_knows_its_rows(place):
     assert prepared(own).key != data.key and "proxy" not in own
     told = made["proxy"]
     assert told["n"] == 40 and told["validation_n"] == 20 and told["classes"] == 4 and told["mmd"] > 0
+    report = Path("proxy/report.md").read_text()
+    assert "pool=digits has no class of the data set's: it has 0, 1," in report
+    assert "class 3; whatever the teacher answers there is a class that the row is not" in report
     assert 1 <= told["classes_used"]["pool"] <= 4 and told["text"] in Path("proxy/report.md").read_text()
     assert len(set(known_by(data, ["unlabelled"])["unlabelled"].numbers)) == 40
     assert "decode-pool" in read_run("proxy").stages
@@ -278,6 +297,35 @@ def test_the_own_rows_changed_are_pool_and_test(place):
         (["pool=digits", "loss=lwf", "recipe.sessions=2"], "recipe=continual reads no pool: leave it out"),
         (["pool=shifted", "pool.by=[]"], "pool.by must name steps of shift"),
         (["pool=shifted", "pool.by=[turn]"], "pool.by has no option 'turn'"),
+        (
+            ["pool=shifted", "pool.by=[nosuch]"],
+            "pool.by has no option 'nosuch'; one of: blur, brightness, colour, contrast, invert, noise, "
+            "occlusion, pixelate, rotation, shot_noise, texture\n",
+        ),
+        (
+            ["pool=shifted", "pool.by=[corruptions]"],
+            "would lay all of them over one row: name a kind, such as",
+        ),
+        (["pool=shifted", "pool.by=corruptions"], "would lay all of them over one row: name a kind, such as"),
+        (["pool=shifted", "pool.by=[none]"], "pool.by must name steps of shift"),
+        (
+            ["pool=synthetic", "pool.test=true"],
+            "'pool.test' is no key of pool=synthetic, which has kind and rows: pool.test is a key of a "
+            "pool that is another data set, such as pool=digits",
+        ),
+        (
+            ["pool=shifted", "pool.limit=5"],
+            "which has by and test: pool.limit is a key of a pool that is another",
+        ),
+        (
+            ["pool.limit=5"],
+            "'pool.limit' is no key of pool=own, which has none: pool.limit is a key of a pool",
+        ),
+        (
+            ["pool.by=[blur]"],
+            "'pool.by' is no key of pool=own, which has none: pool.by is a key of pool=shifted",
+        ),
+        (["pool=digits", "pool.limt=5"], "did you mean 'pool.limit'?"),
         (["pool=digits", "pool.classes_map=nowhere.yaml"], "pool.classes_map 'nowhere.yaml' is no file"),
         (
             ["pool=cifar10", "pool.root=nowhere"],

@@ -55,6 +55,11 @@ OPTIONS = (
     ),
 )
 _GROUPS = ("dataset", "device", "seed", "allow")
+_SHIFTS = (
+    "a run that is done is measured so by kdx train --config RUN 'shift=[pgd]', or [fgsm], or [corruptions]: "
+    "all but that measurement is in the store"
+)
+_WITHOUT = dict.fromkeys(("shift", "attack", "attacks", "corruptions", "pgd", "fgsm", "epsilon"), _SHIFTS)
 HELP = help_text(
     """kdx evaluate RUN|CHECKPOINT [key=value ...]
 
@@ -69,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse_words("evaluate", argv, OPTIONS, (*_GROUPS, "model"))
+    words = parse_words("evaluate", argv, OPTIONS, (*_GROUPS, "model"), _WITHOUT)
     target = Path(only_name("evaluate", words, "run folder or checkpoint")).expanduser()
     file = checks.output("json", words["json"]) if words["json"] else None
     with as_written(target):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kdx.config.keys import keys_of
 from kdx.config.tried_data import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.class_names import nfc
@@ -117,7 +118,11 @@ def misfits(
                 f"dataset={dataset} has {times(found.shape)}: give it the keys of the run that was learned in"
             )
         elif list(found.shape) != shape and same[0].names is None:
-            remedy = "choose another dataset, or set dataset.image_size where it has one"
+            remedy = (
+                f"set dataset.image_size={shape[1]}"
+                if found.shape[0] == shape[0] and "image_size" in keys_of("dataset", dataset)
+                else "give classes_map=FILE, a line a class, theirs: ours, with which they are made that size"
+            )
             if found.shape[0] != shape[0] and found.test_size_is_a_fallback:  # a folder
                 remedy = (
                     f"these pictures are {'all grey' if found.shape[0] == 1 else 'not all grey'}, and those "
@@ -141,7 +146,8 @@ def misfits(
         elif strange and len(found.classes) != len(classes):
             errors.append(
                 f"{who} {'know' if several else 'knows'} {len(classes)} classes and dataset={dataset} has "
-                f"{len(found.classes)}, none of the same name"
+                f"{len(found.classes)}, none of the same name: give classes_map=FILE, a line a class, "
+                "theirs: ours, or choose another dataset"
             )
     return errors
 
