@@ -23,7 +23,7 @@ from kdx.config.trying import trying
 from kdx.config.unused import Learned
 from kdx.config.wire import Order
 from kdx.core import capacity, checks
-from kdx.core.errors import UserErrors
+from kdx.core.errors import UserErrors, in_short
 from kdx.core.hidden_answers import head_width
 from kdx.data.raw import Description
 from kdx.data.sizes import check_classes, check_sizes
@@ -75,8 +75,10 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
     for _, training in trainings_of(experiment):
         if training and about:
             try_steps(training, about, errors)
+    shifts: list[str] = []
     for name, shift in order.shifts:
-        try_shift(name, shift, about, errors)
+        try_shift(name, shift, about, shifts)
+    errors += in_short(shifts, "shift")
     wrong_sizes = (check_classes(about) or check_sizes(about, **experiment.sizes)) if about else []
     errors += wrong_sizes
     found_pool = checks.attempt([], rows_of_splits, experiment, about) if about and not wrong_sizes else None

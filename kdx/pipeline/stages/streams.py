@@ -119,6 +119,6 @@ def missing_stream(method: str, stream: str, found: list[str]) -> str:
     remedy = (
         "choose a recipe that lays such rows down, or another loss"
         if stream not in SIZES
-        else "set dataset.labelled=0.1, say, to hide the labels of the rest"
+        else "set dataset.labelled=0.1, say, to hide the labels of the rest, or pool=NAME for rows of another"
     )
     return f"{method} needs the stream '{stream}'; {has}: {remedy}"
