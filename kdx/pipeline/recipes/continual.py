@@ -55,11 +55,9 @@ class Continual(Recipe):
     stages = (SESSION, SESSIONS)
     in_rounds = False
     roles: ClassVar[Mapping[str, Role]] = {
-        "replay": Role(control_stage("replay"), "memory, no distillation", "memory", "#b48ead"),
-        "joint": Role(control_stage("joint"), "all sessions so far", "joint", "#5e81ac"),
+        "replay": Role(control_stage("replay"), "student of the memory alone", "memory", "#b48ead"),
+        "joint": Role(control_stage("joint"), "student of all rows so far", "joint", "#5e81ac"),
     }
-
-    reads_pool = False
 
     reads_pool = False
 
@@ -83,11 +81,16 @@ class Continual(Recipe):
         self.memory = integer("recipe.memory", memory, low=0)
         self.joint, self.replay = flag("recipe.joint", joint), flag("recipe.replay", replay)
 
+    @property
+    def way(self) -> str:
+        """How a row is answered: among the classes of its own session ("task"), or of all ("single")."""
+        return self.heads if self.by == "class" else "single"
+
     def run(self, store: Store, experiment: Experiment) -> None:
         data = prepare_data(store, experiment)
         inputs, sessions = student_inputs(store, data, experiment), self.described(data, experiment)
         arms = {role: self._through(store, experiment, inputs, role) for role in self.arms(experiment)}
-        store.run(SESSIONS, data=data, arms=arms, sessions=sessions)
+        store.run(SESSIONS, data=data, arms=arms, sessions=sessions, judged=self.way)
 
     def arms(self, experiment: Experiment) -> dict[str, Arm]:
         """role -> the network that has it, in the order in which they are trained."""
@@ -131,6 +134,7 @@ class Continual(Recipe):
                 memory=arm.memory if made else 0,
                 joint=arm.joint and bool(made),  # the first session is the same for all
                 seed=subseed(experiment.seed, "memory"),
+                **self._answered_among(sessions, number),
             )
             loss = self._loss(experiment.loss, arm, sessions, number)
             begun = {"init": made[-1], "checkpoint": None, "checkpoint_key": None} if made else {}
@@ -148,11 +152,22 @@ class Continual(Recipe):
         if groups is None:
             every: dict[str, Any] = {"heads": None}
             return altered(loss, weight=weight, **every)
-        new, before = groups[:number], groups[: number - 1]
-        if self.heads == "single":
-            new, before = [sum(new, [])], [sum(before, [])] if before else []
+        new, before = self._so_far(groups, number), self._so_far(groups, number - 1)
         kept: list[int] = [] if self.heads == "single" or arm.memory or arm.joint else sum(before, [])
         return altered(loss, weight=weight, heads=new, old=before, kept=kept)
+
+    def _so_far(self, groups: Sequence[list[int]], number: int) -> list[list[int]]:
+        """The heads after so many sessions, each the numbers of its classes."""
+        if self.heads == "task":
+            return list(groups[:number])
+        return [sum(groups[:number], [])] if number else []
+
+    def _answered_among(self, sessions: Mapping[str, Any], number: int) -> dict[str, Any]:
+        """The input of a session that says among which classes its rows are answered; none: among all."""
+        groups = sessions.get("groups")
+        if groups is None or (self.heads == "single" and number == self.sessions):
+            return {}
+        return {"heads": self._so_far(groups, number)}
 
     def errors(self, asked: Request) -> Iterator[str]:
         yield from super().errors(asked)

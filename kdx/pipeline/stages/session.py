@@ -30,9 +30,14 @@ from kdx.pipeline.stages.derived import lay_splits
 from kdx.pipeline.stages.names import decoded_numbers
 from kdx.pipeline.stages.other_pool import changed_once
 from kdx.store.artifact import Artifact
+from kdx.store.moved import kind_of_old
 from kdx.store.work import Work
+from kdx.tasks.classification import Classification
+from kdx.tasks.several_heads import SeveralHeads
 from kdx.training.runtime import Runtime
 
+CLASSES_TASK = f"{Classification.__module__}.{Classification.__name__}"
+SEVERAL_HEADS = f"{SeveralHeads.__module__}.{SeveralHeads.__name__}"
 _FEWEST = 2
 """Labelled rows of a session: of one nothing can be learned but itself."""
 
@@ -47,11 +52,13 @@ def run(
     memory: int,
     joint: bool,
     seed: int,
+    heads: Sequence[Sequence[int]] | None = None,
 ) -> None:
     """sessions: "by", class, domain or time, "count", of classes "groups" of their numbers, of domains the
     "domains", a name and a step or None each, and the "seed" by which rows are given to them. number: of the
     session, from 1. memory: rows of the sessions before that come along, at most, as many of each class as
-    can be. joint: all rows of the sessions so far in place of its own. seed: of the memory.
+    can be. joint: all rows of the sessions so far in place of its own. seed: of the memory. heads: the
+    classes among which a row is answered where its class is known (kdx.tasks.several_heads); None: all.
 
     Files: as those of kdx.pipeline.stages.prepare, of the splits labelled, validation and, where there are
     such rows, memory; no pool and no test split.
@@ -68,7 +75,12 @@ def run(
         splits["memory"] = [("labelled", remembered(groups, earlier, memory, seed))]
     seen = session_of_rows(data, "validation", task, sessions) < number
     splits["validation"] = [("validation", np.flatnonzero(seen))]
-    lay_splits(work, data, splits, session=number)
+    about = kind_of_old(data.json("data.json"))["task"]
+    own = about["_target_"] == CLASSES_TASK and heads is not None
+    several = (
+        {"task": {"_target_": SEVERAL_HEADS, "classes": about["classes"], "groups": heads}} if own else {}
+    )
+    lay_splits(work, data, splits, session=number, **several)
     if sessions["by"] == "domain":
         lay_domains(work, data, splits, sessions)
 

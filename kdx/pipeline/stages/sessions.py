@@ -41,10 +41,12 @@ def run(
     data: Artifact,
     arms: Mapping[str, Sequence[Artifact]],
     sessions: Mapping[str, Any],
+    judged: str,
 ) -> None:
-    """arms: role -> its network after each session. sessions: as of kdx.pipeline.stages.session.
+    """arms: role -> its network after each session. sessions: as of kdx.pipeline.stages.session. judged: the way
+    that the run is judged by.
 
-    Files: sessions.json, {"names", "rows": test rows of each session, "arms": role -> way ->
+    Files: sessions.json, {"names", "way", "rows": test rows of each session, "arms": role -> way ->
     `summed`}. Ways: "task", each row answered among the classes of its own session, of sessions by class;
     "single", among all classes that have come so far."""
     about = data.json("data.json")
@@ -72,6 +74,7 @@ def run(
         "sessions.json",
         {
             "names": names(sessions, about.get("classes") or []),
+            "way": judged,
             "rows": [len(part) for part in parts],
             "arms": found,
         },
