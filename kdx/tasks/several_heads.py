@@ -59,9 +59,11 @@ class SeveralHeads(Classification):
         raise UserError(f"task={number}: there are {len(self.groups)} tasks: {self.in_words()}")
 
     def in_words(self) -> str:
-        """ "1 (cat, dog), 2 (car, ship)" """
-        named = [", ".join(self.classes[one] for one in group) for group in self.groups]
-        return ", ".join(f"{number} ({names})" for number, names in enumerate(named, 1))
+        """ "1 (cat, dog); 2 (car, ship)" """
+        named = [[self.classes[one] for one in group] for group in self.groups]
+        short = [f"{one[0]} to {one[-1]}" if len(one) > 3 else ", ".join(one) for one in named]
+        text = "; ".join(f"{number} ({names})" for number, names in enumerate(short[:10], 1))
+        return text + (f" and {len(short) - 10} more" if len(short) > 10 else "")
 
 
 def _checked(groups: Any, classes: int) -> list[list[int]]:

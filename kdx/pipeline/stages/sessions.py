@@ -43,8 +43,8 @@ def run(
     sessions: Mapping[str, Any],
     judged: str,
 ) -> None:
-    """arms: role -> its network after each session. sessions: as of kdx.pipeline.stages.session. judged: the way
-    that the run is judged by.
+    """arms: role -> its network after each session. sessions: as of kdx.pipeline.stages.session. judged: the
+    way that the run is judged by.
 
     Files: sessions.json, {"names", "way", "rows": test rows of each session, "arms": role -> way ->
     `summed`}. Ways: "task", each row answered among the classes of its own session, of sessions by class;

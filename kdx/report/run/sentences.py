@@ -89,7 +89,7 @@ def _of_gain(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]
     if summarised["gain"] is None:
         return []
     if results.get("sessions"):
-        return session_gains(results)
+        return session_gains(results, summarised["gain"])
     if results.get("prequential"):
         return chunk_gain(results)
     better = "" if counts.more else f" Less {counts.title} is better, so a gain above 0 is an improvement."

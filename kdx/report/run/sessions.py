@@ -104,8 +104,9 @@ def session_sentences(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def session_gains(results: Mapping[str, Any]) -> list[str]:
-    """By how much the student's average is better than that of fine-tuning, which is the student alone."""
+def session_gains(results: Mapping[str, Any], gain: float) -> list[str]:
+    """By how much the student is better than fine-tuning, which is the student alone. gain: as run.json has
+    it."""
     arms, counts = results["sessions"].get("arms") or {}, counting_metric(results)
     alone, student = (arms.get(role) or {} for role in ("baseline", "student"))
     gains = []
@@ -115,9 +116,10 @@ def session_gains(results: Mapping[str, Any]) -> list[str]:
             gains.append(f"{counts.difference(counts.gain(means[0], means[1]))} {words}")
     if not gains:
         return []
-    unit = counts.gains or counts.unit.strip() or counts.title
+    unit = counts.gains or counts.unit.strip()
     return [
-        f"Gain over fine-tuning, which is the student alone, in {unit} of the average: {', '.join(gains)}."
+        f"Gain over fine-tuning, which is the student alone: {counts.difference(gain)} {unit} of test "
+        f"{counts.title} over all rows as they are; of the average over the sessions {', '.join(gains)}."
     ]
 
 

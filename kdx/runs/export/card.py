@@ -84,7 +84,21 @@ def _output(card: Mapping[str, Any]) -> list[str]:
             for name, shape in (card.get("output") or {"answers": []}).items()
         ]
     shape = f"(N, {len(card['classes'])})"
-    return [f"- output {code('logits')}: float32, shape {shape}; softmax gives probabilities"]
+    lines = [f"- output {code('logits')}: float32, shape {shape}; softmax gives probabilities"]
+    if not card.get("tasks"):
+        return lines
+    listed = "; ".join(f"{number}: {_columns(own)}" for number, own in enumerate(card["tasks"], 1))
+    shown = code(f"logits[:, {json.dumps(card['tasks'][0])}].softmax(1)")
+    return [
+        *lines,
+        "- a head a task: a row is one of the classes of its own task, and which that is must be known: take "
+        f"the softmax among the logits of these alone, as in {shown} for task 1. Tasks, and their columns of "
+        f"the logits: {listed}. The results below are by task",
+    ]
+
+
+def _columns(own: Sequence[int]) -> str:
+    return ", ".join(map(str, own[:20])) + (" ..." if len(own) > 20 else "")
 
 
 def _classes(card: Mapping[str, Any]) -> list[str]:
