@@ -42,11 +42,7 @@ OPTIONS = (
         "of a teacher that is an ensemble: one of its networks, by its number in the table of the run or by "
         "its name; default: all together",
     ),
-    Option(
-        "task",
-        None,
-        "of a network with a head a task (loss=lwf): which the new rows are of, from 1",
-    ),
+    Option("task", None, "of a network with a head a task: which the new rows are of, from 1"),
     Option("top", "1", "of classes: how many of the likeliest stand in the file"),
     Option(
         "soft", "none", "of classes: a number of every class as well", ("none", "probabilities", "logits")

@@ -28,7 +28,7 @@ class SeveralHeads(Classification):
     def __init__(self, *, classes: Sequence[str], groups: Sequence[Sequence[int]]):
         super().__init__(classes=classes)
         self.groups = _checked(groups, len(self.classes))
-        self._among = torch.ones(self.width, self.width, dtype=torch.bool)
+        self._among = torch.ones(len(self.classes), len(self.classes), dtype=torch.bool)
         for group in self.groups:
             self._among[group] = False
             self._among[torch.tensor(group)[:, None], torch.tensor(group)] = True
@@ -40,7 +40,7 @@ class SeveralHeads(Classification):
 
     def knowing_nothing(self, truth: Answers) -> Nothing:
         known = torch.as_tensor(truth)
-        counts = known.bincount(minlength=self.width)
+        counts = known.bincount(minlength=len(self.classes))
         largest = [group[int(counts[group].argmax())] for group in self.groups]
         return Nothing("always the largest class of each task", torch.isin(known, torch.tensor(largest)))
 
@@ -64,6 +64,24 @@ class SeveralHeads(Classification):
         short = [f"{one[0]} to {one[-1]}" if len(one) > 3 else ", ".join(one) for one in named]
         text = "; ".join(f"{number} ({names})" for number, names in enumerate(short[:10], 1))
         return text + (f" and {len(short) - 10} more" if len(short) > 10 else "")
+
+
+CLASSES = f"{Classification.__module__}.{Classification.__name__}"
+
+
+def with_heads(task: Mapping[str, Any], groups: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """The description of a task, its classes in groups; as it is, where it is no classification of kdx."""
+    if task["_target_"] != CLASSES:
+        return dict(task)
+    target = f"{SeveralHeads.__module__}.{SeveralHeads.__name__}"
+    return {"_target_": target, "classes": task["classes"], "groups": [list(group) for group in groups]}
+
+
+def without_heads(task: Mapping[str, Any]) -> dict[str, Any]:
+    """That of a data set that a network of this task was made for."""
+    if task["_target_"] != f"{SeveralHeads.__module__}.{SeveralHeads.__name__}":
+        return dict(task)
+    return {"_target_": CLASSES, "classes": task["classes"]}
 
 
 def _checked(groups: Any, classes: int) -> list[list[int]]:

@@ -32,12 +32,9 @@ from kdx.pipeline.stages.other_pool import changed_once
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
 from kdx.store.work import Work
-from kdx.tasks.classification import Classification
-from kdx.tasks.several_heads import SeveralHeads
+from kdx.tasks.several_heads import with_heads
 from kdx.training.runtime import Runtime
 
-CLASSES_TASK = f"{Classification.__module__}.{Classification.__name__}"
-SEVERAL_HEADS = f"{SeveralHeads.__module__}.{SeveralHeads.__name__}"
 _FEWEST = 2
 """Labelled rows of a session: of one nothing can be learned but itself."""
 
@@ -75,11 +72,8 @@ def run(
         splits["memory"] = [("labelled", remembered(groups, earlier, memory, seed))]
     seen = session_of_rows(data, "validation", task, sessions) < number
     splits["validation"] = [("validation", np.flatnonzero(seen))]
-    about = kind_of_old(data.json("data.json"))["task"]
-    own = about["_target_"] == CLASSES_TASK and heads is not None
-    several = (
-        {"task": {"_target_": SEVERAL_HEADS, "classes": about["classes"], "groups": heads}} if own else {}
-    )
+    task_of_data = kind_of_old(data.json("data.json"))["task"]
+    several = {} if heads is None else {"task": with_heads(task_of_data, heads)}
     lay_splits(work, data, splits, session=number, **several)
     if sessions["by"] == "domain":
         lay_domains(work, data, splits, sessions)

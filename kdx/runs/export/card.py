@@ -13,11 +13,13 @@ from kdx.core.metric import Metric
 from kdx.core.roles import known_roles, roles_of
 from kdx.report.metric import with_unit
 from kdx.report.run.markdown import moment
-from kdx.report.run.markup import code, escape, fenced, folded, markdown_table
+from kdx.report.run.markup import code, escape, fenced, folded, markdown_table, table_of_cells
 from kdx.report.run.privacy import privacy_section
 from kdx.report.run.sentences import gained
+from kdx.report.run.sessions import session_cells
 from kdx.report.run.units import bytes_in_words, percent, whole_number
 from kdx.report.run.verdict import measured_on
+from kdx.runs.export.inputs_outputs import contract
 from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
@@ -30,7 +32,7 @@ def markdown(card: Mapping[str, Any]) -> str:
     parts = [
         f"# {escape(card['model'])}: {escape(role_words(card))}",
         opening(card),
-        *_contract(card),
+        *contract(card),
         *preparing(card),
         *use(card),
         *_results(card),
@@ -52,60 +54,6 @@ def opening(card: Mapping[str, Any]) -> str:
     text = f"{counted}{bytes_in_words(card['bytes'])}. Weights: {which}."
     text += f" Exported {escape(card['exported'])} by kdx {escape(card['kdx'])}."
     return text + f"\n\nKey: {code(card['artifact'])}"
-
-
-def _contract(card: Mapping[str, Any]) -> list[str]:
-    wanted = card["input"]
-    if "inputs" in wanted:
-        return ["## Input and output", "\n".join([*_named(wanted), *_output(card)]), *_classes(card)]
-    channels, height, width = wanted["shape"]
-    lines = [
-        f"- input {code('pixels')}: float32, shape (N, {channels}, {height}, {width}), any N of at least 1",
-        f"- values from 0 to 1 (a byte divided by 255); channels: {escape(wanted['channels'])}",
-        "- the normalisation is built in: do not normalise before",
-        *_output(card),
-    ]
-    return ["## Input and output", "\n".join(lines), *_classes(card)]
-
-
-def _named(wanted: Mapping[str, Any]) -> list[str]:
-    """One line an input, of rows that are no pictures."""
-    return [
-        f"- input {code(name or 'rows')}: {escape(of['dtype'])}, shape (N, "
-        f"{', '.join(map(str, of['shape']))}), any N of at least 1"
-        for name, of in wanted["inputs"].items()
-    ]
-
-
-def _output(card: Mapping[str, Any]) -> list[str]:
-    if not card.get("classes"):
-        return [
-            f"- output {code(name)}: shape ({', '.join(map(str, ('N', *shape)))})"
-            for name, shape in (card.get("output") or {"answers": []}).items()
-        ]
-    shape = f"(N, {len(card['classes'])})"
-    lines = [f"- output {code('logits')}: float32, shape {shape}; softmax gives probabilities"]
-    if not card.get("tasks"):
-        return lines
-    listed = "; ".join(f"{number}: {_columns(own)}" for number, own in enumerate(card["tasks"], 1))
-    shown = code(f"logits[:, {json.dumps(card['tasks'][0])}].softmax(1)")
-    return [
-        *lines,
-        "- a head a task: a row is one of the classes of its own task, and which that is must be known: take "
-        f"the softmax among the logits of these alone, as in {shown} for task 1. Tasks, and their columns of "
-        f"the logits: {listed}. The results below are by task",
-    ]
-
-
-def _columns(own: Sequence[int]) -> str:
-    return ", ".join(map(str, own[:20])) + (" ..." if len(own) > 20 else "")
-
-
-def _classes(card: Mapping[str, Any]) -> list[str]:
-    rows = [[str(i), escape(name)] for i, name in enumerate(card.get("classes") or [])]
-    if not rows:
-        return []
-    return [folded("Classes", markdown_table(["index", "class"], rows))]
 
 
 def _results(card: Mapping[str, Any]) -> list[str]:
@@ -132,10 +80,11 @@ def _results(card: Mapping[str, Any]) -> list[str]:
     lines = ["## Results", markdown_table([*header, "test rows"], rows)]
     if card["gain"] is not None:
         lines.append(
-            f"Gain of distillation over the student alone: {gained(counts, card['gain'])} of test "
-            f"{escape(counts.title)}, from one seed."
+            f"Gain of distillation over the {escape(known_roles(results)['baseline'].words)}: "
+            f"{gained(counts, card['gain'])} of test {escape(counts.title)}, from one seed."
         )
-    return lines
+    header, cells = session_cells(results)
+    return [*lines, table_of_cells(header, cells)] if cells else lines
 
 
 def _head(counts: Metric, split: str) -> str:

@@ -117,8 +117,8 @@ def check_exportable(role: str, weights: Weights, network: nn.Module) -> None:
     if other := [n for n, one in enumerate(weights.members, 1) if CLASS_PLACES in one.about]:
         raise UserError(
             f"{together([f'member {n}' for n in other])} of the {ROLE_WORDS.get(role, role)} learned "
-            "other classes (classes_map), which an export of several networks cannot hold: kdx predict role=teacher "
-            "answers with them"
+            "other classes (classes_map), which an export of several networks cannot hold: "
+            "kdx predict role=teacher answers with them"
         )
 
 
