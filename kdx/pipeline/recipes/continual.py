@@ -174,8 +174,9 @@ class Continual(Recipe):
         experiment, choices = asked.experiment, asked.config["choices"]
         if experiment.loss and not declared(experiment.loss.target, "sessions", False):
             yield (
-                "recipe=continual learns one session after another with loss=lwf, which brings it along: "
-                f"choose that, or leave recipe= out; given: loss={choices['loss']}"
+                "recipe=continual learns one session after another with loss=lwf, which brings it along "
+                "(fine-tuning is loss.weight=0, and stands beside it anyhow): choose that, or leave recipe= "
+                f"out; given: loss={choices['loss']}"
             )
         if experiment.rounds != 1 or experiment.select or experiment.init or experiment.moving:
             yield (
@@ -213,14 +214,22 @@ class Continual(Recipe):
             yield "recipe.replay=true learns from the memory alone, and there is none: set recipe.memory=100"
         if self.by == "class" and asked.classes:
             try:
-                class_groups(asked.classes, self.sessions, self.groups)
+                yield from self._nothing_to_tell(class_groups(asked.classes, self.sessions, self.groups))
             except UserError as wrong:
                 yield str(wrong)
         yield from too_few_to_share("recipe.sessions", self.sessions, asked.rows.get("labelled"), "session")
 
+    def _nothing_to_tell(self, groups: Sequence[Sequence[int]]) -> Iterator[str]:
+        if self.heads == "task" and all(len(group) == 1 for group in groups):
+            yield (
+                "each session has one class, and among the classes of its own task every row is right: set "
+                "recipe.sessions lower, or recipe.heads=single"
+            )
+
     def idle(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from super().idle(config)
-        yield from ((key, _NO_TEACHER) for key in ("teacher_pretrain", "pseudo_label"))
+        keys = ("teacher", "teachers", "members", "teacher_pretrain", "pseudo_label")
+        yield from ((key, _NO_TEACHER) for key in keys)
 
     def protocol(self, experiment: Experiment) -> list[str]:
         heads = "a head a task" if self.heads == "task" else "a single head"
