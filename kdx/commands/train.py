@@ -222,7 +222,7 @@ def finish(
     trace(folder.run, results, artifacts)
     student = order.config["choices"]["student"]
     for role in roles_of(results):
-        of_teacher = role in ("teacher", "teacher_before")
+        of_teacher = role in ("teacher", "teacher_before", *recipe.as_teacher)
         results[role]["model"] = order.experiment.teacher_name if of_teacher else student
     if (made := artifacts.get("student-train")) and "student" in results:  # of peers it may be all of them
         results["student"]["model"] = name_made(made.json("model.json")["component"], student)

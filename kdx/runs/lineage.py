@@ -49,6 +49,8 @@ def tell(artifact: Artifact) -> dict[str, Any]:
             _teacher(made) for name, made in reversed(chain.items()) if made.stage in TRAINS and name != own
         ],
         "labels": _labels(labels[-1], inputs, metric_of(data)) if labels else None,
+        "asked": [each["artifact"] for each in inputs.get("teachers") or ()],
+        "answered": _answered(chain),
         "privacy": artifact.json("model.json").get(stages.PRIVACY),
         "data": _data(data),
         "artifacts": {
@@ -56,6 +58,14 @@ def tell(artifact: Artifact) -> dict[str, Any]:
             for name, manifest in manifests.items()
         },
     }
+
+
+def _answered(chain: Mapping[str, Artifact]) -> str | None:
+    """Which labels of a run with private rows a network learned from, None: no such."""
+    found = [
+        made.manifest["inputs"]["labels"] for made in chain.values() if made.stage == stages.ANSWERED.name
+    ]
+    return found[-1] if found else None
 
 
 def tell_each(run: Run, role: str) -> list[dict[str, Any]]:

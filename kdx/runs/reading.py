@@ -128,6 +128,10 @@ class Run:
 
     def model(self, role: str) -> str | None:
         """What the user called the model of a role: cnn_tiny."""
+        results = self.document.get("results")
+        measured = results.get(role) if isinstance(results, Mapping) and role not in ROLES else None
+        if isinstance(measured, Mapping) and isinstance(measured.get("model"), str):
+            return str(measured["model"])
         choices = self.document["config"].get("choices")
         name = (
             choices.get("teacher" if role in ("teacher", "teacher_before") else "student")

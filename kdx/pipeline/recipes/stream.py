@@ -42,6 +42,7 @@ class TestThenTrain(Recipe):
         "moving": Role(control_stage("moving"), "teacher that goes along", "goes along", "#7f6f9e")
     }
 
+    as_teacher = ("moving",)
     reads_pool = False
 
     def __init__(self, *, chunks: int, history: int, teacher: str, rate: float):

@@ -24,6 +24,10 @@ from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
 
+_ANSWERED = {
+    "exact": "the largest votes of the teachers of the shards, without noise",
+    "plain": "the answers of a teacher of all private rows",
+}
 _WHICH = {"last": "last (at the end of training)", "best": "best (on validation)"}
 
 
@@ -117,7 +121,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     if made.get("privacy"):
         parts.append("Labels: those that a noisy vote released, see Privacy.")
     elif labels is None:
-        parts.append("Labels: those of the dataset only; no teacher.")
+        parts.append(_without_stored_answers(made))
     elif labels["mode"] == "given":
         rows = [
             ["key", code(labels["artifact"])],
@@ -150,6 +154,16 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     if data["range"]:
         rows.append(["black to white in the files", code(json.dumps(data["range"]))])
     return [*parts, f"Data:\n\n{markdown_table(['', 'value'], rows)}"]
+
+
+def _without_stored_answers(made: Mapping[str, Any]) -> str:
+    """The labels of a network whose teacher, if there was one, laid down no answers."""
+    if (of := made.get("answered")) in _ANSWERED:
+        return f"Labels: {_ANSWERED[of]}. Nothing is promised of the private rows."
+    if asked := made.get("asked"):
+        named = ", ".join(code(name) for name in asked)
+        return f"Labels: those of the dataset, and the answers of {named}, which was asked as it learned."
+    return "Labels: those of the dataset only; no teacher."
 
 
 def _of_network(card: Mapping[str, Any], about: Mapping[str, Any]) -> str:
