@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 from kdx.cli import main
 from kdx.data.datasets.drift_items import births, drawn_choices
+from kdx.data.streams import TimeOrder
+from kdx.pipeline.stages.watch import Watch
 from kdx.report.run.prequential import chunk_cells
 from kdx.store.artifact import Artifact
 from kdx.training.length import in_proportion, shares
@@ -78,6 +80,58 @@ def test_the_teacher_learns_a_chunk_first_and_then_answers_it(whole):
     assert inputs["init"]["artifact"] == f"train/{artifact(whole, 'student-train-2').key}"
 
 
+def test_rows_in_time_come_as_they_stand_each_once_and_never_one_alone():
+    order = TimeOrder(10, 4)
+    taken = [[part.tolist() for part in order.rows(step)] for step in range(4)]
+    assert taken[:3] == [[[0, 1, 2, 3], [0] * 4], [[4, 5, 6, 7], [0] * 4], [[8, 9], [0] * 2]]
+    assert taken[3] == [[0, 1, 2, 3], [1] * 4] and order.passed(3) == 1
+    assert TimeOrder(9, 4).rows(2)[0].tolist() == [7, 8] and TimeOrder(3, 50).rows(0)[0].tolist() == [0, 1, 2]
+    assert order.first(3).tolist() == [0, 1, 2]
+
+
+def test_a_chunk_is_learned_in_the_order_of_time_and_the_history_is_not(whole):
+    chunk = Artifact("session", *_session(whole, "session-2"))
+    rows = np.load(chunk.file("labelled.rows.npy"))
+    assert chunk.json("data.json")["in_time"] and (np.diff(rows) > 0).all()
+    history = Artifact("session", *_session(whole, "session-1"))
+    assert "in_time" not in history.json("data.json")
+    assert np.load(history.file("labelled.rows.npy")).max() < rows.min()
+
+
+def _session(run, name):
+    key = next(stage["key"] for stage in run["stages"] if stage["name"] == name)
+    return key, Path("store/session", key)
+
+
+class Killed(BaseException):
+    """As a kill: nothing is caught on the way."""
+
+
+@pytest.mark.slow
+def test_a_stream_that_is_killed_within_a_chunk_goes_on_to_the_same_weights(whole, monkeypatch, capsys):
+    after = Watch.after
+
+    def killed(self, step):
+        stop = after(self, step)
+        if self.work.name == "student-train-3" and step == 5:
+            self.save(step + 1)
+        if self.work.name == "student-train-3" and step == 6:
+            raise Killed
+        return stop
+
+    monkeypatch.setattr(Watch, "after", killed)
+    with pytest.raises(Killed):
+        train("killed", "store=other")
+    monkeypatch.undo()
+    run = train("goes_on", "store=other")
+    assert "goes on from step 6 of 13" in capsys.readouterr().err
+    assert run["results"]["prequential"] == whole["results"]["prequential"]
+    for name in ("student-train-3", "student-train"):
+        made = [Path(store, "train", artifact(run, name).key) for store in ("store", "other")]
+        first, second = (folder.joinpath("last.safetensors").read_bytes() for folder in made)
+        assert first == second
+
+
 @pytest.mark.slow
 def test_without_weight_the_student_is_the_student_alone(whole):
     run = train("alone", "loss.alpha=0")
@@ -114,6 +168,7 @@ def test_the_plan_knows_every_stage(whole, capsys):
         (["recipe.teacher=kept", "recipe.rate=0.5"], "does not go along"),
         (["dataset.first=13"], "first"),
         (["recipe.rate=0"], "recipe.rate"),
+        (["student_train.accumulate=2"], "leave student_train.accumulate out"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_a_sentence(place, capsys, words, said):

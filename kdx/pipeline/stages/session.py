@@ -17,6 +17,7 @@ from kdx.data.sessions import of_class, of_time, remembered
 from kdx.data.stored import in_blocks, taken
 from kdx.data.views.chain import Chain
 from kdx.pipeline.stages.arrays import (
+    IN_TIME,
     INPUTS,
     ORIGIN,
     ROW_NUMBERS,
@@ -50,12 +51,15 @@ def run(
     joint: bool,
     seed: int,
     heads: Sequence[Sequence[int]] | None = None,
+    in_time: bool = False,
 ) -> None:
     """sessions: "by", class, domain or time, "count", of classes "groups" of their numbers, of domains the
     "domains", a name and a step or None each, and the "seed" by which rows are given to them. number: of the
     session, from 1. memory: rows of the sessions before that come along, at most, as many of each class as
     can be. joint: all rows of the sessions so far in place of its own. seed: of the memory. heads: the
     classes among which a row is answered where its class is known (kdx.tasks.several_heads); None: all.
+    in_time: whether a training passes over the rows as they stand, those of one split in the order of the
+    data set.
 
     Files: as those of kdx.pipeline.stages.prepare, of the splits labelled, validation and, where there are
     such rows, memory; no pool and no test split.
@@ -73,8 +77,9 @@ def run(
     seen = session_of_rows(data, "validation", task, sessions) < number
     splits["validation"] = [("validation", np.flatnonzero(seen))]
     task_of_data = kind_of_old(data.json("data.json"))["task"]
-    several = {} if heads is None else {"task": with_heads(task_of_data, heads)}
-    lay_splits(work, data, splits, session=number, **several)
+    about: dict[str, Any] = {} if heads is None else {"task": with_heads(task_of_data, heads)}
+    about |= {IN_TIME: True} if in_time else {}
+    lay_splits(work, data, splits, session=number, **about)
     if sessions["by"] == "domain":
         lay_domains(work, data, splits, sessions)
 
