@@ -19,6 +19,8 @@ from kdx.core.types import Batch, Frozen, Parts
 from kdx.data.sessions import class_groups, of_class, of_time, remembered
 from kdx.methods.losses.lwf import LwF
 from kdx.methods.teachers import live_teacher
+from kdx.pipeline.stages.arrays import open_split
+from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.sessions import summed
 from kdx.pipeline.stages.watch import Watch
 from kdx.report.run.prequential import chunk_cells, chunk_gain
@@ -26,12 +28,16 @@ from kdx.report.run.sessions import session_cells, session_gains, session_senten
 from kdx.store.artifact import Artifact
 from kdx.tasks.classification import Classification
 from kdx.tasks.several_heads import CLASSES, SeveralHeads, with_heads, without_heads
+from kdx.training.runtime import Runtime
 
 RUN = ["loss=lwf", "dataset=digits", "dataset.validation=100", "dataset.test=300", "student=cnn_tiny"]
 RUN += ["augment=[none]", "device=cpu", "device.threads=1", "student_train.steps=6", "store=store"]
 RUN += ["student_train.batch_size=16", "recipe.sessions=3"]
 DOMAIN = ["recipe.by=domain", "recipe.heads=single", "recipe.domains=[none,invert,rotation]"]
 TASK = Classification(classes=list("abcd"))
+CPU = Runtime(
+    device="cpu", threads="auto", workers=0, channels_last=False, compile=False, checkpoint_seconds=0
+)
 
 
 # the mathematics
@@ -219,7 +225,37 @@ def test_every_network_begins_with_the_one_before_and_the_first_is_shared(whole)
     assert len({made[f"{role}-train-2"] for role in ("student", "baseline", "joint")}) == 3
     found = Artifact("train", made["student-train-2"], Path("store/train", made["student-train-2"])).manifest
     assert found["inputs"]["init"]["artifact"].endswith(made["student-train-1"])
-    assert [one["artifact"] for one in found["inputs"]["teachers"]] == [found["inputs"]["init"]["artifact"]]
+    answers = found["inputs"]["answers"]["artifact"].split("/")[1]
+    asked = Artifact("pseudo-label", answers, Path("store/pseudo-label", answers)).manifest["inputs"]
+    assert [one["artifact"] for one in asked["teachers"]] == [found["inputs"]["init"]["artifact"]]
+    assert asked["data"] == found["inputs"]["data"]
+    assert [name for name in made if name.startswith("pseudo-label")] == ["pseudo-label-2", "pseudo-label-3"]
+
+
+def test_stored_answers_of_the_old_network_are_its_own_to_each_row(whole):
+    """To half precision, of which they are: 11 bits."""
+    made = keys(whole)
+    folder, data = (
+        Path("store", stage, made[name])
+        for stage, name in (("pseudo-label", "pseudo-label-3"), ("session", "session-3"))
+    )
+    old = open_network(
+        Artifact("train", made["student-train-2"], Path("store/train", made["student-train-2"]))
+    )
+    split = open_split(Artifact("session", made["session-3"], data), "labelled", CPU)
+    with torch.no_grad():
+        said = old(split.inputs[:].float() / 255)
+    stored = torch.from_numpy(np.load(folder / "labelled.npy"))[:, 0].float()
+    assert torch.allclose(stored, said, rtol=2e-3, atol=2e-3) and len(stored) == len(split)
+
+
+@pytest.mark.slow
+def test_rows_that_are_augmented_are_answered_as_they_are_shown(place):
+    made = train("moved", "augment=[rotate]")
+    assert not any(name.startswith("pseudo-label") for name in keys(made))
+    key = keys(made)["student-train-2"]
+    inputs = Artifact("train", key, Path("store/train", key)).manifest["inputs"]
+    assert [one["artifact"] for one in inputs["teachers"]] == [inputs["init"]["artifact"]]
 
 
 def test_a_session_has_its_own_classes_and_validates_on_all_so_far(whole):

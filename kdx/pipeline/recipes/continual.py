@@ -16,7 +16,7 @@ from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
 from kdx.pipeline.recipes.steps import student_inputs
-from kdx.pipeline.stages import SESSION, SESSIONS, TRAIN
+from kdx.pipeline.stages import LABEL, SESSION, SESSIONS, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -138,7 +138,8 @@ class Continual(Recipe):
             )
             loss = self._loss(experiment.loss, arm, sessions, number)
             begun = {"init": made[-1], "checkpoint": None, "checkpoint_key": None} if made else {}
-            taught = {"teachers": made[-1:]} if made and loss.spec["weight"] else {}
+            asked = {**inputs, "data": data}
+            taught = _taught(store, asked, made[-1], number) if made and loss.spec["weight"] else {}
             trained = control_stage(role)
             name = f"{trained}-{number}" if number < self.sessions else trained
             lesson = {**inputs, "data": data, **begun, **taught, "epoch": ["labelled"], "loss": loss}
@@ -237,6 +238,29 @@ class Continual(Recipe):
             f"sessions: {self.sessions}, by {self.by}, {heads}, a memory of {self.memory} rows; each begins "
             "with the network of the one before, and the last counts"
         ]
+
+
+def _taught(store: Store, inputs: Mapping[str, Any], before: Artifact, number: int) -> dict[str, Any]:
+    """The inputs of a session's training that say what the network before answers: stored where rows are
+    learned from as they are, as that answers each of them once; else it is asked about each view."""
+    if inputs["training"].spec["augment"]:
+        return {"teachers": [before]}
+    answers = store.run(
+        LABEL,
+        name=f"{LABEL.name}-{number}",
+        data=inputs["data"],
+        teachers=[before],
+        augment=[],
+        views={"labelled": 1, "memory": 1},
+        clean=True,
+        seed=inputs["views_seed"],
+        precision=inputs["precision"],
+        pool=False,
+        rows=None,
+        passes=0,
+        looked_at={},
+    )
+    return {"answers": answers, "view": "clean"}
 
 
 def _groups(groups: Any) -> list[list[str]] | None:
