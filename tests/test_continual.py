@@ -453,4 +453,4 @@ def test_a_document_of_somebody_else_that_lacks_something_is_shown_all_the_same(
         session_cells(results), session_sentences(results), session_gains(results, 0.0)
     for student in ({}, {"mean": 0.5}, {"mean": 1, "by_chunk": [1]}):
         results = {"prequential": {"arms": {"student": student}}, "student": {"last": {}}}
-        chunk_cells(results), chunk_gain(results)
+        chunk_cells(results), chunk_gain(results, 0.0)

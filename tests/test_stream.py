@@ -59,6 +59,8 @@ def test_each_is_tested_on_a_chunk_before_it_learns_it(whole):
     assert found["arms"].keys() == {"teacher", "moving", "student", "baseline"}
     for arm in found["arms"].values():
         assert len(arm["by_chunk"]) == 2 and arm["mean"] == pytest.approx(np.mean(arm["by_chunk"]))
+    for role in ("student", "baseline", "moving"):
+        assert whole["results"][role]["last"]["test"]["test_then_train"] == found["arms"][role]["mean"]
     header, rows = chunk_cells(whole["results"])
     assert header[1:] == ["all", "3", "4"] and len(rows) == 4
     assert "## Stream" in Path("runs/whole/report.md").read_text()

@@ -30,6 +30,7 @@ from kdx.pipeline.recipes.experiment import moves_as_student, name_made
 from kdx.pipeline.recipes.recipe import build_recipe, roles_in_words
 from kdx.report.run import document
 from kdx.report.run.bill import bill_of
+from kdx.report.run.prequential import with_chunk_metric
 from kdx.report.run.sessions import with_session_metrics
 from kdx.runs import sweep
 from kdx.runs.row_predictions import write_predictions
@@ -218,6 +219,7 @@ def finish(
     for name in ("sessions", "prequential"):
         results |= {name: artifacts[name].json(f"{name}.json")} if name in artifacts else {}
     results = with_session_metrics(results) if "sessions" in results else results
+    results = with_chunk_metric(results) if "prequential" in results else results
     results |= build_recipe(order.recipe).results(artifacts)
     trace(folder.run, results, artifacts)
     student = order.config["choices"]["student"]
