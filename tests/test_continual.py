@@ -27,7 +27,7 @@ from kdx.report.run.prequential import chunk_cells, chunk_gain
 from kdx.report.run.sessions import session_cells, session_gains, session_sentences
 from kdx.store.artifact import Artifact
 from kdx.tasks.classification import Classification
-from kdx.tasks.several_heads import CLASSES, SeveralHeads, with_heads, without_heads
+from kdx.tasks.several_heads import ONE_OF_ALL, SeveralHeads, with_heads, without_heads
 from kdx.training.runtime import Runtime
 
 RUN = ["loss=lwf", "dataset=digits", "dataset.validation=100", "dataset.test=300", "student=cnn_tiny"]
@@ -141,8 +141,8 @@ def test_where_the_truth_is_known_the_answer_is_one_of_its_task():
     assert task.condense(logits, torch.tensor([0, -1, 2, 3]))[1].tolist() == [3, 2, 1, 0]
     assert task.floor(torch.tensor([0, 0, 1, 3, 3, 2])) == pytest.approx(4 / 6)
     assert task.head(2) == [2, 3] and task.in_words() == "1 (a, b); 2 (c, d)"
-    assert without_heads(with_heads({"_target_": CLASSES, "classes": list("ab")}, [[0], [1]])) == {
-        "_target_": CLASSES,
+    assert without_heads(with_heads({"_target_": ONE_OF_ALL, "classes": list("ab")}, [[0], [1]])) == {
+        "_target_": ONE_OF_ALL,
         "classes": list("ab"),
     }
     for groups in ([[0, 1], [1]], [[0, 9]], "ab", [], [[]], [[True]]):

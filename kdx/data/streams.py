@@ -123,7 +123,8 @@ class Stream:
     task: needed where the chain mixes rows of a split with truth, as it mixes that too. device: where inputs
     and y are made; by default where split.inputs lies.
     rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view
-    numbers of its own. None: all. shuffled: whether they come in a permutation, or as they stand.
+    numbers of its own. None: all. seed: of their permutations, None: they come as they
+    stand.
     """
 
     def __init__(
@@ -132,12 +133,11 @@ class Stream:
         makers: Makers,
         *,
         batch: int,
-        seed: int,
+        seed: int | None,
         cycle: int | None,
         task: Task | None = None,
         device: torch.device | None = None,
         rows: Tensor | None = None,
-        shuffled: bool = True,
     ):
         if cycle is not None and cycle < 0:
             raise UserError(
@@ -146,7 +146,7 @@ class Stream:
             )
         self.split, self.cycle = split, cycle
         count = len(split) if rows is None else len(rows)
-        self.order = RowOrder(count, batch, seed) if shuffled else TimeOrder(count, batch)
+        self.order = TimeOrder(count, batch) if seed is None else RowOrder(count, batch, seed)
         self._rows = None if rows is None else (rows, *_copies(rows))
         self._makers = makers.by_name()
         self._task, self._device = task, device_of(split.inputs) if device is None else device

@@ -66,12 +66,12 @@ class SeveralHeads(Classification):
         return text + (f" and {len(short) - 10} more" if len(short) > 10 else "")
 
 
-CLASSES = f"{Classification.__module__}.{Classification.__name__}"
+ONE_OF_ALL = f"{Classification.__module__}.{Classification.__name__}"
 
 
 def with_heads(task: Mapping[str, Any], groups: Sequence[Sequence[int]]) -> dict[str, Any]:
     """The description of a task, its classes in groups; as it is, where it is no classification of kdx."""
-    if task["_target_"] != CLASSES:
+    if task["_target_"] != ONE_OF_ALL:
         return dict(task)
     target = f"{SeveralHeads.__module__}.{SeveralHeads.__name__}"
     return {"_target_": target, "classes": task["classes"], "groups": [list(group) for group in groups]}
@@ -81,7 +81,7 @@ def without_heads(task: Mapping[str, Any]) -> dict[str, Any]:
     """That of a data set that a network of this task was made for."""
     if task["_target_"] != f"{SeveralHeads.__module__}.{SeveralHeads.__name__}":
         return dict(task)
-    return {"_target_": CLASSES, "classes": task["classes"]}
+    return {"_target_": ONE_OF_ALL, "classes": task["classes"]}
 
 
 def _checked(groups: Any, classes: int) -> list[list[int]]:

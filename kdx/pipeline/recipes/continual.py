@@ -90,7 +90,7 @@ class Continual(Recipe):
         data = prepare_data(store, experiment)
         inputs, sessions = student_inputs(store, data, experiment), self.described(data, experiment)
         arms = {role: self._through(store, experiment, inputs, role) for role in self.arms(experiment)}
-        store.run(SESSIONS, data=data, arms=arms, sessions=sessions, judged=self.way)
+        store.run(SESSIONS, data=data, arms=arms, sessions=sessions, way=self.way)
 
     def arms(self, experiment: Experiment) -> dict[str, Arm]:
         """role -> the network that has it, in the order in which they are trained."""
@@ -129,12 +129,11 @@ class Continual(Recipe):
                 SESSION,
                 name=f"{rows}session-{number}",
                 data=inputs["data"],
-                sessions=sessions,
+                sessions={**sessions, **self._answered_among(sessions, number)},
                 number=number,
                 memory=arm.memory if made else 0,
                 joint=arm.joint and bool(made),  # the first session is the same for all
                 seed=subseed(experiment.seed, "memory"),
-                **self._answered_among(sessions, number),
             )
             loss = self._loss(experiment.loss, arm, sessions, number)
             begun = {"init": made[-1], "checkpoint": None, "checkpoint_key": None} if made else {}
@@ -164,7 +163,7 @@ class Continual(Recipe):
         return [sum(groups[:number], [])] if number else []
 
     def _answered_among(self, sessions: Mapping[str, Any], number: int) -> dict[str, Any]:
-        """The input of a session that says among which classes its rows are answered; none: among all."""
+        """What says among which classes the rows of a session are answered; nothing: among all."""
         groups = sessions.get("groups")
         if groups is None or (self.heads == "single" and number == self.sessions):
             return {}

@@ -87,12 +87,11 @@ class TestThenTrain(Recipe):
             SESSION,
             name=f"{SESSION.name}-{number}",
             data=data,
-            sessions=self._described(),
+            sessions={**self._described(), **({"in_time": True} if number > self.history else {})},
             number=number,
             memory=0,
             joint=number == self.history,
             seed=0,
-            in_time=number > self.history,
         )
 
     def _learn(

@@ -50,16 +50,13 @@ def run(
     memory: int,
     joint: bool,
     seed: int,
-    heads: Sequence[Sequence[int]] | None = None,
-    in_time: bool = False,
 ) -> None:
     """sessions: "by", class, domain or time, "count", of classes "groups" of their numbers, of domains the
     "domains", a name and a step or None each, and the "seed" by which rows are given to them. number: of the
     session, from 1. memory: rows of the sessions before that come along, at most, as many of each class as
-    can be. joint: all rows of the sessions so far in place of its own. seed: of the memory. heads: the
-    classes among which a row is answered where its class is known (kdx.tasks.several_heads); None: all.
-    in_time: whether a training passes over the rows as they stand, those of one split in the order of the
-    data set.
+    can be. joint: all rows of the sessions so far in place of its own. seed: of the memory. Of this session
+    `sessions` may say too "heads", the classes among which a row is answered where its class is known
+    (kdx.tasks.several_heads), and "in_time", that a training passes over its rows as they stand.
 
     Files: as those of kdx.pipeline.stages.prepare, of the splits labelled, validation and, where there are
     such rows, memory; no pool and no test split.
@@ -77,8 +74,9 @@ def run(
     seen = session_of_rows(data, "validation", task, sessions) < number
     splits["validation"] = [("validation", np.flatnonzero(seen))]
     task_of_data = kind_of_old(data.json("data.json"))["task"]
-    about: dict[str, Any] = {} if heads is None else {"task": with_heads(task_of_data, heads)}
-    about |= {IN_TIME: True} if in_time else {}
+    about: dict[str, Any] = {IN_TIME: True} if sessions.get(IN_TIME) else {}
+    if heads := sessions.get("heads"):
+        about["task"] = with_heads(task_of_data, heads)
     lay_splits(work, data, splits, session=number, **about)
     if sessions["by"] == "domain":
         lay_domains(work, data, splits, sessions)

@@ -84,12 +84,11 @@ def open_streams(
             split,
             makers,
             batch=sizes[name],
-            seed=subseed(seed, "order", name),
+            seed=None if data.json("data.json").get(IN_TIME) else subseed(seed, "order", name),
             cycle=cycles.get(name),
             rows=kept.get(name),
             device=torch.device(runtime.device),
             task=parts.task,
-            shuffled=not data.json("data.json").get(IN_TIME, False),
         )
         for name, split in found.items()
     }

@@ -12,7 +12,7 @@ from kdx.report.metric import cell
 from kdx.report.run.canvas import Axes, ticks
 from kdx.tasks.shown import counting_metric
 
-BEFORE = "test_then_train"
+TEST_THEN_TRAIN = "test_then_train"
 """What the mean over the chunks, each before it is learned, is called among the metrics."""
 _FEW = 12
 """Chunks up to which each has a column."""
@@ -34,10 +34,12 @@ def with_chunk_metric(results: Mapping[str, Any]) -> dict[str, Any]:
         last = found[name]["last"]
         found[name] = {
             **found[name],
-            "last": {**last, "test": {**last["test"], BEFORE: arm["mean"]}},
+            "last": {**last, "test": {**last["test"], TEST_THEN_TRAIN: arm["mean"]}},
         }
     head = f"test-then-train {counts.unit.strip() or counts.title}"
-    shown = replace(counts, name=BEFORE, title=f"test-then-train {counts.title}", share=False, head=head)
+    shown = replace(
+        counts, name=TEST_THEN_TRAIN, title=f"test-then-train {counts.title}", share=False, head=head
+    )
     shown = replace(shown, note="", column="none")
     return {**found, "metrics": [*found["metrics"], shown.document()]}
 

@@ -31,8 +31,8 @@ _Cells = tuple[list[str], list[list[str]]]
 
 
 def with_session_metrics(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The results with what sums up the sessions, the way the run is judged by, as metrics of each role on
-    the test split."""
+    """The results with what sums up the sessions, answered as all else of the run, as metrics of each role
+    on the test split."""
     found, counts = dict(results), counting_metric(results)
     way = results["sessions"].get("way", "single")
     for role, arm in results["sessions"]["arms"].items():
@@ -94,12 +94,12 @@ def session_sentences(results: Mapping[str, Any]) -> list[str]:
         "much more of an old session was known at best; backward transfer: what later sessions added to it."
     ]
     if "task" in ways:
-        judged = results["sessions"].get("way", "single")
+        way = results["sessions"].get("way", "single")
         beside = ", as in the other tables"
         lines.append(
             "By task a row is answered among the classes of its own session, which must then be known where "
-            f"the network is used{beside if judged == 'task' else ''}; on a single head"
-            f"{beside + ',' if judged == 'single' else ''} among all classes."
+            f"the network is used{beside if way == 'task' else ''}; on a single head"
+            f"{beside + ',' if way == 'single' else ''} among all classes."
         )
     return lines
 

@@ -19,7 +19,7 @@ from kdx.report.run.sentences import gained
 from kdx.report.run.sessions import session_cells
 from kdx.report.run.units import bytes_in_words, percent, whole_number
 from kdx.report.run.verdict import measured_on
-from kdx.runs.export.inputs_outputs import contract
+from kdx.runs.export.inputs_outputs import taken_and_answered
 from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
@@ -36,7 +36,7 @@ def markdown(card: Mapping[str, Any]) -> str:
     parts = [
         f"# {escape(card['model'])}: {escape(role_words(card))}",
         opening(card),
-        *contract(card),
+        *taken_and_answered(card),
         *preparing(card),
         *use(card),
         *_results(card),

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.report.run.markup import code, escape, folded, markdown_table
 
 
-def contract(card: Mapping[str, Any]) -> list[str]:
+def taken_and_answered(card: Mapping[str, Any]) -> list[str]:
     wanted = card["input"]
     if "inputs" in wanted:
         return ["## Input and output", "\n".join([*_named(wanted), *_output(card)]), *_classes(card)]
