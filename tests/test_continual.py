@@ -424,9 +424,20 @@ def test_each_session_may_have_a_domain_and_is_tested_on_all_rows_in_it(place):
         (["recipe.sessions=11"], "recipe.sessions=11 share out 10 classes"),
         (["recipe.groups=[[0,1],[2,3],[4,5]]"], "leaves classes 6, 7, 8, 9 in no session"),
         (["dataset.labelled=10", "recipe.sessions=6"], "a session of one teaches nothing"),
-        (
+        pytest.param(
             ["dataset.labelled=10", "recipe.sessions=5", "recipe.groups=[[0],[1],[2],[3],[4,5,6,7,8,9]]"],
-            "example",
+            "has 1 labelled example, and nothing is learned from fewer than 2",
+            marks=pytest.mark.slow,
+        ),
+        (["recipe.sessions=10"], "every row is right: set recipe.sessions lower, or recipe.heads=single"),
+        (["teacher=cnn_small"], "no other teacher than the student of the session before"),
+        (
+            [*DOMAIN[:2], "recipe.sessions=2", "recipe.domains=[none,pgd]"],
+            "recipe.domains: pgd moves rows against a network",
+        ),
+        (
+            ["dataset=wine", "student=mlp", *DOMAIN],
+            "recipe.domains: invert changes pictures, and this data set holds rows of tables",
         ),
         (["recipe.by=time"], "recipe.heads=task is of sessions by class"),
         (["recipe.replay=true"], "set recipe.memory=100"),

@@ -17,7 +17,7 @@ from kdx.report.run.prequential import chunk_cells
 from kdx.store.artifact import Artifact
 from kdx.training.length import in_proportion, shares
 
-RUN = ["recipe=stream", "dataset=drift_items", "dataset.rows=900", "dataset.test=100", "recipe.chunks=4"]
+RUN = ["recipe=stream", "dataset=drift_items", "dataset.rows=500", "dataset.test=100", "recipe.chunks=4"]
 RUN += ["recipe.history=1", "teacher_pretrain.steps=10", "device=cpu", "device.threads=1", "store=store"]
 
 
@@ -55,7 +55,7 @@ def test_later_items_are_new_and_every_item_is_chosen():
 
 def test_each_is_tested_on_a_chunk_before_it_learns_it(whole):
     found = whole["results"]["prequential"]
-    assert (found["chunks"], found["rows"]) == ([3, 4], [200, 200])
+    assert (found["chunks"], found["rows"]) == ([3, 4], [100, 100])
     assert found["arms"].keys() == {"teacher", "moving", "student", "baseline"}
     for arm in found["arms"].values():
         assert len(arm["by_chunk"]) == 2 and arm["mean"] == pytest.approx(np.mean(arm["by_chunk"]))
@@ -69,7 +69,7 @@ def test_each_is_tested_on_a_chunk_before_it_learns_it(whole):
 def test_a_chunk_is_passed_over_once_at_one_rate(whole):
     made = artifact(whole, "student-train-2")
     summary, training = made.json("summary.json"), made.manifest["inputs"]["training"]["component"]
-    assert summary["steps"] == 13 and (training["schedule"], training["length"]) == ("constant", "1 epochs")
+    assert summary["steps"] == 7 and (training["schedule"], training["length"]) == ("constant", "1 epochs")
     going = artifact(whole, "moving-train-2").manifest["inputs"]["training"]["component"]
     assert going["lr"] == pytest.approx(0.3 * training["lr"])
 
@@ -115,9 +115,9 @@ def test_a_stream_that_is_killed_within_a_chunk_goes_on_to_the_same_weights(whol
 
     def killed(self, step):
         stop = after(self, step)
-        if self.work.name == "student-train-3" and step == 5:
+        if self.work.name == "student-train-3" and step == 3:
             self.save(step + 1)
-        if self.work.name == "student-train-3" and step == 6:
+        if self.work.name == "student-train-3" and step == 4:
             raise Killed
         return stop
 
@@ -126,7 +126,7 @@ def test_a_stream_that_is_killed_within_a_chunk_goes_on_to_the_same_weights(whol
         train("killed", "store=other")
     monkeypatch.undo()
     run = train("goes_on", "store=other")
-    assert "goes on from step 6 of 13" in capsys.readouterr().err
+    assert "goes on from step 4 of 7" in capsys.readouterr().err
     assert run["results"]["prequential"] == whole["results"]["prequential"]
     for name in ("student-train-3", "student-train"):
         made = [Path(store, "train", artifact(run, name).key) for store in ("store", "other")]
@@ -151,6 +151,7 @@ def test_an_old_teacher_and_one_that_goes_along_may_answer_together(place):
     assert kept["results"]["prequential"]["arms"].keys() == {"teacher", "student", "baseline"}
 
 
+@pytest.mark.slow
 def test_the_plan_knows_every_stage(whole, capsys):
     assert main(["plan", *RUN, "store=fresh", "json=plan.json"]) == 0
     assert "stream: 4 chunks of rows in order" in capsys.readouterr().out
