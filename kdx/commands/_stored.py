@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kdx.commands._words import Words
-from kdx.core.errors import UserError, UserErrors, nearest
-from kdx.core.roles import ROLES, known_roles
+from kdx.core.errors import UserError, UserErrors
+from kdx.core.roles import known_roles
 from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import Run
 from kdx.store.manifest import MANIFEST
@@ -153,11 +153,10 @@ def weights_of(
         number, which = member_of(run, member), which_of("teacher", which or of_table(run.document))
         weights, _ = stored.of_member(run, number, which, allow)
         return "teacher", which, replace(weights, called=f"member {number} of the teacher")
-    there = [*(["teacher"] if run.members() else []), *run.roles(), *run.moved, *run.joined]
+    there = run.named()
     if role is None:
         role = "student" if "student" in there or not there else there[-1]
-    if role not in there and role not in ROLES:
-        raise UserError(f"the run '{run.path}' has no role '{role}'{nearest(role, there)}")
+    run.check_role(role)
     which = which_of(role, which or of_table(run.document))
     if role == "teacher" and run.members():
         weights, _ = stored.of_members(run, which, allow)["teacher"]

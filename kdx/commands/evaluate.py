@@ -23,8 +23,7 @@ OPTIONS = (
     Option(
         "role",
         "all",
-        "of a run: whose weights",
-        ("all", *ROLES),
+        "of a run: whose weights, such as student, baseline or teacher, or another role of its table",
     ),
     Option(
         "which",
@@ -93,6 +92,8 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
         )
     seed = run.document["config"].get("seed")
     order = order_of("evaluate", words, seed if isinstance(seed, int) else 0, run.document["config"])
+    if words["role"] != "all":
+        run.check_role(words["role"])
     together = bool(run.members()) and words["role"] in ("all", "teacher")
     every = [role for role in (*ROLES, *run.roles()) if role in (*run.roles(), *run.moved, *run.joined)]
     roles = list(dict.fromkeys(every)) if words["role"] == "all" else [] if together else [words["role"]]
@@ -215,6 +216,7 @@ def measured(
         for role, w in weights.items()
     }
     notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
+    notes += remarks.by_task(weights)
     if teacher and beside is None:
         notes.append(
             "nothing is held against the teacher (agreement, KL, acceptance), as it reads other tokens: its "

@@ -42,6 +42,7 @@ OPTIONS = (
         "of a teacher that is an ensemble: one of its networks, by its number in the table of the run or by "
         "its name; default: all together",
     ),
+    Option("task", None, "of a network with a head a task: which the new rows are of, from 1"),
     Option("top", "1", "of classes: how many of the likeliest stand in the file"),
     Option(
         "soft", "none", "of classes: a number of every class as well", ("none", "probabilities", "logits")
@@ -154,7 +155,8 @@ def _asked(words: Words, to: Path) -> Any:
 
     check_unread(to, words["overwrite"] == "true")
     columns = AnswerColumns(top=_whole(words, "top"), soft=words["soft"])
-    return Wanted(to, columns, _whole(words, "batch_size"), words["text"])
+    task = _whole(words, "task") if "task" in words.given else None
+    return Wanted(to, columns, _whole(words, "batch_size"), words["text"], task)
 
 
 def _whole(words: Words, name: str) -> int:

@@ -14,7 +14,7 @@ from kdx import models
 from kdx.config.contract import is_rule
 from kdx.config.kinds import adapter_of, check_given, check_kind, check_pool, task_of, trainings_of
 from kdx.config.networks import check_networks
-from kdx.config.other_pool import check_other_pool
+from kdx.config.other_pool import check_changes, check_other_pool
 from kdx.config.suggestions import networks_for
 from kdx.config.tried_data import describe_data, try_loader
 from kdx.config.tried_steps import builds_own_steps, try_shift, try_steps
@@ -96,6 +96,8 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
         with trying(errors):
             check_recipe(order, about, rows)
     if about:
+        in_turn = "set recipe.by=class, or time"
+        check_changes("recipe.domains", experiment.domains, about, errors, in_turn)
         check_other_pool(experiment, about, errors)
         check_through(experiment, about, errors)
         check_pool(experiment, about, rows, errors)

@@ -65,6 +65,8 @@ def known_roles(results: Mapping[str, Any] | None) -> dict[str, Role]:
     own, known = (results or {}).get("roles"), dict(ROLES)
     if (results or {}).get("moved_teacher"):
         known["teacher"] = replace(ROLES["teacher"], words="teacher (before it moved)", short="before")
+    if (results or {}).get("sessions"):
+        known["baseline"] = replace(ROLES["baseline"], words="student alone, fine-tuned", short="fine-tuned")
     if (results or {}).get("privacy"):
         known["teacher"] = replace(ROLES["teacher"], words="teacher of all private rows")
         alone = replace(ROLES["baseline"], words="student of true public labels", short="true labels")

@@ -22,6 +22,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
 from kdx.store.store import Store
 from kdx.store.work import Listener
+from kdx.tasks.several_heads import without_heads
 
 KIND = ("reads", "task", "example")
 """What weights and data must have alike."""
@@ -90,7 +91,8 @@ def misfits(
     for same in alike.values():
         shape, classes = same[0].about.get("shape"), same[0].about.get("classes", [])
         who, several = together([w.who for w in same]), len(same) > 1
-        kind = kind_of_old(same[0].about)
+        kind = dict(kind_of_old(same[0].about))
+        kind["task"] = without_heads(kind["task"])
         if kind["reads"] != found.reads or kind["task"]["_target_"] != found.task["_target_"]:
             errors.append(
                 f"{who} {'read' if several else 'reads'} {kind['reads']} and dataset={dataset} has "

@@ -19,7 +19,7 @@ from kdx.core.files import kind_at
 from kdx.core.shapes import expect_shape
 from kdx.core.task import Categorical, Task
 from kdx.core.trees import all_finite, tree
-from kdx.core.types import Split
+from kdx.core.types import Batch, Split
 from kdx.data.new_rows.opening import open_new_rows
 from kdx.data.new_rows.rows import NewRows, RowBlock
 from kdx.data.writing import ANSWERS_BY_NAME, whole_file
@@ -30,6 +30,7 @@ from kdx.runs.preprocessing import PREPROCESSING, preprocessing
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
+from kdx.tasks.several_heads import SeveralHeads
 from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
 
@@ -40,12 +41,14 @@ _Watch = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Wanted:
     """to: the file. columns: what is written of an answer. batch: rows that are held at a time. text: the
-    column that holds texts, None: known by its name."""
+    column that holds texts, None: known by its name. task: of a head a task which one, from 1, None: not
+    said."""
 
     to: Path
     columns: AnswerColumns
     batch: int
     text: str | None = None
+    task: int | None = None
 
     @property
     def named(self) -> bool:
@@ -117,8 +120,39 @@ def check_answer_columns(asked: Wanted, weights: Weights) -> None:
     """Raises UserError where answers do not have the columns that are asked for, before any row is read."""
     task = build_task(weights.about)
     task.columns(task.made_up(1), asked.columns)
+    if asked.task is not None:
+        _head(task, asked)
     if asked.named:
         task.answer_texts(task.made_up(1), task.made_up_truth(1))
+
+
+def _head(task: Task, asked: Wanted) -> list[int]:
+    """The classes of the task that the rows are of. Raises UserError where the network has no such head."""
+    if asked.task is not None and isinstance(task, SeveralHeads):
+        return task.head(asked.task)
+    raise UserError(
+        "task= is of a network with a head a task, as loss=lwf makes it, and this one has one for all: "
+        "leave it out"
+    )
+
+
+def _kept(task: Task, asked: Wanted) -> Condensing | Callable[[Answers, Batch], Answers]:
+    """What is kept of the answers to a batch. Raises UserError where nobody says of which task rows are."""
+    if not isinstance(task, SeveralHeads):
+        return Condensing(task)
+    if asked.task is not None:
+        head = _head(task, asked)
+        return lambda answers, rows: task.narrow(answers, head)
+
+    def known(answers: Answers, rows: Batch) -> Answers:
+        if rows.y is None:
+            raise UserError(
+                "the network has a head a task, and nobody says of which task these rows are: add task=N, "
+                f"one of {task.in_words()}"
+            )
+        return Condensing(task)(answers, rows)
+
+    return known
 
 
 def answer_rows(
@@ -131,14 +165,14 @@ def answer_rows(
     begun = time.monotonic()
     task, network = build_task(weights.about), runtime.place(weights.network())
     tally = Tally(isinstance(task, Categorical))
-    kept = Condensing(task)
+    kept, together = _kept(task, asked), Condensing(task).batch
     with whole_file("to", asked.to) as writer:
         for block in rows.blocks(asked.batch):
             inputs = tree(
                 lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf, block.inputs
             )
             truth = None if block.truth is None else tree(torch.as_tensor, block.truth)
-            split, batch = Split("new", inputs, truth), min(asked.batch, kept.batch)
+            split, batch = Split("new", inputs, truth), min(asked.batch, together)
             answers = predict(network, split, runtime, batch=batch, kept=kept)
             if not all_finite(answers):
                 raise UserError(

@@ -63,6 +63,8 @@ class Recipe(ABC):
     """Whether its student learns from rows of the data set's pool, so that these can be looked at again."""
     roles: ClassVar[Mapping[str, Role]] = {}
     """Networks of its own that are measured beside those of kdx, by role."""
+    as_teacher: ClassVar[tuple[str, ...]] = ()
+    """Those of them whose networks are built as the teacher is."""
     in_rounds: ClassVar[bool] = True
     """Whether its students by number are rounds of one task, which are compared with each other."""
     counts: ClassVar[str] = "validation"

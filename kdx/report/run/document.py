@@ -49,6 +49,7 @@ MEASURED = {
 _WAY = {"matrix": [[Number()]], **dict.fromkeys(("average", "old", "last"), Number())}
 _SESSIONS = {
     "names": [str],
+    "way": str,
     "rows": [COUNT],
     "arms": {"*": {"*": {**_WAY, "forgetting": Number(), "backward": Number()}}},
 }

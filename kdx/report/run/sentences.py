@@ -121,9 +121,9 @@ def _of_gain(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]
     if summarised["gain"] is None:
         return []
     if results.get("sessions"):
-        return session_gains(results)
+        return session_gains(results, summarised["gain"])
     if results.get("prequential"):
-        return chunk_gain(results)
+        return chunk_gain(results, summarised["gain"])
     better = "" if counts.more else f" Less {counts.title} is better, so a gain above 0 is an improvement."
     what = results.get("gained_by") or ["distillation"]
     if results.get("privacy"):

@@ -30,6 +30,7 @@ from kdx.core.scorer import Scorer
 from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models import size
+from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import CLASS_PLACES, MODEL_KEYS, build_adapter
 from kdx.report.run.verdict import of_table, summary, which_of
 from kdx.runs import lineage
@@ -45,6 +46,7 @@ from kdx.store.component import targets
 from kdx.store.moved import kind_of_old
 from kdx.store.resolve import allow as allow_packages
 from kdx.store.source import sha256
+from kdx.tasks.several_heads import SeveralHeads
 
 
 def export(
@@ -55,7 +57,7 @@ def export(
     Raises UserError where something is missing, Unlike where a format answers differently from the original.
     """
     allow_packages(allow)
-    check_folder(to)
+    check_folder(to, role)
     if "onnx" in formats:
         check_onnx()
     weights, artifact = of_role(run, role, which, allow)
@@ -86,7 +88,7 @@ def export(
                     **check_parity(name, network, answer, rows, classes=bool(about.get("classes"))),
                 },
             }
-        if beside := sorted({path.name for path in temporary.iterdir()} - _usual()):
+        if beside := sorted({path.name for path in temporary.iterdir()} - _usual(role)):
             about["beside"] = beside
         write_atomically(temporary / "card.json", dump(about))
         write_atomically(temporary / "card.md", card.markdown(json.loads(dump(about))))
@@ -109,14 +111,14 @@ def check_exportable(role: str, weights: Weights, network: nn.Module) -> None:
     """Raises UserError of a network whose answers no file could hold."""
     if any(isinstance(module, Scorer) for module in network.modules()):
         raise UserError(
-            f"the {ROLE_WORDS[role]} reads a vocabulary of its own, and gives no answers that could be "
-            "exported: take the folder that it came from"
+            f"the {ROLE_WORDS.get(role, role)} reads a vocabulary of its own, and gives no answers that "
+            "could be exported: take the folder that it came from"
         )
     if other := [n for n, one in enumerate(weights.members, 1) if CLASS_PLACES in one.about]:
         raise UserError(
-            f"{together([f'member {n}' for n in other])} of the {ROLE_WORDS[role]} learned other classes "
-            "(classes_map), which an export of several networks cannot hold: kdx predict role=teacher "
-            "answers with them"
+            f"{together([f'member {n}' for n in other])} of the {ROLE_WORDS.get(role, role)} learned "
+            "other classes (classes_map), which an export of several networks cannot hold: "
+            "kdx predict role=teacher answers with them"
         )
 
 
@@ -181,6 +183,7 @@ def draw_card(
         "input": contract(weights.about),
         "prepare": preparation(kind_of_old(weights.about), how),
         **({"classes": weights.about["classes"]} if weights.about.get("classes") else {}),
+        **_heads(weights.about),
         "formats": {},
         "seed": config.get("seed"),
         "metrics": metrics,
@@ -201,6 +204,12 @@ def draw_card(
     }
 
 
+def _heads(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of a head a task: the numbers of the classes of each."""
+    task = build_task(about)
+    return {"tasks": task.groups} if isinstance(task, SeveralHeads) else {}
+
+
 def packages_of(about: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
     """Those of `allow` that a model.json takes code from."""
     code = list(targets({key: about.get(key) for key in ("component", "task", "adapter", "aggregate")}))
@@ -215,17 +224,18 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _usual() -> set[str]:
-    """Files that an export may have, whatever the network; others are named in card.json ("beside")."""
-    weights = {f"{role}.{kind}" for role in ROLE_WORDS for kind in ("safetensors", "pt2", "onnx")}
+def _usual(own: str) -> set[str]:
+    """Files that an export may have, whatever the network; others are named in card.json ("beside"). own: the
+    role, which kdx may not have."""
+    weights = {f"{role}.{kind}" for role in (*ROLE_WORDS, own) for kind in ("safetensors", "pt2", "onnx")}
     return weights | {"model.json", "card.json", "card.md"}
 
 
-def check_folder(to: Path) -> None:
+def check_folder(to: Path, role: str = "student") -> None:
     """The folder is free, or holds an earlier export and nothing else: that is replaced."""
     if not to.exists() and not to.is_symlink():
         return
-    names = _usual()
+    names = _usual(role)
     with suppress(UserError, OSError):
         names |= {str(name) for name in read_mapping(to / "card.json").get("beside") or ()}
     strange = (
