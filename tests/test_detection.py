@@ -15,7 +15,8 @@ from kdx.core.math import bernoulli_kl
 from kdx.core.trees import leaves
 from kdx.models.detector import sides_of_deltas
 from kdx.tasks import boxes as geometry
-from kdx.tasks.detection import Detection, average_precision
+from kdx.tasks.box_scores import average_precision
+from kdx.tasks.detection import Detection
 
 for _package in ("torchmetrics", "pycocotools"):
     pytest.importorskip(_package)
@@ -122,13 +123,13 @@ def test_f1_by_hand():
 
 def perfect(own: Detection, truth: dict[str, Tensor], sure: float = 12.0) -> dict[str, Tensor]:
     """Dense answers of who knows the truth."""
-    found = geometry.assigned_to_points(own.places, truth["boxes"], truth["classes"])
+    found = geometry.assigned_to_points(own.grid.places, truth["boxes"], truth["classes"])
     there, at = found >= 0, found.clamp_min(0)
     kind = truth["classes"].gather(1, at)
     scores = torch.full((*found.shape, len(own.names)), -sure)
     scores.scatter_(2, kind.clamp_min(0)[..., None], torch.where(there, sure, -sure)[..., None])
     box = truth["boxes"].gather(1, at[..., None].expand(-1, -1, 4))
-    point, stride = own.places.centre, own.places.stride[:, None]
+    point, stride = own.grid.places.centre, own.grid.places.stride[:, None]
     apart = torch.cat([point - box[..., :2], box[..., 2:] - point], 2) / stride
     apart = torch.where(there[..., None], apart, torch.ones_like(apart))
     middle = torch.where(there, geometry.centreness(apart).nan_to_num(0.5), 0.5)
@@ -140,7 +141,7 @@ def test_who_knows_the_truth_has_no_loss_but_that_of_the_middle_and_map_1():
     truth = truth_of([([2, 2, 14, 14], 0), ([16, 14, 30, 28], 1)], [], [([4, 8, 20, 24], 1)])
     said = perfect(own, truth)
     middle = said["centre"].sigmoid()
-    there = geometry.assigned_to_points(own.places, truth["boxes"], truth["classes"]) >= 0
+    there = geometry.assigned_to_points(own.grid.places, truth["boxes"], truth["classes"]) >= 0
     entropy = -(middle * middle.log() + (1 - middle) * (1 - middle).log())
     least = torch.stack(
         [e[t].mean() if t.any() else torch.tensor(0.0) for e, t in zip(entropy, there, strict=True)]
@@ -261,7 +262,9 @@ def test_average_precision_by_hand():
 
 
 def test_without_its_extra_it_is_refused_before_work(monkeypatch):
-    monkeypatch.setattr("kdx.tasks.detection.find_spec", lambda name: None if name == "pycocotools" else name)
+    monkeypatch.setattr(
+        "kdx.tasks.box_scores.find_spec", lambda name: None if name == "pycocotools" else name
+    )
     with pytest.raises(UserError, match="pycocotools is not installed: pip install 'kdx\\[detection\\]'"):
         task()
 

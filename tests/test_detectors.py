@@ -120,7 +120,7 @@ def test_boxes_of_torchvisions_fcos_are_its_own():
     right = whole.box_coder.decode(said["bbox_regression"], anchors[None])
     task = Detection(names=SHAPES, height=128, width=128, stride=8, levels=5, sure=0.3)
     assert torch.allclose(
-        boxes_of_distances(task.places, made.net.eval()(pictures)["boxes"]), right, atol=1e-3
+        boxes_of_distances(task.grid.places, made.net.eval()(pictures)["boxes"]), right, atol=1e-3
     )
     task.loss(made.net(pictures), task.made_up_truth(1)).sum().backward()
 
