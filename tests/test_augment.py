@@ -22,6 +22,7 @@ from kdx.data.views.augment import (
     Affine,
     ColourJitter,
     Cutout,
+    Flip,
     FlipCrop,
     Mixup,
     Noise,
@@ -34,6 +35,7 @@ from kdx.data.views.randaugment import OPERATIONS, RandAugment
 
 CONF = Path(__file__).parents[1] / "conf"
 STEPS = {
+    "flip": Flip(flip=0.5),
     "flip_crop": FlipCrop(pad=3, mode="zero", flip=0.5),
     "reflect": FlipCrop(pad=3, mode="reflect", flip=0.5),
     "random_resized_crop": RandomResizedCrop(scale=[0.08, 1.0], ratio=[3 / 4, 4 / 3], flip=0.5),

@@ -172,9 +172,12 @@ def test_steps_that_move_nothing_are_those_that_say_so():
         if isinstance(step, type) and issubclass(step, Step) and step.__module__ == room.__name__
     }
     moving = {name for name, step in steps.items() if not step.in_place}
-    assert moving == {"FlipCrop", "RandomResizedCrop", "Affine", "Rotate", "Rotation"}
+    tell = {"Flip", "FlipCrop", "RandomResizedCrop"}
+    assert moving == {"Affine", "Rotate", "Rotation", *tell}
+    assert {name for name, step in steps.items() if step.tells_warp} == tell
     assert not changes(steps["Rotate"](degrees=5), "pictures with boxes")
     assert changes(steps["Cutout"](size=0.2, fill=0.0), "pictures with boxes")
+    assert changes(steps["Flip"](flip=0.5), "pictures with boxes")
 
 
 @pytest.mark.parametrize(
@@ -194,6 +197,14 @@ def test_steps_that_move_nothing_are_those_that_say_so():
         (["dataset.sure=2"], "dataset.sure"),
         (["loss=pseudo_boxes", "loss.score=2"], "loss.score"),
         (["loss=divergence"], "an answer here is boxes with a class each"),
+        (
+            ["pseudo_label.view=clean", "augment=[flip_crop]"],
+            "flip_crop moves these to where it has not answered, place by place: set pseudo_label.view=same",
+        ),
+        (
+            ["pseudo_label.view=clean", "augment=[flip]", "dataset.image_size=50"],
+            "flip moves these to where it has not answered",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_said_before_work(words, said):

@@ -88,8 +88,8 @@ WORDS = [
     ("T=4", "did you mean loss.temperature=4?"),
     ("bacth_size=3", BOTH.format("batch_size=3")),
     ("sed=3", "'sed' is no key; did you mean 'seed'?"),
-    ("augment=hflip", "write augment=[flip_crop]"),
-    ("augment=[hflip,cutout]", "write augment=[flip_crop]"),
+    ("augment=hflip", "write augment=[flip]"),
+    ("augment=[hflip,cutout]", "write augment=[flip]"),
     ("loss=qqqq", "weighted; your own are found by --config-dir FOLDER"),
 ]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-SIDE = 4.0
+ANCHOR_SIDE = 4.0
 """Strides that the side of a square anchor has (32 pixels at a stride of 8; Lin et al. 2017, arXiv
 1708.02002)."""
-ONE = ((SIDE, SIDE),)
+ONE = ((ANCHOR_SIDE, ANCHOR_SIDE),)
 NINE = tuple(
-    (SIDE * 2 ** (size / 3) / ratio**0.5, SIDE * 2 ** (size / 3) * ratio**0.5)
+    (ANCHOR_SIDE * 2 ** (size / 3) / ratio**0.5, ANCHOR_SIDE * 2 ** (size / 3) * ratio**0.5)
     for ratio in (0.5, 1.0, 2.0)
     for size in range(3)
 )

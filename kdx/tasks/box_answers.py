@@ -15,6 +15,7 @@ from kdx.core.answers import Answers
 from kdx.core.errors import UserError
 from kdx.core.math import full
 from kdx.core.trees import leaves
+from kdx.core.warp import Warp
 from kdx.tasks import boxes as geometry
 
 SCORES, BOXES, CENTRE, CLASSES, ROW_LOSS = "scores", "boxes", "centre", "classes", "loss"
@@ -66,6 +67,33 @@ class Grid:
             )
         return here.to(answers[SCORES].device)
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether its places lie in a picture as they do in its mirror image."""
+        return self.size[1] % (self.stride * 2 ** (self.levels - 1)) == 0
+
+    def mirrored(self, answers: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+        """Dense answers to pictures -> those to their mirror images, where `rows` (B,) bool says so. Of a
+        symmetric grid."""
+        count = answers[SCORES].shape[1]
+        across = self._across(count // len(self.places.stride)).to(rows.device)
+        found = {}
+        for name, leaf in answers.items():
+            there = leaf.index_select(1, across)
+            there = there[..., [2, 1, 0, 3]] if name == BOXES else there
+            found[name] = torch.where(rows.view(-1, *[1] * (leaf.dim() - 1)), there, leaf)
+        return found
+
+    def _across(self, anchors: int) -> Tensor:
+        """(A,) int64: the place that lies where each one does in the mirror image."""
+        found, first = [], 0
+        for level in range(self.levels):
+            high, wide = (-(-side // (self.stride * 2**level)) for side in self.size)
+            numbers = torch.arange(high * wide * anchors).view(high, wide, anchors)
+            found.append(first + numbers.flip(1).flatten())
+            first += high * wide * anchors
+        return torch.cat(found)
+
     def decoded(self, answers: Mapping[str, Tensor]) -> Tensor:
         """(B, A, 4) boxes in pixels, whatever they reach out of."""
         return geometry.boxes_of_distances(self.places_of(answers), answers[BOXES])
@@ -92,6 +120,18 @@ def probabilities(answers: Mapping[str, Tensor]) -> Tensor:
     (arXiv 2006.09214)."""
     probs = full(answers[SCORES]).sigmoid()
     return (probs * full(answers[CENTRE]).sigmoid()[..., None]).sqrt() if CENTRE in answers else probs
+
+
+def moved_boxes(named: Mapping[str, Tensor], warp: Warp) -> dict[str, Tensor]:
+    """Boxes that are named, or the truth, as they lie in a view; of one that is lost class -1 and score 0.
+    Of what nobody knows, nan, nothing is known there."""
+    where = warp.to(named[BOXES].device)
+    boxes, seen = where.boxes(named[BOXES])
+    gone = ~seen & ~named[BOXES].isnan().any(2)
+    found = {**named, BOXES: boxes, CLASSES: named[CLASSES].masked_fill(gone, -1)}
+    if SCORES in named:
+        found[SCORES] = named[SCORES].masked_fill(gone, 0.0)
+    return found
 
 
 def sure_boxes(named: Mapping[str, Tensor], sure: float) -> list[tuple[Tensor, Tensor]]:

@@ -12,13 +12,15 @@ from kdx.tasks.box_answers import BOXES, CLASSES, SCORES
 NO_BOX = "no box"
 
 
-def counted(names: Sequence[str], kinds: Sequence[int]) -> str:
+def counted_boxes(names: Sequence[str], kinds: Sequence[int]) -> str:
     """ "circle, 2 square","""
     often = [(kinds.count(kind), name) for kind, name in enumerate(names)]
     return ", ".join(f"{count} {name}" if count > 1 else name for count, name in often if count) or NO_BOX
 
 
-def outlined(names: Sequence[str], found: Sequence[tuple[Tensor, Tensor]]) -> list[list[dict[str, Any]]]:
+def outlined_boxes(
+    names: Sequence[str], found: Sequence[tuple[Tensor, Tensor]]
+) -> list[list[dict[str, Any]]]:
     """Of each row its boxes and classes, as they are drawn."""
     return [
         [
@@ -29,7 +31,7 @@ def outlined(names: Sequence[str], found: Sequence[tuple[Tensor, Tensor]]) -> li
     ]
 
 
-def written(names: Sequence[str], named: Mapping[str, Tensor], kept: Tensor) -> list[str]:
+def boxes_in_words(names: Sequence[str], named: Mapping[str, Tensor], kept: Tensor) -> list[str]:
     """Of each row class, how sure (of the truth not) and x1 y1 x2 y2 of each box that is kept, divided by
     semicolons. kept: (B, D) bool."""
     return [

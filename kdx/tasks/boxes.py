@@ -70,7 +70,8 @@ def grid_places(
         highs.append(torch.full_like(strides[-1], REACH * apart if level < levels - 1 else torch.inf))
         sides.append((torch.tensor(anchors) * apart).repeat(x.numel(), 1))
     several = [torch.cat(parts) for parts in (centres, strides, lows, highs)]
-    return Places(*(leaf.repeat_interleave(len(anchors), 0) for leaf in several), torch.cat(sides))
+    centre, apart_by, low, high = (leaf.repeat_interleave(len(anchors), 0) for leaf in several)
+    return Places(centre, apart_by, low, high, torch.cat(sides))
 
 
 # which box a place is to find

@@ -15,9 +15,21 @@ from kdx.core.answers import AnswerColumns, Answers, Given, Nothing
 from kdx.core.checks import integer, number
 from kdx.core.errors import UserError
 from kdx.core.task import Boxed
+from kdx.core.warp import Warp
 from kdx.tasks import box_words
 from kdx.tasks.answer_formats import half
-from kdx.tasks.box_answers import BOXES, CENTRE, CLASSES, ROW_LOSS, SCORES, Grid, dense, several, sure_boxes
+from kdx.tasks.box_answers import (
+    BOXES,
+    CENTRE,
+    CLASSES,
+    ROW_LOSS,
+    SCORES,
+    Grid,
+    dense,
+    moved_boxes,
+    several,
+    sure_boxes,
+)
 from kdx.tasks.box_losses import answer_distance, label_loss
 from kdx.tasks.box_scores import average_precision, check_installed
 from kdx.tasks.boxes import f1_of_boxes
@@ -47,6 +59,7 @@ class Detection(Boxed):
     shown = {metric.name: metric for metric in (MAP, MAP_50, BOX_F1, SAME_BOXES)}
     primary = MAP.name
     paired = BOX_F1
+    placed = True
 
     def __init__(
         self,
@@ -91,6 +104,15 @@ class Detection(Boxed):
         if len({frozenset(dense(one)) for one in several}) > 1:
             raise UserError("teachers that are detectors must be of one kind: FCOS or RetinaNet")
         return super().mean(several)
+
+    def move(self, answers: Answers, warp: Warp) -> Answers:
+        """Boxes that are cut off at the border, and lost where their middle lies outside. Dense answers
+        change places where pictures are mirrored and the places lie alike from the left and from the right;
+        else they become the boxes that they name."""
+        given = several(answers)
+        if CLASSES not in given and warp.mirrors and self.grid.symmetric:
+            return self.grid.mirrored(given, warp.mirrored)
+        return moved_boxes(self.named(given), warp)
 
     # what is answered
 
@@ -144,23 +166,23 @@ class Detection(Boxed):
 
     def displayed(self, answers: Answers) -> list[str]:
         """ "circle, 2 square","""
-        return [box_words.counted(self.names, kinds.tolist()) for _, kinds in self._sure(answers)]
+        return [box_words.counted_boxes(self.names, kinds.tolist()) for _, kinds in self._sure(answers)]
 
     def outlined(self, answers: Answers) -> list[list[dict[str, Any]]]:
-        return box_words.outlined(self.names, self._sure(answers))
+        return box_words.outlined_boxes(self.names, self._sure(answers))
 
     def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
         """label: class, how sure, and x1 y1 x2 y2 of each box, divided by semicolons."""
         if wanted != AnswerColumns():
             super().columns(answers, wanted)  # refuses
         named = self.named(answers)
-        return {"label": box_words.written(self.names, named, named[SCORES] >= self.sure)}
+        return {"label": box_words.boxes_in_words(self.names, named, named[SCORES] >= self.sure)}
 
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
         """truth: the same without how sure; None where nobody knows."""
         right = several(truth)
         known = self.known({name: leaf.numpy() for name, leaf in right.items()})
-        words = box_words.written(self.names, right, right[CLASSES] >= 0)
+        words = box_words.boxes_in_words(self.names, right, right[CLASSES] >= 0)
         return {"truth": [line if there else None for line, there in zip(words, known, strict=True)]}
 
     # answers from elsewhere
