@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou
 
+from kdx.core.anchors import NINE, ONE
 from kdx.core.answers import AnswerColumns
 from kdx.core.errors import UserError
 from kdx.core.math import bernoulli_kl
@@ -84,10 +86,20 @@ def test_anchors_are_assigned_as_torchvisions_matcher_does():
 def test_deltas_of_an_anchor_are_torchvisions():
     places = geometry.grid_places((32, 32), 8, 1)
     deltas = torch.randn(16, 4, generator=torch.Generator().manual_seed(1))
-    said = geometry.boxes_of_distances(places, sides_of_deltas(deltas)[None])[0]
+    said = geometry.boxes_of_distances(places, sides_of_deltas(deltas[None], torch.tensor(ONE)))[0]
     assert torch.allclose(
         said, BoxCoder((1.0, 1.0, 1.0, 1.0)).decode_single(deltas, places.anchors), atol=1e-4
     )
+
+
+def test_nine_anchors_are_torchvisions():
+    """Torchvision rounds their corners, and lays them around those of squares."""
+    sizes = tuple((x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))) for x in (32, 64))
+    right = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 2).cell_anchors
+    places = geometry.grid_places((16, 16), 8, 2, NINE)
+    assert places.centre[:9].tolist() == [[4, 4]] * 9 and places.stride.tolist() == [8] * 36 + [16] * 9
+    for first, corners in zip((0, 36), right, strict=True):
+        assert (places.anchors[first : first + 9] - places.centre[first].repeat(2) - corners).abs().max() < 1
 
 
 def test_centreness_by_hand():

@@ -54,6 +54,8 @@ class Task(Readable):
     """Whether several networks answer together, by `mean`."""
     placed: ClassVar[bool] = False
     """Whether answers and truth lie at places of a row, and `move` with what it shows."""
+    several_forms: ClassVar[bool] = False
+    """Whether networks answer in arrays of other names and shapes than `made_up` has, each in its own."""
     beside: ClassVar[bool] = False
     """Whether `condense` compares answers with those of the teacher to the same rows, in full."""
 

@@ -60,6 +60,7 @@ class Detection(Boxed):
     primary = MAP.name
     paired = BOX_F1
     placed = True
+    several_forms = True
 
     def __init__(
         self,
@@ -101,8 +102,11 @@ class Detection(Boxed):
 
     def mean(self, several: Sequence[Answers]) -> Answers:
         """The mean of all numbers, place by place."""
-        if len({frozenset(dense(one)) for one in several}) > 1:
-            raise UserError("teachers that are detectors must be of one kind: FCOS or RetinaNet")
+        forms = [dense(one) for one in several]
+        if len({(*sorted(form), form[SCORES].shape[1]) for form in forms}) > 1:
+            raise UserError(
+                "teachers that are detectors must be of one kind: FCOS, or RetinaNet with as many anchors"
+            )
         return super().mean(several)
 
     def move(self, answers: Answers, warp: Warp) -> Answers:
