@@ -40,6 +40,24 @@ def boxes_in_words(names: Sequence[str], named: Mapping[str, Tensor], kept: Tens
     ]
 
 
+def coco_results(ids: Sequence[int], named: Mapping[str, Tensor]) -> list[list[dict[str, Any]]]:
+    """Of each row its boxes, the surest first, in COCO's form of results: left, top, width, height. ids: of
+    the classes."""
+    rows = zip(named[BOXES].tolist(), named[SCORES].tolist(), named[CLASSES].tolist(), strict=True)
+    return [
+        [
+            {
+                "category_id": ids[kind],
+                "bbox": [round(x, 2) for x in (box[0], box[1], box[2] - box[0], box[3] - box[1])],
+                "score": round(sure, 5),
+            }
+            for box, sure, kind in zip(*row, strict=True)
+            if kind >= 0
+        ]
+        for row in rows
+    ]
+
+
 def _line(names: Sequence[str], row: Mapping[str, Tensor], kept: Tensor) -> str:
     found = []
     for place in kept.nonzero().flatten().tolist():

@@ -44,7 +44,7 @@ STRIDES = (2, 4, 8, 16, 32)
 class Detection(Boxed):
     """names: of the classes. height, width: of the pictures. stride, levels: of the places at which answers
     lie, see `kdx.tasks.boxes.grid_places`: A of them. sure: how sure a detector must be of a box, in [0, 1],
-    for F1, agreement, and pictures.
+    for F1, agreement, and pictures. ids: by which files in COCO's form call the classes; None: from 1 on.
 
     Answers are scores (B, A, K), logits of K classes of which each is yes or no by itself; boxes (B, A, 4),
     distances from the place to the left, upper, right and lower side, in strides; and of FCOS centre (B, A),
@@ -71,8 +71,10 @@ class Detection(Boxed):
         stride: int,
         levels: int,
         sure: float,
+        ids: Sequence[int] | None = None,
     ):
         check_installed()
+        self.ids = tuple(range(1, len(names) + 1)) if ids is None else tuple(ids)
         self.names, self.size = tuple(names), (int(height), int(width))
         self.stride = integer("dataset.stride", stride, low=2)
         if self.stride not in STRIDES:
@@ -181,6 +183,9 @@ class Detection(Boxed):
             super().columns(answers, wanted)  # refuses
         named = self.named(answers)
         return {"label": box_words.boxes_in_words(self.names, named, named[SCORES] >= self.sure)}
+
+    def listed(self, answers: Answers) -> list[list[dict[str, Any]]]:
+        return box_words.coco_results(self.ids, self.named(answers))
 
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
         """truth: the same without how sure; None where nobody knows."""

@@ -36,13 +36,14 @@ class CocoPicture:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """pictures: in order of the file. names: of the categories, in order of their ids. crowds: annotations of
-    whole groups, which are left out; clipped: boxes that reached out of their picture and were cut off there;
-    lost: why others were left out, by the name of their picture.
+    """pictures: in order of the file. names, ids: of the categories, in order of their ids. crowds:
+    annotations of whole groups, which are left out; clipped: boxes that reached out of their picture and were
+    cut off there; lost: why others were left out, by the name of their picture.
     """
 
     pictures: Sequence[CocoPicture]
     names: tuple[str, ...]
+    ids: tuple[int, ...]
     crowds: int
     clipped: int
     lost: Mapping[str, str]
@@ -80,7 +81,7 @@ def read_coco(path: Path, skip: bool) -> CocoFile:
                 outside.append(called)
     if not skip:
         _refuse(path, outside, wrong, len(annotations))
-    return CocoFile(list(pictures.values()), tuple(names.values()), crowds, len(outside), wrong)
+    return CocoFile(list(pictures.values()), tuple(names.values()), tuple(names), crowds, len(outside), wrong)
 
 
 def _refuse(path: Path, outside: list[str], wrong: Mapping[str, str], whole: int) -> None:
