@@ -271,6 +271,11 @@ def test_average_precision_by_hand():
     assert found["map_50"] == pytest.approx(both, abs=1e-3)
     assert found["map"] == pytest.approx((9 * both + one) / 10, abs=1e-3)  # .50 to .90, and .95
     assert np.isnan(average_precision(named, truth_of([]))["map"])
+    details = task().details(named, truth, "test")
+    assert details["map_by_class"] == {"cat": pytest.approx(found["map"])}  # there is no dog
+    assert details["figures"][0]["data"]["values"] == [pytest.approx(100 * found["map"])]
+    assert task().details(named, truth, "train") == {}
+    assert task().details(named, truth_of([]), "test") == {"map_by_class": {}}
 
 
 def test_without_its_extra_it_is_refused_before_work(monkeypatch):

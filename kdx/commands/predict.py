@@ -274,7 +274,7 @@ def _show(found: dict[str, Any]) -> None:
     which = f", {found['which']} weights" if found["which"] else ""
     noun = found["noun"] if found["rows"] == 1 else f"{found['noun']}s"
     rows = [[label, f"{count:,}"] for label, count in list(found["labels"].items())[:_LABELS]]
-    header = ["label", noun]
+    header = ["label", noun if sum(found["labels"].values()) == found["rows"] else "times"]
     if not rows:
         header = ["", "least", "mean", "largest"]
         rows = [

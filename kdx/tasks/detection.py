@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdx.core.answers import AnswerColumns, Answers, Given, Nothing
+from kdx.core.answers import AnswerColumns, Answers, Figure, Given, Nothing
 from kdx.core.checks import integer, number
 from kdx.core.errors import UserError
 from kdx.core.task import Boxed
@@ -31,12 +31,14 @@ from kdx.tasks.box_answers import (
     sure_boxes,
 )
 from kdx.tasks.box_losses import answer_distance, label_loss
-from kdx.tasks.box_scores import average_precision, check_installed
+from kdx.tasks.box_scores import average_precision, check_installed, precision_by_class
 from kdx.tasks.boxes import f1_of_boxes
 from kdx.tasks.shown import BOX_F1, MAP, MAP_50, SAME_BOXES
 
 HIT = 0.5
 """IoU from which on two boxes are the same one."""
+MOST_DRAWN = 30
+"""Classes in a figure at most, those with the least average precision."""
 STRIDES = (2, 4, 8, 16, 32)
 """Of the first level: networks halve their maps."""
 
@@ -167,6 +169,24 @@ class Detection(Boxed):
         each = given[ROW_LOSS] if ROW_LOSS in given else self.loss(answers, truth)
         precise = average_precision(self.named(answers), several(truth))
         return {self.primary: precise[self.primary], "loss": each.mean().item()}
+
+    def details(self, answers: Answers, truth: Answers, part: str) -> dict[str, Any]:
+        """map_by_class: the average precision of each class that the truth has; of the test rows a figure of
+        it too."""
+        if part == "train":
+            return {}
+        each = precision_by_class(self.named(answers), several(truth), len(self.names))
+        known = {name: value for name, value in zip(self.names, each, strict=True) if value is not None}
+        found: dict[str, Any] = {"map_by_class": known}
+        if part == "test" and known:
+            least = sorted(known.items(), key=lambda one: one[1])[:MOST_DRAWN]
+            data = {
+                "names": [name for name, _ in least],
+                "values": [100 * value for _, value in least],
+                "below": f"{MAP.title} in % of test rows, the worst class first",
+            }
+            found["figures"] = [Figure("mAP by class", "map_by_class", "ranked", data).document()]
+        return found
 
     # shown
 

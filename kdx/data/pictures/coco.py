@@ -143,13 +143,19 @@ def _is_number(value: Any) -> bool:
 
 def _document(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes(), object_hook=_without_outline)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else f"it is no JSON ({error})"
         raise UserError(f"the annotations '{path}' cannot be read: {why}") from None
     if not isinstance(found, dict):
         raise UserError(f"'{path}' is no object at the top: {_FORM}")
     return found
+
+
+def _without_outline(one: dict[str, Any]) -> dict[str, Any]:
+    """Outlines are nine tenths of such a file, and nobody here reads them: each is forgotten at once."""
+    one.pop("segmentation", None)
+    return one
 
 
 def _list(path: Path, document: Mapping[str, Any], name: str) -> list[Any]:
