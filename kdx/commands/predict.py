@@ -26,7 +26,8 @@ OPTIONS = (
     Option(
         "to",
         None,
-        "the file to write: .csv, .tsv, .jsonl or .parquet, of pieces of a text .json too: {name: answer}",
+        "the file to write: .csv, .tsv, .jsonl or .parquet; .json of pieces of a text, {name: answer}, and "
+        "of boxes, COCO's form of results",
         called="output out save dest destination outfile output_file",
     ),
     Option("role", "student", "of a run: whose weights"),
