@@ -169,6 +169,7 @@ def test_a_clean_row_has_moved_nowhere():
         ["augment=[flip]", "pseudo_label.view=clean"],
         ["augment=[flip_crop,cutout]", "loss=pseudo_boxes"],
         ["augment=[random_resized_crop]", "loss=pseudo_boxes", "pseudo_label.mode=live"],
+        ["teacher=retina_tiny", "student=retina_tiny"] + ["teacher.kind=retina9", "student.kind=retina9"],
     ],
 )
 def test_what_goes_together(words):
