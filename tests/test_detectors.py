@@ -211,10 +211,6 @@ def test_steps_that_move_nothing_are_those_that_say_so():
             ["pseudo_label.view=clean", "augment=[flip_crop]"],
             "flip_crop moves these to where it has not answered, place by place: set pseudo_label.view=same",
         ),
-        (
-            ["pseudo_label.view=clean", "augment=[flip]", "dataset.image_size=50"],
-            "flip moves these to where it has not answered",
-        ),
     ],
 )
 def test_what_does_not_go_together_is_said_before_work(words, said):

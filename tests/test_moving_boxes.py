@@ -161,15 +161,18 @@ def test_a_clean_row_has_moved_nowhere():
     assert plain.warp is None
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        ["augment=[flip,colour_jitter]"],
-        ["augment=[flip_crop]"],
         ["augment=[flip]", "pseudo_label.view=clean"],
-        ["augment=[flip_crop,cutout]", "loss=pseudo_boxes"],
         ["augment=[random_resized_crop]", "loss=pseudo_boxes", "pseudo_label.mode=live"],
-        ["teacher=retina_tiny", "student=retina_tiny"] + ["teacher.kind=retina9", "student.kind=retina9"],
+        ["teacher=retina_tiny", "student=retina_tiny", "teacher.kind=retina9", "student.kind=retina9"],
+        pytest.param(["augment=[flip,colour_jitter]"], marks=SLOW),
+        pytest.param(["augment=[flip_crop]"], marks=SLOW),
+        pytest.param(["augment=[flip_crop,cutout]", "loss=pseudo_boxes"], marks=SLOW),
     ],
 )
 def test_what_goes_together(words):
