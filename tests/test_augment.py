@@ -22,7 +22,6 @@ from kdx.data.views.augment import (
     Affine,
     ColourJitter,
     Cutout,
-    Flip,
     FlipCrop,
     Mixup,
     Noise,
@@ -31,6 +30,7 @@ from kdx.data.views.augment import (
 )
 from kdx.data.views.chain import Chain, Views
 from kdx.data.views.draws import Draws
+from kdx.data.views.flip import Flip
 from kdx.data.views.randaugment import OPERATIONS, RandAugment
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -17,7 +17,7 @@ from kdx.config.wire import examine_config
 from kdx.core.errors import UserError
 from kdx.data.contract import check
 from kdx.data.datasets.shapes_detect import SHAPES, ShapesDetect
-from kdx.data.views import augment, shift
+from kdx.data.views import augment, flip, shift
 from kdx.data.views.chain import Step, changes
 from kdx.models.detector import PRIOR, by_place, detector
 from kdx.models.torchvision_detector import torchvision_detector
@@ -173,7 +173,7 @@ def test_keys_of_shapes_that_are_refused(key, value):
 def test_steps_that_move_nothing_are_those_that_say_so():
     steps = {
         step.__name__: step
-        for room in (augment, shift)
+        for room in (augment, flip, shift)
         for step in vars(room).values()
         if isinstance(step, type) and issubclass(step, Step) and step.__module__ == room.__name__
     }

@@ -17,8 +17,9 @@ from kdx.core.types import Batch, Frozen, Split
 from kdx.core.warp import Warp, of_mirrors
 from kdx.data.datasets.shapes_detect import ShapesDetect
 from kdx.data.streams import Makers, Stream, as_trained, sequential
-from kdx.data.views.augment import Flip, FlipCrop, Noise, RandomResizedCrop
+from kdx.data.views.augment import FlipCrop, Noise, RandomResizedCrop
 from kdx.data.views.chain import Chain, Views
+from kdx.data.views.flip import Flip
 from kdx.methods.teachers import Live, Stored
 
 for _package in ("torchmetrics", "pycocotools"):

@@ -91,26 +91,6 @@ class FlipCrop(Step):
         return replace(found, shift=shift, mirrors=not self.pad)
 
 
-class Flip(Step):
-    """The mirror image, left for right, with probability `flip`."""
-
-    moves_only = True
-    tells_warp = True
-
-    def __init__(self, *, flip: float):
-        check_number("flip.flip", flip, 0, 1)
-        self.flip = flip
-
-    def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
-        return torch.where(self._mirrored(draws, op).view(-1, 1, 1, 1), x.flip(3), x)
-
-    def _mirrored(self, draws: Draws, op: str) -> Tensor:
-        return draws.uniform(op, 1)[:, 0] < self.flip
-
-    def warp(self, draws: Draws, op: str, size: tuple[int, int]) -> Warp:
-        return of_mirrors(self._mirrored(draws, op), size)
-
-
 class RandomResizedCrop(Window):
     """A random part of the picture, of `scale` of its area and with a side ratio within `ratio`, as large as
     the picture, mirrored with probability `flip`: Inception's (Szegedy et al. 2015, arXiv 1409.4842), by
