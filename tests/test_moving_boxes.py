@@ -147,6 +147,11 @@ def test_a_teacher_of_clean_pictures_answers_as_one_that_sees_the_mirror_image()
     for moved in (clean, stored):
         assert torch.allclose(moved["scores"], same["scores"], atol=1e-5)
     assert not torch.allclose(net(batch.views["clean"])["scores"], same["scores"], atol=1e-3)
+    # answers to the views themselves lie where they should, and are not moved again
+    (shown,) = sequential(split, batch=120, views=Views(Chain([FLIP]), 0), view=1, task=TASK)
+    packed = {name: leaf[:, None] for name, leaf in net(shown.views["main"]).items()}
+    stored = Stored({"labelled": packed}, {"labelled": 1}, False, "cpu", TASK)(batch)
+    assert torch.allclose(stored["scores"], same["scores"], atol=1e-5)
 
 
 def test_a_clean_row_has_moved_nowhere():
