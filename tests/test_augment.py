@@ -488,6 +488,7 @@ def test_every_option_file_builds_its_step():
             module, name = settings.pop("_target_").rsplit(".", 1)
             scope = {
                 "kdx.data.views.augment": augment.__dict__,
+                "kdx.data.views.flip": {"Flip": Flip},
                 "kdx.data.views.randaugment": {"RandAugment": RandAugment},
                 "kdx.data.views.text": text.__dict__,
                 "kdx.data.views.paraphrase": paraphrase.__dict__,

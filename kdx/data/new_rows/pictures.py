@@ -94,9 +94,9 @@ class NewPictures(NewRows):
         """Where what the squares show lies in the files."""
         if not self._boxed:
             return None
-        from kdx.data.pictures.places import of_files
+        from kdx.data.pictures.places import warp_to_files
 
-        return of_files([shown_size(header) for header in headers], self._square)
+        return warp_to_files([shown_size(header) for header in headers], self._square)
 
     def notes(self) -> list[str]:
         found, read = self._walk.reported(), self.count - len(self.unread)

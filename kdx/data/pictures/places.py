@@ -10,7 +10,7 @@ from kdx.core.warp import Warp
 from kdx.data.pictures.square import Square
 
 
-def of_files(sizes: Sequence[tuple[int, int]], square: Square) -> Warp:
+def warp_to_files(sizes: Sequence[tuple[int, int]], square: Square) -> Warp:
     """sizes: width and height of each picture as it is shown."""
     there = torch.tensor(sizes, dtype=torch.float64)
     inner = torch.tensor([square.inner(size) for size in sizes], dtype=torch.float64)
