@@ -26,7 +26,8 @@ OPTIONS = (
     Option(
         "to",
         None,
-        "the file to write: .csv, .tsv, .jsonl or .parquet, of pieces of a text .json too: {name: answer}",
+        "the file to write: .csv, .tsv, .jsonl or .parquet; .json of pieces of a text, {name: answer}, and "
+        "of boxes, COCO's form of results",
         called="output out save dest destination outfile output_file",
     ),
     Option("role", "student", "of a run: whose weights"),
@@ -276,7 +277,7 @@ def _show(found: dict[str, Any]) -> None:
     which = f", {found['which']} weights" if found["which"] else ""
     noun = found["noun"] if found["rows"] == 1 else f"{found['noun']}s"
     rows = [[label, f"{count:,}"] for label, count in list(found["labels"].items())[:_LABELS]]
-    header = ["label", noun]
+    header = ["label", noun if sum(found["labels"].values()) == found["rows"] else "times"]
     if not rows:
         header = ["", "least", "mean", "largest"]
         rows = [

@@ -120,8 +120,8 @@ class Stream:
 
     cycle: how many views a row has. Its view in pass e is 1 + e mod cycle; None: 1
     + e, a new one in each pass; 0: always the clean view 0.
-    task: needed where the chain mixes rows of a split with truth, as it mixes that too. device: where inputs
-    and y are made; by default where split.inputs lies.
+    task: needed where the chain mixes or moves rows of a split with truth, as it does so to that too.
+    device: where inputs and y are made; by default where split.inputs lies.
     rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view
     numbers of its own. None: all. seed: of their permutations, None: they come as they
     stand.
@@ -201,14 +201,19 @@ def sequential(
 
 
 def as_trained(
-    split: Split, views: Views, *, batch: int = 512, device: torch.device | None = None
+    split: Split,
+    views: Views,
+    *,
+    batch: int = 512,
+    device: torch.device | None = None,
+    task: Task | None = None,
 ) -> Iterator[Batch]:
     """Every row in order, in view 1, with the clean row beside it: what the first pass of a Stream shows,
     for statistics. No mixup.
     """
     device = device_of(split.inputs) if device is None else device
     for index in torch.arange(len(split)).split(batch):
-        yield _batch(split, index, torch.ones_like(index), {"main": views, "clean": _CLEAN}, None, device)
+        yield _batch(split, index, torch.ones_like(index), {"main": views, "clean": _CLEAN}, task, device)
 
 
 def _batch(
@@ -221,9 +226,12 @@ def _batch(
 ) -> Batch:
     made = {name: maker(split, index, view, device=device) for name, maker in makers.items()}
     y = _truth(split, index, made["main"][1], task, device)
-    return Batch(
-        split=split.name, index=index, view=view, views={name: x for name, (x, _) in made.items()}, y=y
-    )
+    warp = None
+    if task is not None and task.placed:
+        warp = makers["main"].warp(split, index, view, device)
+        y = y if y is None or warp is None else task.move(y, warp)
+    shown = {name: x for name, (x, _) in made.items()}
+    return Batch(split=split.name, index=index, view=view, views=shown, y=y, warp=warp)
 
 
 def _truth(

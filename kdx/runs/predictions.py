@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,11 @@ class Tally:
                     max(most, float(values.max())),
                 )
 
+    def count_drawn(self, outlined: Sequence[Sequence[Mapping[str, Any]]] | None) -> None:
+        """Of answers that are drawn into rows: what is drawn there."""
+        for row in outlined or ():
+            self.labels.update(one["words"] for one in row)
+
     def numbers(self) -> dict[str, dict[str, float]]:
         return {
             name: {"least": least, "mean": total / self.rows, "largest": most}
@@ -122,7 +127,7 @@ def check_answer_columns(asked: Wanted, weights: Weights) -> None:
     task.columns(task.made_up(1), asked.columns)
     if asked.task is not None:
         _head(task, asked)
-    if asked.named:
+    if asked.named and task.listed(task.made_up(1)) is None:
         task.answer_texts(task.made_up(1), task.made_up_truth(1))
 
 
@@ -166,7 +171,8 @@ def answer_rows(
     task, network = build_task(weights.about), runtime.place(weights.network())
     tally = Tally(isinstance(task, Categorical))
     kept, together = _kept(task, asked), Condensing(task).batch
-    with whole_file("to", asked.to) as writer:
+    listing = asked.named and task.listed(task.made_up(1)) is not None
+    with whole_file("to", asked.to, listing=listing) as writer:
         for block in rows.blocks(asked.batch):
             inputs = tree(
                 lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf, block.inputs
@@ -174,6 +180,7 @@ def answer_rows(
             truth = None if block.truth is None else tree(torch.as_tensor, block.truth)
             split, batch = Split("new", inputs, truth), min(asked.batch, together)
             answers = predict(network, split, runtime, batch=batch, kept=kept)
+            answers = answers if block.warp is None else task.move(answers, block.warp)
             if not all_finite(answers):
                 raise UserError(
                     f"the answers of {weights.who} are not finite (NaN or infinite): the weights in "
@@ -182,6 +189,7 @@ def answer_rows(
             found = {**block.known_by, **_columns(task, asked, answers, truth)}
             writer.write(_named(task, block, answers, truth) if asked.named else found)
             tally.add(found)
+            tally.count_drawn(task.outlined(answers))
             watch(tally.rows + len(rows.unread), rows.count)
         if not tally.rows:
             name, why = rows.unread[0]
@@ -198,13 +206,15 @@ def _columns(task: Task, asked: Wanted, answers: Answers, truth: Answers | None)
 
 
 def _named(task: Task, block: RowBlock, answers: Answers, truth: Answers | None) -> dict[str, Any]:
-    """What a row is called, and its answer in words."""
+    """What a row is called, and its answer in words, or the entries that a list has of it."""
+    name = next(iter(block.known_by))
+    if (entries := task.listed(answers)) is not None:
+        return {name: block.known_by[name], "entries": entries}
     if truth is None:
         raise UserError(
             "these rows come without what their answers are made of: name a file of columns with to=, such "
             "as .csv, or other rows with data="
         )
-    name = next(iter(block.known_by))
     return {name: block.known_by[name], "answer": task.answer_texts(answers, truth)}
 
 

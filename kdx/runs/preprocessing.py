@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kdx.core.several import BOXED
 from kdx.runs.reading import only_input
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
@@ -27,7 +28,7 @@ def preprocessing(data: Artifact) -> dict[str, Any]:
     """
     about, asked = data.json("data.json"), _dataset(data)
     reads = kind_of_old(about)["reads"]
-    if reads == "pictures" and "fit" in asked:
+    if reads in ("pictures", BOXED) and "fit" in asked:
         shape = about["shape"]
         return {
             "image_size": shape[1],

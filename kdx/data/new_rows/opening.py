@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core.errors import UserError, rows_called
+from kdx.core.several import BOXED
 from kdx.data.new_rows.rows import NewInput, NewRows
 
 _PICTURES, _TABLE, _TEXTS, _TOKENS = "pictures", "table", "texts", "tokens"
@@ -45,6 +46,10 @@ def open_new_rows(
         from kdx.data.new_rows.pictures import NewPictures
 
         return NewPictures(place, tuple(example[""][0]), how, workers)
+    if reads == BOXED:
+        from kdx.data.new_rows.pictures import NewPictures
+
+        return NewPictures(place, tuple(example[""][0]), how, workers, boxed=True)
     if reads == _TABLE and (columns := adapter.get("columns") or how.get("columns")):
         from kdx.data.new_rows.tables import NewTable
 

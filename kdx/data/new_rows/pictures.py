@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,12 @@ from kdx.data.new_rows.rows import FILE_COLUMN, NewRows, RowBlock, check_there, 
 from kdx.data.phrases import are, few
 from kdx.data.pictures import deep
 from kdx.data.pictures.decode import in_words, limited
-from kdx.data.pictures.header import Header, TooLarge, Unknown, decode_error, read_header
+from kdx.data.pictures.header import Header, TooLarge, Unknown, decode_error, read_header, shown_size
 from kdx.data.pictures.square import Square
 from kdx.data.pictures.walk import Walk, readable
+
+if TYPE_CHECKING:
+    from kdx.core.warp import Warp
 
 _FIT, _BACKGROUND, _MOST = "crop", "white", 89_478_485
 """How pictures are read where nobody says it: of a network that learned from no files, or an older export."""
@@ -27,13 +30,23 @@ class NewPictures(NewRows):
     """Every picture in a folder, nested as it may be, or one file.
 
     shape: (C, H, W) of what the network reads. how: fit, background, range ({depth: [black, white]}) and
-    max_pixels of the data set, each as there. workers: threads that decode.
+    max_pixels of the data set, each as there. workers: threads that decode. boxed: whether answers lie at
+    places of the pictures, so that blocks tell where these lie in the files.
     """
 
     noun = "picture"
 
-    def __init__(self, place: Path, shape: tuple[int, ...], how: Mapping[str, Any], workers: int):
+    def __init__(
+        self,
+        place: Path,
+        shape: tuple[int, ...],
+        how: Mapping[str, Any],
+        workers: int,
+        *,
+        boxed: bool = False,
+    ):
         check_there(place)
+        self._boxed, self._unsaid = boxed, "pad" if boxed else _FIT
         if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
             raise UserError(
                 f"this network reads pictures of {'x'.join(map(str, shape))}, and files give squares of one "
@@ -46,7 +59,9 @@ class NewPictures(NewRows):
             )
         self._grey, self._workers = shape[0] == 1, workers
         self._square = Square(
-            image_size=shape[1], fit=how.get("fit", _FIT), background=how.get("background", _BACKGROUND)
+            image_size=shape[1],
+            fit=how.get("fit", self._unsaid),
+            background=how.get("background", _BACKGROUND),
         )
         self._spans = {d: deep.Span(*map(float, ends)) for d, ends in (how.get("range") or {}).items()}
         self._most = int(how.get("max_pixels", _MOST))
@@ -62,7 +77,7 @@ class NewPictures(NewRows):
 
     def blocks(self, size: int) -> Iterator[RowBlock]:
         for start in range(0, len(self._paths), size):
-            names, images = [], []
+            names, images, headers = [], [], []
             paths = self._paths[start : start + size]
             for path, found in zip(paths, self._decoded(paths), strict=True):
                 name = path_in(path, self._folder)
@@ -70,9 +85,18 @@ class NewPictures(NewRows):
                     self.unread.append((name, self._why(found)))
                 else:
                     names.append(name)
-                    images.append(found)
+                    images.append(found[0])
+                    headers.append(found[1])
             if images:
-                yield RowBlock({FILE_COLUMN: names}, np.stack(images))
+                yield RowBlock({FILE_COLUMN: names}, np.stack(images), warp=self._warp(headers))
+
+    def _warp(self, headers: Sequence[Header]) -> Warp | None:
+        """Where what the squares show lies in the files."""
+        if not self._boxed:
+            return None
+        from kdx.data.pictures.places import warp_to_files
+
+        return warp_to_files([shown_size(header) for header in headers], self._square)
 
     def notes(self) -> list[str]:
         found, read = self._walk.reported(), self.count - len(self.unread)
@@ -80,7 +104,7 @@ class NewPictures(NewRows):
             found.append(
                 "nobody tells how the pictures were cut that the network learned from (they were no files, "
                 f"or this is an older export): these were cut to {self._square.size}x{self._square.size} as "
-                f"by dataset.fit={_FIT} dataset.background={_BACKGROUND}"
+                f"by dataset.fit={self._unsaid} dataset.background={_BACKGROUND}"
             )
         if self._coloured:
             found.append(
@@ -102,12 +126,12 @@ class NewPictures(NewRows):
             )
         return found
 
-    def _decoded(self, paths: list[Path]) -> list[np.ndarray | Exception]:
+    def _decoded(self, paths: list[Path]) -> list[tuple[np.ndarray, Header] | Exception]:
         threads = ThreadPoolExecutor(self._workers) if self._workers > 0 else nullcontext()
         with limited(self._most), threads as pool:
             made = list(pool.map(self._one, paths) if pool else map(self._one, paths))
         return [
-            self._counted(path, *found) if isinstance(found, tuple) else found
+            (self._counted(path, *found), found[1]) if isinstance(found, tuple) else found
             for path, found in zip(paths, made, strict=True)
         ]
 

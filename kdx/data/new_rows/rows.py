@@ -7,9 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdx.core.errors import UserError
+
+if TYPE_CHECKING:
+    from kdx.core.warp import Warp
 
 FILE_COLUMN, ROW_COLUMN = "file", "row"
 """What a row is known by: the place of its file in the folder, or its number in a file of rows, from 1."""
@@ -20,11 +23,12 @@ class RowBlock:
     """n rows, one or more. known_by: FILE_COLUMN or ROW_COLUMN -> n values, and of rows whose
     truth is known columns of that. inputs: as networks are given
     them, numpy arrays or tensors, one or several by name. truth: in the task's form, None where that of some
-    row is not known."""
+    row is not known. warp: of pictures whose answers lie at places, where these lie in their files."""
 
     known_by: Mapping[str, Sequence[Any]]
     inputs: Any
     truth: Any = None
+    warp: Warp | None = None
 
 
 class NewRows(ABC):

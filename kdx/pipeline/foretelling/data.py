@@ -275,7 +275,9 @@ def augmented(training: Component, data: Mapping[str, Any]) -> str:
     names = ", ".join(dict.fromkeys(name for name, _ in steps)) or "none"
     mirrored = any(step.get("flip") for _, step in steps)
     said = f"augmentation of the student's {data['reads']}: {names}"
-    if len(data.get("shape", ())) != 3 or data["reads"] == BOXED:
+    if data["reads"] == BOXED:
+        return f"{said}; some are mirrored, and their boxes with them" if mirrored else said
+    if len(data.get("shape", ())) != 3:
         return said
     return f"{said}; " + (
         (

@@ -24,6 +24,7 @@ from kdx.store.stage import subseed
 from kdx.store.store import Store
 
 _BY, _HEADS = ("class", "domain", "time"), ("task", "single")
+_NO_CLASSES = "recipe.by=class cuts classes into sessions, and these data have none: choose another recipe"
 _NO_TEACHER = "recipe=continual has no other teacher than the student of the session before: leave it out"
 
 
@@ -110,10 +111,7 @@ class Continual(Recipe):
         if self.by == "class":
             classes = data.json("data.json").get("classes")
             if not classes:
-                raise UserError(
-                    "recipe.by=class cuts classes into sessions, and these data have none: choose another "
-                    "recipe"
-                )
+                raise UserError(_NO_CLASSES)
             found["groups"] = class_groups(classes, self.sessions, self.groups)
         return found
 
@@ -212,6 +210,8 @@ class Continual(Recipe):
             )
         if self.replay and not self.memory:
             yield "recipe.replay=true learns from the memory alone, and there is none: set recipe.memory=100"
+        if self.by == "class" and asked.classes is not None and not asked.classes:
+            yield _NO_CLASSES
         if self.by == "class" and asked.classes:
             try:
                 yield from self._nothing_to_tell(class_groups(asked.classes, self.sessions, self.groups))

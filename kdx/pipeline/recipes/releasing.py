@@ -71,6 +71,11 @@ def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
     """Settings that would let more of the private rows reach the student than the released labels."""
     experiment, choices = asked.experiment, asked.config["choices"]
     yield from _wrong_lesson(asked)
+    if asked.classes is not None and not asked.classes:
+        yield (
+            "recipe=private counts votes for classes, and an answer of this data set is none: choose one "
+            "with classes, or leave recipe= out"
+        )
     if experiment.moving or experiment.select or experiment.rounds != 1:
         yield (
             "recipe=private asks once, about rows drawn at random: leave select=, rounds= and "

@@ -34,6 +34,7 @@ _SPLIT = {
     "mistaken": [COUNT],
     "arrays": {"*": {"file": str, "shape": [COUNT], "sha256": str}},
     "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]},
+    "map_by_class": {"*": SHARE},
     "figures": [{"title": str, "tag": str, "kind": str, "data": {}}],
 }
 """Of one split, what is no metric."""

@@ -52,6 +52,11 @@ def label(
     hidden = bench.hidden(step)
     work, packing = Work(folder, step.name, Listener()), bench.packing(step, hidden)
     work.write_json(FORMAT_JSON, packing.about())
+    if task.several_forms:
+        name, (_, views, first) = next(iter(wanted.items()))
+        batch = next(_some(bench, splits[name], maker, views, first, task))
+        with torch.inference_mode():
+            packing = packing.in_form_of(teacher(batch))
     for name, (foretold, views, first) in wanted.items():
         # of a session nobody knows beforehand how many there are
         whole_split = name in ("labelled", "memory") and name not in inputs["looked_at"]
