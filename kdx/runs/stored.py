@@ -34,6 +34,7 @@ class Weights:
     key: where in the file the weights lie. notes: what was said of the file when it was opened. called: what
     a sentence calls them. members: of an ensemble; `file` is then that of the first. names: name of
     a class of a data set -> which of the network's it is, where it is another; None: the names are the same.
+    reads: of rows with several inputs those that it takes (kdx.runs.own_inputs); (): rows as they are.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Weights:
     called: str | None = None
     members: Sequence[Weights] = ()
     names: Mapping[str, str] | None = None
+    reads: Sequence[str] = ()
 
     @property
     def who(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -34,15 +34,47 @@ class NewPictures(NewRows):
 
     def __init__(self, place: Path, shape: tuple[int, ...], how: Mapping[str, Any], workers: int):
         check_there(place)
-        if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
-            raise UserError(
-                f"this network reads pictures of {'x'.join(map(str, shape))}, and files give squares of one "
-                "channel or three: name a split of its own data, data=test say"
-            )
+        self._reader = PictureReader(shape, how, workers, place)
         if not place.is_dir() and isinstance(why := read_header(place), Unknown):
             raise UserError(
                 f"this network reads pictures, and '{readable(place)}' is none: {why}; {why.instead}name a "
                 "picture or a folder of them"
+            )
+        self._folder, self._walk = place, Walk(None)
+        self._paths = self._walk.pictures(place) if place.is_dir() else [place]
+        if not self._paths:
+            left = "".join(f"; {note}" for note in self._walk.reported())
+            raise UserError(f"'{readable(place)}' holds no picture{left}")
+        self.count, self.unread = len(self._paths), []
+
+    def blocks(self, size: int) -> Iterator[RowBlock]:
+        for start in range(0, len(self._paths), size):
+            names, images = [], []
+            paths = self._paths[start : start + size]
+            for path, found in zip(paths, self._reader.read(paths), strict=True):
+                name = path_in(path, self._folder)
+                if isinstance(found, str):
+                    self.unread.append((name, found))
+                else:
+                    names.append(name)
+                    images.append(found)
+            if images:
+                yield RowBlock({FILE_COLUMN: names}, np.stack(images))
+
+    def notes(self) -> list[str]:
+        return [*self._walk.reported(), *self._reader.notes(self.count - len(self.unread))]
+
+
+class PictureReader:
+    """Makes of files what a network reads, and counts what there is to say of them. shape, how, workers: see
+    NewPictures; folder: where the files are seen from in sentences. Raises UserError of shapes that files do
+    not give."""
+
+    def __init__(self, shape: tuple[int, ...], how: Mapping[str, Any], workers: int, folder: Path):
+        if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
+            raise UserError(
+                f"this network reads pictures of {'x'.join(map(str, shape))}, and files give squares of one "
+                "channel or three: name a split of its own data, data=test say"
             )
         self._grey, self._workers = shape[0] == 1, workers
         self._square = Square(
@@ -51,31 +83,17 @@ class NewPictures(NewRows):
         self._spans = {d: deep.Span(*map(float, ends)) for d, ends in (how.get("range") or {}).items()}
         self._most = int(how.get("max_pixels", _MOST))
         self._from_arrays = "fit" not in how
-        self._folder, self._walk = place, Walk(None)
-        self._paths = self._walk.pictures(place) if place.is_dir() else [place]
-        if not self._paths:
-            left = "".join(f"; {note}" for note in self._walk.reported())
-            raise UserError(f"'{readable(place)}' holds no picture{left}")
-        self.count, self.unread = len(self._paths), []
+        self._folder = folder
         self._coloured = self._beyond = self._odd = 0
         self._long: list[str] = []
 
-    def blocks(self, size: int) -> Iterator[RowBlock]:
-        for start in range(0, len(self._paths), size):
-            names, images = [], []
-            paths = self._paths[start : start + size]
-            for path, found in zip(paths, self._decoded(paths), strict=True):
-                name = path_in(path, self._folder)
-                if isinstance(found, Exception):
-                    self.unread.append((name, self._why(found)))
-                else:
-                    names.append(name)
-                    images.append(found)
-            if images:
-                yield RowBlock({FILE_COLUMN: names}, np.stack(images))
+    def read(self, paths: Sequence[Path]) -> list[np.ndarray | str]:
+        """Of each its (C, H, W) uint8, or why it cannot be read."""
+        return [self._why(found) if isinstance(found, Exception) else found for found in self._decoded(paths)]
 
-    def notes(self) -> list[str]:
-        found, read = self._walk.reported(), self.count - len(self.unread)
+    def notes(self, read: int) -> list[str]:
+        """read: how many were read."""
+        found: list[str] = []
         if self._from_arrays:
             found.append(
                 "nobody tells how the pictures were cut that the network learned from (they were no files, "
@@ -102,7 +120,7 @@ class NewPictures(NewRows):
             )
         return found
 
-    def _decoded(self, paths: list[Path]) -> list[np.ndarray | Exception]:
+    def _decoded(self, paths: Sequence[Path]) -> list[np.ndarray | Exception]:
         threads = ThreadPoolExecutor(self._workers) if self._workers > 0 else nullcontext()
         with limited(self._most), threads as pool:
             made = list(pool.map(self._one, paths) if pool else map(self._one, paths))
@@ -113,7 +131,7 @@ class NewPictures(NewRows):
 
     def _counted(self, path: Path, image: np.ndarray, header: Header, beyond: bool, odd: bool) -> np.ndarray:
         if self._square.fit == "crop" and header.is_long:
-            self._long.append(path_in(path, self._folder))
+            self._long.append(path_in(path, self._folder) if path.is_relative_to(self._folder) else str(path))
         coloured = not header.grey
         self._coloured += coloured and self._grey
         self._beyond += beyond
