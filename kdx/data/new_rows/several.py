@@ -22,8 +22,8 @@ class NewPairs(NewRows):
         used = [column for reader in readers.values() for column in reader.columns]
         if twice := sorted({column for column in used if used.count(column) > 1}):
             raise UserError(
-                f"two inputs of this network have a column '{twice[0]}', and a file of new rows has one: give "
-                "them different names, and train again"
+                f"two inputs of this network have a column '{twice[0]}', and a file of new rows has one: "
+                "give them different names, and train again"
             )
         for reader in readers.values():
             reader.further = [column for column in reader.further if column not in used]
