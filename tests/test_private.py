@@ -179,6 +179,11 @@ def test_the_export_has_the_guarantee(run, tmp_path):
     assert set(found["student"]["last"]) == {"validation", "test"}
     assert "agreement" in run["results"]["student"]["last"]["test"] and "agreement" not in json.dumps(found)
     assert about["teacher_artifact"] is None and about["gap_closed"] is None and about["gain"] is not None
+    # nor a key or a digest, by which whoever guesses the private rows could tell that the guess is right
+    texts = [path.read_text() for path in (tmp_path / "out").iterdir() if path.suffix in (".json", ".md")]
+    names = {stage["key"] for stage in run["stages"]} | set(run["protocol"]["digests"].values())
+    names |= {digest for stage in run["stages"] for digest in (stage.get("sources") or {}).values()}
+    assert len(names) > 10 and not any(name in text for name in names for text in texts)
     results = card.partition("## Results")[2].partition("## Privacy")[0]
     assert "distilled" in results and "student alone" in results
     assert "eacher" not in results and "votes" not in results and "greement" not in results
@@ -309,3 +314,31 @@ def test_the_shard_of_a_row_hangs_on_no_row():
     found = shards.parts(10, 3, seed=5)
     assert sorted(np.concatenate(found).tolist()) == list(range(10))
     assert [len(part) for part in found] == [4, 3, 3]
+
+
+def test_a_second_release_is_refused_by_the_same_words_and_added_up_by_others(run, capsys, tmp_path):
+    noisy = [word for word in RUN if word != "recipe.noise_seed=1"]
+    few = [*noisy, "student_train.steps=2", "teacher_pretrain.steps=2", "recipe.shard_steps=2"]
+    assert main(["train", *few, "hydra.run.dir=outputs/runs/once"]) == 0
+    epsilon = json.loads(Path("outputs/runs/once/run.json").read_text())["results"]["privacy"]["epsilon"]
+    shutil.copytree("outputs/runs/once", tmp_path / "copy", symlinks=True)
+    capsys.readouterr()
+    for words in (few, ["--config", "outputs/runs/once"], ["--config", str(tmp_path / "copy")]):
+        more = [word for word in words if not word.startswith("store=")]
+        for command in ("train", "plan"):
+            assert main([command, *more, "store=new"]) == 2
+            error = capsys.readouterr().err
+            assert "a release is made once" in error and f"add to {2 * epsilon:.2f}" in error
+            assert "Traceback" not in error and error.count("outputs/runs") + error.count("copy") < 3
+    assert not Path("new").exists()
+    # the same store knows it, other students of it release nothing, and further ones are added up
+    assert main(["train", *few, "student_train.lr=0.01", "hydra.run.dir=outputs/runs/student"]) == 0
+    said = json.loads(Path("outputs/runs/student/run.json").read_text())["warnings"]
+    assert not any("epsilons add" in text for text in said)
+    assert main(["train", *few, "seed=5", "hydra.run.dir=outputs/runs/other"]) == 0
+    said = json.loads(Path("outputs/runs/other/run.json").read_text())["warnings"]
+    assert any("1 other release of the same data set is known here" in text for text in said)
+    assert any(f"add to {2 * epsilon:.2f}" in text for text in said)
+    words = ["--config", "outputs/runs/once", "store=new", "recipe.noise_seed=1"]
+    assert main(["plan", *words]) == 0, "what hides nothing may be drawn again"
+    shutil.rmtree("outputs")

@@ -30,7 +30,7 @@ from kdx.pipeline.recipes.experiment import moves_as_student, name_made
 from kdx.pipeline.recipes.recipe import build_recipe, roles_in_words
 from kdx.report.run import document
 from kdx.report.run.bill import bill_of
-from kdx.runs import sweep
+from kdx.runs import releases, sweep
 from kdx.runs.row_predictions import write_predictions
 from kdx.runs.run import load_examples, perform, protocol, trace
 from kdx.runs.unread import write_unread
@@ -217,6 +217,8 @@ def finish(
     for name in ("sessions", "prequential"):
         results |= {name: artifacts[name].json(f"{name}.json")} if name in artifacts else {}
     results |= build_recipe(order.recipe).results(artifacts)
+    for text in releases.said_of(order, folder.run["stages"], results):
+        folder.warn(text)
     trace(folder.run, results, artifacts)
     student = order.config["choices"]["student"]
     for role in roles_of(results):

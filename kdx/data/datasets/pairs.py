@@ -21,6 +21,7 @@ from kdx.data.loading import check_path
 from kdx.data.paired import PairedRows, describe_paired
 from kdx.data.phrases import few
 from kdx.data.pictures.decode import Decoder, Reading
+from kdx.data.pictures.findings import findings_report
 from kdx.data.pictures.header import Header
 from kdx.data.pictures.rows import Pictures
 from kdx.data.pictures.rows import describe as describe_pictures
@@ -179,6 +180,7 @@ class PairFiles:
                 rows.truth[rows.parts["train"]],
                 self._plan.target.classes or (),
                 pool_images=pictures.get("unlabelled"),
+                files=findings_report(self._reading, self._decoder.square, ()),
             )
         if self._text:
             found[_TEXT] = self._texts(rows)

@@ -175,7 +175,7 @@ def draw_card(
         ) from error
     network = weights.network()
     config = run.document["config"]
-    return {
+    found = {
         "kdx": kdx.__version__,
         "exported": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": weights.model,
@@ -208,6 +208,7 @@ def draw_card(
         },
         "environment": {"python": platform.python_version(), "platform": platform.platform(), **_versions()},
     }
+    return lineage.withheld(found) if released else found
 
 
 def packages_of(about: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
