@@ -316,7 +316,10 @@ def test_the_shard_of_a_row_hangs_on_no_row():
     assert [len(part) for part in found] == [4, 3, 3]
 
 
-def test_a_second_release_is_refused_by_the_same_words_and_added_up_by_others(run, capsys, tmp_path):
+@pytest.mark.slow
+def test_a_second_release_is_refused_by_the_same_words_and_added_up_by_others(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("table.csv").write_text(table())
     noisy = [word for word in RUN if word != "recipe.noise_seed=1"]
     few = [*noisy, "student_train.steps=2", "teacher_pretrain.steps=2", "recipe.shard_steps=2"]
     assert main(["train", *few, "hydra.run.dir=outputs/runs/once"]) == 0
@@ -341,4 +344,22 @@ def test_a_second_release_is_refused_by_the_same_words_and_added_up_by_others(ru
     assert any(f"add to {2 * epsilon:.2f}" in text for text in said)
     words = ["--config", "outputs/runs/once", "store=new", "recipe.noise_seed=1"]
     assert main(["plan", *words]) == 0, "what hides nothing may be drawn again"
-    shutil.rmtree("outputs")
+
+
+@pytest.mark.slow
+def test_texts_whose_pool_is_another_set_need_a_public_vocabulary(place, capsys, tmp_path):
+    for name, count in (("own", 120), ("public", 150)):
+        (tmp_path / name).mkdir()
+        lines = [f"a {('good', 'bad')[i % 2]} thing {i % 9},{('pos', 'neg')[i % 2]}" for i in range(count)]
+        (tmp_path / name / "train.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    words = ["dataset=text", f"dataset.root={tmp_path / 'own'}", "dataset.labelled=70", "dataset.test=20"]
+    words += ["dataset.validation=20", "teacher=bag", "student=bag", *RECIPE, "recipe.sigma=2"]
+    words += ["student_train.steps=4", "teacher_pretrain.steps=4", "device=cpu", "store=texts"]
+    words += ["pool=text", f"pool.root={tmp_path / 'public'}", "recipe.shard_steps=3"]
+    assert main(["train", *words]) == 2
+    assert "public with dataset.tokenizer=FILE" in capsys.readouterr().err
+    from kdx.data.text.tokens import Tokens
+
+    tokens = Tokens("words", 50, min_frequency=1, lower=True, length=8)
+    (tmp_path / "public.json").write_text(tokens.of(["a good bad thing"]))
+    assert main(["train", *words, f"dataset.tokenizer={tmp_path}/public.json"]) == 0

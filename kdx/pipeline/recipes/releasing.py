@@ -81,6 +81,14 @@ def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
             f"recipe=private keeps every public row whatever the private rows are, and dataset.duplicates="
             f"{experiment.duplicates} looks at both: leave it out"
         )
+    spec = experiment.dataset.spec
+    own_words = "tokenizer" in spec and spec["tokenizer"] is None
+    if own_words and experiment.pool and not made_pool(experiment) and "root" in spec:
+        yield (
+            "recipe=private makes no vocabulary of private texts, and those of pool="
+            f"{choices.get('pool')} are brought to the form of these: name a vocabulary that is public with "
+            "dataset.tokenizer=FILE"
+        )
     makers = {"made_up": experiment.made_up, "pool": made_pool(experiment)}
     for group, maker in makers.items():
         if maker and maker.build().released() is None:
