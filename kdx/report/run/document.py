@@ -70,6 +70,7 @@ _NETWORK = {
     "precision": str,
     "stopped": str,
     "weights": {"*": str},
+    "beside": {"*": {"*": Number()}},
 }
 
 

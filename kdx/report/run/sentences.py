@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from kdx.core.metric import Metric
@@ -49,9 +50,22 @@ def result_sentences(results: Mapping, headline: str) -> list[str]:
         *_of_balance(results, used),
         *([] if summarised["gain"] is None else _caution(results, used, counts)),
         *_of_teacher(results, used),
+        *_of_second_task(results),
         *_of_tuning(results, used, counts),
         *_of_members(results, used, counts),
         *privacy_sentences(results),
+    ]
+
+
+def _of_second_task(results: Mapping) -> list[str]:
+    """What the teacher's head for another task attains."""
+    found = (results.get("teacher") or {}).get("beside") or {}
+    return [
+        f"The teacher's second task ({name}): R² {figures.get('r2', math.nan):.3f} (0: as good as the mean)"
+        + (f", RMSE {figures['rmse']:.4g}" if "rmse" in figures else "")
+        + f", on {figures.get('rows', 0):,.0f} validation rows after the last step; the student learns the "
+        "first task alone."
+        for name, figures in found.items()
     ]
 
 
