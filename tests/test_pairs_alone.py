@@ -174,7 +174,9 @@ CAPTIONS = ["dataset=digits_captions", "teacher.networks=[cnn_tiny,bag]", "stude
         (["dataset=digits_sums", "teacher=sklearn", "teacher.reads=sums"], "teacher", [16], "table"),
     ],
 )
-def test_every_format_takes_the_own_input_of_each_network(tmp_path, monkeypatch, words, role, shape, reads):
+def test_every_format_takes_the_own_input_of_each_network(
+    tmp_path, monkeypatch, capsys, words, role, shape, reads
+):
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
     fitted = "teacher=sklearn" in words
@@ -199,6 +201,7 @@ def test_every_format_takes_the_own_input_of_each_network(tmp_path, monkeypatch,
     for number, target in enumerate(["run", *files]):
         more = [f"role={role}"] if target == "run" else []
         words = ["predict", target, *more, "data=new.csv", f"to={number}.csv", "soft=logits"]
-        assert main(words) == 0
+        capsys.readouterr()
+        assert main(words) == 0 and "dropped" not in capsys.readouterr().out
         answers.append([columns(tmp_path / f"{number}.csv")[f"logit:{k}"] for k in range(10)])
     assert len(answers) >= 2 and all(np.allclose(one, answers[0], atol=1e-4) for one in answers)

@@ -4,19 +4,31 @@ alone."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import nn
 
 from kdx.core.several import kinds_by_name, word_for
-from kdx.models.adapt import Around
+from kdx.models.adapt import Around, Plain
+from kdx.models.ensemble import NetworkEnsemble
 from kdx.models.fusion import Fusion
 from kdx.models.named_inputs import NamedInputs
 from kdx.pipeline.stages.files import build_adapter, new_network
 from kdx.runs.stored import Weights
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
+
+
+@dataclass(frozen=True)
+class _OwnInputs(Weights):
+    """whole: the same weights, of the network that takes rows with all inputs."""
+
+    whole: Weights | None = None
+
+    def network(self) -> nn.Module:
+        assert self.whole is not None
+        return _unnamed(self.whole.network()) if len(self.reads) == 1 else self.whole.network()
 
 
 def of_own_inputs(weights: Weights) -> Weights:
@@ -32,7 +44,9 @@ def of_own_inputs(weights: Weights) -> Weights:
     if not read or (fused and len(read) < 2):
         return weights
     members = [replace(one, about=_narrowed(one.about, read)) for one in weights.members]
-    return replace(weights, about=_narrowed(about, read), members=members, reads=read)
+    known = {part.name: getattr(weights, part.name) for part in fields(weights)}
+    found = {"about": _narrowed(about, read), "members": members, "reads": read}
+    return _OwnInputs(**{**known, **found}, whole=weights)
 
 
 def own_rows(rows: Any, names: Sequence[str]) -> Any:
@@ -48,6 +62,17 @@ def own_preprocessing(how: Mapping[str, Any], names: Sequence[str]) -> Mapping[s
         return how
     each = how["inputs"]
     return each.get(names[0], {}) if len(names) == 1 else {"inputs": {n: each.get(n, {}) for n in names}}
+
+
+def _unnamed(network: nn.Module) -> nn.Module:
+    """The network, or each of an ensemble, as it is built for rows that are its one input."""
+    if isinstance(network, NetworkEnsemble):
+        network.members = nn.ModuleList(_unnamed(member) for member in network.members)
+    elif isinstance(network, Plain) and network.units is None:
+        return network.net
+    elif isinstance(network, Around):
+        network.input_name = None
+    return network
 
 
 def _inputs_read(network: nn.Module) -> tuple[str, ...]:

@@ -125,7 +125,8 @@ class PairFiles:
             raise UserError("dataset.file must name a file of rows, such as dataset.file=rows.csv")
         for key, path in (("file", self._file), ("second_file", self._second)):
             if path is not None and not path.is_file():
-                raise UserError(f"the data file '{path}' is missing: see dataset.{key}")
+                why = "is a folder, and must be a file of rows" if path.is_dir() else "is missing"
+                raise UserError(f"the data file '{path}' {why}: see dataset.{key}")
         if not self._targets:
             raise UserError(
                 f"dataset.target must name the column to be predicted; '{self._file}' has "
