@@ -64,7 +64,7 @@ def check_runs(words: Sequence[str], multirun: bool, *, planned: bool = False) -
             if unread:  # nobody can say whether anything has to be made
                 looked[alike] = unread
         if not (here or slip or wrong):
-            wrong = made_again(order, filed.run_folders())
+            wrong = made_again(order, filed.folders_of_settings())
         if alike not in looked and not (here and checked_by_keys(order)):
             # A slip of the pen alone is reported at once; with more on the line it is worth importing torch
             # to tell all that is wrong.

@@ -217,7 +217,7 @@ def finish(
     for name in ("sessions", "prequential"):
         results |= {name: artifacts[name].json(f"{name}.json")} if name in artifacts else {}
     results |= build_recipe(order.recipe).results(artifacts)
-    for text in releases.said_of(order, folder.run["stages"], results):
+    for text in releases.sum_of_releases(order, folder.run["stages"], results):
         folder.warn(text)
     trace(folder.run, results, artifacts)
     student = order.config["choices"]["student"]

@@ -96,7 +96,7 @@ def _narrowed(about: Mapping[str, Any], read: Sequence[str]) -> dict[str, Any]:
 
 
 def _without_names(component: Mapping[str, Any]) -> dict[str, Any]:
-    """A described network, or an ensemble of such, that is not told which input of a row it reads."""
+    """A described network, or an ensemble of such, that names no input of a row."""
     found = {key: value for key, value in component.items() if key != "reads"}
     if isinstance(members := component.get("members"), list | tuple):
         found["members"] = [_without_names(one) if isinstance(one, Mapping) else one for one in members]

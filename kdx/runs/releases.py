@@ -24,7 +24,7 @@ _NEVER = object()
 
 
 @dataclass(frozen=True)
-class Release:
+class KnownRelease:
     """run: the folder of a run that names it. times: how often it was made, each with noise of its own, in
     stores of their own or anew. epsilon: None where it is not known. alike: whether the same words made it.
     there: whether the store of the new run has it."""
@@ -37,7 +37,7 @@ class Release:
     there: bool
 
 
-def places(store: Path) -> list[Path]:
+def _places(store: Path) -> list[Path]:
     """Where kdx train puts run folders: beside the store, and in outputs."""
     tops = (store.absolute().parent, Path("outputs").absolute())
     found = dict.fromkeys(top / kind for top in tops for kind in ("runs", "sweeps", "reruns"))
@@ -61,7 +61,9 @@ def made_again(order: Order, beside: Sequence[Path]) -> list[str]:
     ]
 
 
-def said_of(order: Order, stages: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> list[str]:
+def sum_of_releases(
+    order: Order, stages: Sequence[Mapping[str, Any]], results: Mapping[str, Any]
+) -> list[str]:
     """What there is to say where a run has made a release, and further ones of the same private rows are
     known. stages, results: of its run.json."""
     made = [one["key"] for one in stages if one.get("name") == RELEASE.name and not one.get("cached")]
@@ -83,9 +85,9 @@ def said_of(order: Order, stages: Sequence[Mapping[str, Any]], results: Mapping[
     ]
 
 
-def known_releases(order: Order, beside: Sequence[Path] = ()) -> list[Release]:
+def known_releases(order: Order, beside: Sequence[Path] = ()) -> list[KnownRelease]:
     """Of the data set of an order, by run folders beside its store, in outputs, and beside."""
-    folders = [*beside, *every_run_folder(places(order.store), order.store)]
+    folders = [*beside, *every_run_folder(_places(order.store), order.store)]
     by_key: dict[str, list[Run]] = {}
     for folder in dict.fromkeys(map(Path.absolute, folders)):
         run = _read(folder)
@@ -96,7 +98,7 @@ def known_releases(order: Order, beside: Sequence[Path] = ()) -> list[Release]:
     return [_of_runs(order, key, runs) for key, runs in by_key.items()]
 
 
-def _of_runs(order: Order, key: str, runs: Sequence[Run]) -> Release:
+def _of_runs(order: Order, key: str, runs: Sequence[Run]) -> KnownRelease:
     """runs: all that name it. One that took it from its store made none; a copy of a folder is no second
     run."""
     made = {str(run.document.get("started")) for run in runs if _made_itself(run)}
@@ -104,7 +106,7 @@ def _of_runs(order: Order, key: str, runs: Sequence[Run]) -> Release:
     alike = any(all(c.get(k, _NEVER) == order.config.get(k, _NEVER) for k in _MAKES) for c in configs)
     epsilon = next((found for run in runs if (found := _epsilon(run)) is not None), None)
     there = (order.store / RELEASE.name / key).is_dir()
-    return Release(key, runs[0].path, max(1, len(made)), epsilon, alike, there)
+    return KnownRelease(key, runs[0].path, max(1, len(made)), epsilon, alike, there)
 
 
 def _releases(order: Order) -> bool:

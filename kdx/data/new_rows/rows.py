@@ -30,7 +30,7 @@ class RowBlock:
 class NewRows(ABC):
     """count: how many rows there are, those that cannot be read among them. unread: what the rows so far are
     called that could not be read, and why. noun: one row, in sentences. columns: of a file of rows those that
-    are read; further: others that are told of."""
+    are read; further: others that there is something to say of."""
 
     noun: str = "row"
     columns: Sequence[str] = ()
