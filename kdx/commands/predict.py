@@ -215,6 +215,7 @@ def _of_graph(target: Path, words: Words) -> _Opened:
 
 def _of_checkpoint(target: Path, words: Words) -> _Opened:
     from kdx.runs import other_data, stored
+    from kdx.runs.own_inputs import of_own_inputs
 
     if wrong := sorted({"role", "which", "member"} & words.given):
         raise UserError(
@@ -234,7 +235,7 @@ def _of_checkpoint(target: Path, words: Words) -> _Opened:
     else:
         weights, data = stored.of_checkpoint(file, words["key"], order.config["allow"])
         stored.check_content(weights)
-    return _Opened(weights, data, order.runtime.settle())
+    return _Opened(of_own_inputs(weights), data, order.runtime.settle())
 
 
 def _answered(asked: Any, where: Any, opened: _Opened) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from kdx.report.run import document
 from kdx.report.run.bill import bill_of
 from kdx.report.run.prequential import with_chunk_metric
 from kdx.report.run.sessions import with_session_metrics
-from kdx.runs import sweep
+from kdx.runs import releases, sweep
 from kdx.runs.row_predictions import write_predictions
 from kdx.runs.run import load_examples, perform, protocol, trace
 from kdx.runs.unread import write_unread
@@ -221,6 +221,8 @@ def finish(
     results = with_session_metrics(results) if "sessions" in results else results
     results = with_chunk_metric(results) if "prequential" in results else results
     results |= build_recipe(order.recipe).results(artifacts)
+    for text in releases.sum_of_releases(order, folder.run["stages"], results):
+        folder.warn(text)
     trace(folder.run, results, artifacts)
     student = order.config["choices"]["student"]
     for role in roles_of(results):

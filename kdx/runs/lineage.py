@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -216,6 +217,24 @@ def promised(found: Mapping[str, Any]) -> dict[str, Any]:
             for key, value in found[role].items()
         }
     return kept
+
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_NOT_OF_ROWS = ("formats", "code")
+"""What of a card has digests that hang on no private row: of the exported files, of kdx itself."""
+
+
+def withheld(found: Any) -> Any:
+    """A card without keys and digests: each hangs on the content of private rows, so that whoever guesses
+    these could tell by it that the guess is right."""
+    if isinstance(found, Mapping):
+        return {
+            _KEY.sub("withheld", str(key)): value if key in _NOT_OF_ROWS else withheld(value)
+            for key, value in found.items()
+        }
+    if isinstance(found, list | tuple):
+        return [withheld(one) for one in found]
+    return _KEY.sub("withheld", found) if isinstance(found, str) else found
 
 
 def _on_public_rows(measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from kdx.config.keys import keys_of
 from kdx.config.tried_data import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.class_names import nfc
-from kdx.core.errors import UserError, UserErrors, nearest, together
+from kdx.core.errors import UserError, UserErrors, nearest, rows_called, together
 from kdx.data.phrases import counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
@@ -61,8 +61,8 @@ def read_alike(weights: Sequence[Weights], found: Description) -> dict[str, Any]
     adapters = {json.dumps(kind_of_old(w.about)["adapter"], sort_keys=True) for w in weights}
     if len(adapters) > 1:
         raise UserError(
-            f"the networks read {found.reads} otherwise, each as those that it learned from: measure them "
-            "one by one"
+            f"the networks read {rows_called(found.reads)} otherwise, each as those that it learned from: "
+            "measure them one by one"
         )
     fitted: dict[str, Any] | None = json.loads(adapters.pop())
     return fitted
@@ -96,7 +96,7 @@ def misfits(
         if kind["reads"] != found.reads or kind["task"]["_target_"] != found.task["_target_"]:
             errors.append(
                 f"{who} {'read' if several else 'reads'} {kind['reads']} and dataset={dataset} has "
-                f"{found.reads}, or asks for answers of another kind: choose another dataset"
+                f"{rows_called(found.reads)}, or asks for answers of another kind: choose another dataset"
             )
             continue
         if other := _other_length(kind["example"], found, length):
@@ -116,7 +116,7 @@ def misfits(
             continue
         if list(found.shape) != shape and kind["reads"] != "pictures":
             errors.append(
-                f"{who} {'take' if several else 'takes'} {found.reads} of {times(shape)} and "
+                f"{who} {'take' if several else 'takes'} {rows_called(found.reads)} of {times(shape)} and "
                 f"dataset={dataset} has {times(found.shape)}: give it the keys of the run that was learned in"
             )
         elif list(found.shape) != shape and same[0].names is None:

@@ -23,8 +23,8 @@ from kdx.core.types import Batch, Split
 from kdx.data.new_rows.opening import open_new_rows
 from kdx.data.new_rows.rows import NewRows, RowBlock
 from kdx.data.writing import ANSWERS_BY_NAME, whole_file
-from kdx.models.adapt import Around
 from kdx.pipeline.stages.arrays import build_task
+from kdx.runs.own_inputs import own_preprocessing, own_rows
 from kdx.runs.own_rows import SPLIT_WORDS, OwnRows
 from kdx.runs.preprocessing import PREPROCESSING, preprocessing
 from kdx.runs.stored import Weights
@@ -108,17 +108,15 @@ def rows_to_answer(
             raise UserError(
                 f"text= names the column of texts in a file, and data={where} is a split of the run"
             )
-        return OwnRows(data, where, runtime)
+        return OwnRows(data, where, runtime, lambda rows: own_rows(rows, weights.reads))
     if re.match(r"[a-z][a-z0-9+.-]+://", where, re.IGNORECASE) and not kind_at(Path(where)):
         raise UserError(f"data={where} is an address, and kdx reads what lies here: download it first")
     how = weights.about.get(PREPROCESSING)
     if how is None:
         how = {} if data is None else preprocessing(data)
     expect_shape(how, dict, weights.file.with_name("model.json"), PREPROCESSING)
-    place = Path(where).expanduser()
-    network = weights.network()
-    name = network.input_name if isinstance(network, Around) else None
-    return open_new_rows(kind_of_old(weights.about), how, place, runtime.workers, asked.text, name)
+    how, place = own_preprocessing(how, weights.reads), Path(where).expanduser()
+    return open_new_rows(kind_of_old(weights.about), how, place, runtime.workers, asked.text)
 
 
 def check_answer_columns(asked: Wanted, weights: Weights) -> None:

@@ -36,6 +36,7 @@ class Weights:
     a sentence calls them. members: of an ensemble; `file` is then that of the first. names: name of
     a class of a data set -> which of the network's it is, where it is another; None: the names are the same.
     temperature: of what it answered as a teacher, which makes it no more and no less often right.
+    reads: of rows with several inputs those that it takes (kdx.runs.own_inputs); (): rows as they are.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Weights:
     members: Sequence[Weights] = ()
     names: Mapping[str, str] | None = None
     temperature: float = 1.0
+    reads: Sequence[str] = ()
 
     @property
     def who(self) -> str:

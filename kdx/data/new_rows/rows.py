@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,12 @@ class RowBlock:
 
 class NewRows(ABC):
     """count: how many rows there are, those that cannot be read among them. unread: what the rows so far are
-    called that could not be read, and why. noun: one row, in sentences."""
+    called that could not be read, and why. noun: one row, in sentences. columns: of a file of rows those that
+    are read; further: others that there is something to say of."""
 
     noun: str = "row"
+    columns: Sequence[str] = ()
+    further: Sequence[str] = ()
     count: int
     unread: list[tuple[str, str]]
 
@@ -47,25 +50,6 @@ class NewRows(ABC):
     def notes(self) -> list[str]:
         """What there is to say once all rows are read."""
         return []
-
-
-class NewInput(NewRows):
-    """Rows of which one input is read, as rows with several are given to networks."""
-
-    def __init__(self, rows: NewRows, name: str):
-        self._rows, self._name = rows, name
-        self.noun, self.count = rows.noun, rows.count
-
-    @property
-    def unread(self) -> list[tuple[str, str]]:  # type: ignore[override]
-        return self._rows.unread
-
-    def blocks(self, size: int) -> Iterator[RowBlock]:
-        for block in self._rows.blocks(size):
-            yield replace(block, inputs={self._name: block.inputs})
-
-    def notes(self) -> list[str]:
-        return self._rows.notes()
 
 
 def check_there(place: Path) -> None:

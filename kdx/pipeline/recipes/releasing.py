@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kdx.data.text.vocabulary import words_to_name
 from kdx.methods.private_budget import affordable, epsilon_spent, noise_within
 from kdx.methods.private_votes import VoteNoise
 from kdx.pipeline.recipes.experiment import Experiment, TeacherSetup
@@ -85,6 +86,13 @@ def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
         yield (
             f"recipe=private keeps every public row whatever the private rows are, and dataset.duplicates="
             f"{experiment.duplicates} looks at both: leave it out"
+        )
+    public = words_to_name(experiment.dataset.spec) if experiment.pool else None
+    if public and not made_pool(experiment):
+        yield (
+            "recipe=private makes no vocabulary of private texts, and those of pool="
+            f"{choices.get('pool')} are brought to the form of these: name a vocabulary that is public with "
+            f"{public}"
         )
     makers = {"made_up": experiment.made_up, "pool": made_pool(experiment)}
     for group, maker in makers.items():

@@ -72,6 +72,7 @@ _NETWORK = {
     "precision": str,
     "stopped": str,
     "weights": {"*": str},
+    "beside": {"*": {"*": Number()}},
 }
 
 

@@ -50,6 +50,7 @@ def result_sentences(results: Mapping, headline: str) -> list[str]:
         *_of_balance(results, used),
         *([] if summarised["gain"] is None else _caution(results, used, counts)),
         *_of_teacher(results, used),
+        *_of_second_task(results),
         *_of_tuning(results, used, counts),
         *_of_members(results, used, counts),
         *privacy_sentences(results),
@@ -61,6 +62,18 @@ _BEFORE = {
     "probed_student": "whose last layer alone has learned",
 }
 """role -> of which teacher that student learned."""
+
+
+def _of_second_task(results: Mapping) -> list[str]:
+    """What the teacher's head for another task attains."""
+    found = (results.get("teacher") or {}).get("beside") or {}
+    return [
+        f"The teacher's second task ({name}): R² {figures.get('r2', math.nan):.3f} (0: as good as the mean)"
+        + (f", RMSE {figures['rmse']:.4g}" if "rmse" in figures else "")
+        + f", on {figures.get('rows', 0):,.0f} validation rows after the last step; the student learns the "
+        "first task alone."
+        for name, figures in found.items()
+    ]
 
 
 def _of_tuning(results: Mapping, used: str, counts: Metric) -> list[str]:

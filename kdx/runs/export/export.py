@@ -35,9 +35,10 @@ from kdx.pipeline.stages.files import CLASS_PLACES, MODEL_KEYS, build_adapter
 from kdx.report.run.verdict import of_table, summary, which_of
 from kdx.runs import lineage
 from kdx.runs.export import card
-from kdx.runs.export.formats import FORMATS, Exported, check_onnx, contract, names_inside
+from kdx.runs.export.formats import FORMATS, Answerer, Exported, check_onnx, contract, names_inside
 from kdx.runs.export.parity import check_parity, real_rows
 from kdx.runs.export.preparing import preparation
+from kdx.runs.own_inputs import of_own_inputs, own_preprocessing, own_rows
 from kdx.runs.preprocessing import PREPROCESSING, preprocessing
 from kdx.runs.reading import Run, only_input, read_mapping
 from kdx.runs.stored import Weights, of_role
@@ -60,18 +61,21 @@ def export(
     check_folder(to, role)
     if "onnx" in formats:
         check_onnx()
-    weights, artifact = of_role(run, role, which, allow)
-    how = preprocessing(only_input(artifact, "data"))
+    whole, artifact = of_role(run, role, which, allow)
+    weights = of_own_inputs(whole)
+    how = own_preprocessing(preprocessing(only_input(artifact, "data")), weights.reads)
     about = draw_card(run, role, which, weights, artifact, how)
     split, rows = real_rows(only_input(artifact, "data"))
     network = weights.network()
+    original = network if weights is whole else whole.network()
     check_exportable(role, weights, network)
     example = random_rows(kind_of_old(weights.about)["example"], 4)
     if own := packages_of(weights.about, allow):
         about["allow"] = own
     if not about.get("classes"):
         about["output"] = shapes_of_row(network, example, names_inside(weights.about).output)
-    temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
+    temporary, lonely = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
+    classes = bool(about.get("classes"))
     try:
         temporary.mkdir(parents=True)
         write_model(temporary, weights, role, how)
@@ -85,7 +89,7 @@ def export(
                 "sha256": sha256(path),
                 "parity": {
                     "split": split,
-                    **check_parity(name, network, answer, rows, classes=bool(about.get("classes"))),
+                    **check_parity(name, original, alone(answer, weights), rows, classes=classes),
                 },
             }
         if beside := sorted({path.name for path in temporary.iterdir()} - _usual(role)):
@@ -101,10 +105,15 @@ def export(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if alone:
+        if lonely:
             with suppress(OSError):  # not empty: the export is in it
                 to.parent.rmdir()
     return about
+
+
+def alone(answer: Answerer, weights: Weights) -> Answerer:
+    """What answers rows of the data set by the inputs that the network reads, where there are several."""
+    return lambda rows: answer(own_rows(rows, weights.reads))
 
 
 def check_exportable(role: str, weights: Weights, network: nn.Module) -> None:
@@ -168,7 +177,7 @@ def draw_card(
         ) from error
     network = weights.network()
     config = run.document["config"]
-    return {
+    found = {
         "kdx": kdx.__version__,
         "exported": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": weights.model,
@@ -202,6 +211,7 @@ def draw_card(
         },
         "environment": {"python": platform.python_version(), "platform": platform.platform(), **_versions()},
     }
+    return lineage.withheld(found) if released else found
 
 
 def _heads(about: Mapping[str, Any]) -> dict[str, Any]:
