@@ -201,6 +201,7 @@ def test_bad_words_are_refused_before_any_work():
             ["shift=[pgd]", "dataset=wine"],
             "shift.pgd changes pictures, and this data set holds rows of tables",
         ),
+        (["shift=[corruptions]", "dataset=wine"], "shift: 21 more of its values are wrong"),
         (["loss=adversarial_kd", "dataset=wine"], "moves the values of pictures"),
         (["pool=shifted", "pool.by=[fgsm]"], "pool.by: fgsm moves rows against a network"),
         (["loss=adversarial_kd", "loss.epsilon=-1"], "loss.epsilon must be"),

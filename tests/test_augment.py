@@ -30,10 +30,12 @@ from kdx.data.views.augment import (
 )
 from kdx.data.views.chain import Chain, Views
 from kdx.data.views.draws import Draws
+from kdx.data.views.flip import Flip
 from kdx.data.views.randaugment import OPERATIONS, RandAugment
 
 CONF = Path(__file__).parents[1] / "conf"
 STEPS = {
+    "flip": Flip(flip=0.5),
     "flip_crop": FlipCrop(pad=3, mode="zero", flip=0.5),
     "reflect": FlipCrop(pad=3, mode="reflect", flip=0.5),
     "random_resized_crop": RandomResizedCrop(scale=[0.08, 1.0], ratio=[3 / 4, 4 / 3], flip=0.5),
@@ -486,6 +488,7 @@ def test_every_option_file_builds_its_step():
             module, name = settings.pop("_target_").rsplit(".", 1)
             scope = {
                 "kdx.data.views.augment": augment.__dict__,
+                "kdx.data.views.flip": {"Flip": Flip},
                 "kdx.data.views.randaugment": {"RandAugment": RandAugment},
                 "kdx.data.views.text": text.__dict__,
                 "kdx.data.views.paraphrase": paraphrase.__dict__,

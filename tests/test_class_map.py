@@ -220,6 +220,35 @@ def test_maps_of_a_measurement_that_do_not_fit_are_said(ran, monkeypatch, capsys
     assert why in told and "Traceback" not in told
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            ["dataset=mnist5k"],
+            "1x28x28: give classes_map=FILE, a line a class, theirs: ours, with which they are",
+        ),
+        (["dataset=digits", "dataset.image_size=8"], "dataset=digits has 1x8x8: set dataset.image_size=16"),
+        (
+            [*OTHER, "dataset.train_rows=90"],
+            "has 3, none of the same name: give classes_map=FILE, a line a class, theirs: ours, or choose",
+        ),
+        (
+            ["shift=[pgd]"],
+            "is measured so by kdx train --config RUN 'shift=[pgd]', or [fgsm], or [corruptions]",
+        ),
+        (
+            ["attack=pgd"],
+            "'attack' is no key of kdx evaluate: a run that is done is measured so by kdx train",
+        ),
+    ],
+)
+def test_what_a_measurement_cannot_do_is_said_with_what_to_type(ran, monkeypatch, capsys, words, why):
+    monkeypatch.chdir(ran)
+    assert main(["evaluate", "first", "role=teacher", *words, "device=cpu"]) == 2
+    told = "".join(capsys.readouterr())
+    assert why in told and "Traceback" not in told
+
+
 def test_a_map_without_another_set_is_refused(ran, monkeypatch, capsys):
     monkeypatch.chdir(ran)
     assert main(["evaluate", "first", "classes_map=map.yaml"]) == 2

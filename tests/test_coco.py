@@ -15,6 +15,7 @@ from kdx.core.errors import UserError
 from kdx.data.contract import check
 from kdx.data.datasets.coco import Coco
 from kdx.data.pictures.coco import read_coco
+from kdx.data.stored import InMemory
 
 for _package in ("torchmetrics", "pycocotools"):
     pytest.importorskip(_package)
@@ -27,7 +28,7 @@ DOCUMENT = {
         {"id": 9, "file_name": "empty.png", "width": 32, "height": 32},
     ],
     "annotations": [
-        {"image_id": 7, "category_id": 18, "bbox": [10, 5, 20, 10]},
+        {"id": 1, "image_id": 7, "category_id": 18, "bbox": [10, 5, 20, 10], "segmentation": [[1, 2, 3, 4]]},
         {"image_id": 3, "category_id": 2, "bbox": [0, 0, 16, 32]},
         {"image_id": 7, "category_id": 2, "bbox": [0, 0, 4.5, 4]},
         {"image_id": 3, "category_id": 18, "bbox": [1, 1, 9, 9], "iscrowd": 1},
@@ -69,6 +70,7 @@ def test_boxes_lie_in_the_padded_square(tmp_path):
     check(raw, made.describe())
     images, truth = raw.part("train")
     assert images.shape == (3, 3, 32, 32) and raw.task["names"] == ["bicycle", "dog"]  # in order of ids
+    assert raw.task["ids"] == [2, 18]
     # wide: 40x20 becomes 32x16, 8 pixels further down
     assert np.allclose(truth["boxes"][0], [[8, 12, 24, 20], [0, 8, 3.6, 11.2]])
     assert truth["classes"].tolist() == [[1, 0], [0, -1], [-1, -1]]
@@ -107,6 +109,7 @@ def test_a_test_part_and_pictures_without_boxes(tmp_path):
         ([10, 5, 30.4, 10], [8, 12, 32, 20], None),  # less than a pixel
         ([50, 5, 20, 10], None, "lies outside of the 40x20 pixels"),
         ([10, 5, 0, 10], None, "is no \\[left, top, width, height\\]"),
+        ([float("nan"), 5, 20, 10], None, "is no \\[left, top, width, height\\]"),
         ([10, 5, 20], None, "is no \\[left, top, width, height\\]"),
         ([10, 5, "a", 10], None, "is no \\[left, top, width, height\\]"),
         (None, None, "is no \\[left, top, width, height\\]"),
@@ -212,3 +215,32 @@ def test_a_run_on_a_folder(tmp_path, monkeypatch, capsys):
     words += ["dataset.levels=2", "teacher=fcos_tiny", "student=retina_tiny", "teacher_pretrain.steps=2"]
     run, _ = run_of(tmp_path / "run", "dataset=coco", *words, "student_train.steps=2")
     assert run["results"]["metric"]["name"] == "map"
+
+
+def test_pictures_are_laid_down_in_pieces(tmp_path, monkeypatch):
+    """Of many pictures no more than a block is held, whoever takes them."""
+    monkeypatch.setattr("kdx.data.pictures.decode.BLOCK_BYTES", 25 * 3 * 16 * 16)
+    document = {"categories": DOCUMENT["categories"], "images": [], "annotations": []}
+    sizes = [(20, 12), (12, 20), (16, 16)]
+    for number in range(60):
+        wide, high = sizes[number % 3]
+        document["images"].append(
+            {"id": 10 * number, "file_name": f"{number}.png", "width": wide, "height": high}
+        )
+        if number % 4:
+            box = {"image_id": 10 * number, "category_id": 2, "bbox": [1, 1, 8, 8], "iscrowd": 0}
+            document["annotations"].append(box)
+    taken: list[int] = []
+
+    class Counting(InMemory):
+        def append(self, rows: np.ndarray) -> None:
+            taken.append(len(rows))
+            super().append(rows)
+
+    raw = coco(folder(tmp_path, document), image_size=16).load(write=Counting)
+    images, truth = raw.part("train")
+    assert sum(taken) == len(images) == 60 and max(taken) == 25
+    assert (truth["classes"] >= 0).sum() == 45 and truth["boxes"].shape == (60, 1, 4)
+    assert np.allclose(
+        truth["boxes"][1, 0], [3 + 10 / 12, 0.8, 10.5, 7.2]
+    )  # 12x20: 10x16, 3 pixels further right

@@ -359,7 +359,7 @@ def test_what_no_network_fits_is_reported_once():
     found = describe((1, 32, 32), ("Circle", "square"), 4, (2, 2), 2, 0)
     assert misfits(run, "folder", found) == [
         "the teacher, the student alone and the student take pictures of 1x16x16 and dataset=folder has "
-        "1x32x32: choose another dataset, or set dataset.image_size where it has one",
+        "1x32x32: set dataset.image_size=16",
         (
             "dataset=folder has classes that the teacher, the student alone and the student do not know: "
             "Circle; known are circle, square"

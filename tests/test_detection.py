@@ -7,15 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou
 
+from kdx.core.anchors import NINE, ONE
 from kdx.core.answers import AnswerColumns
 from kdx.core.errors import UserError
 from kdx.core.math import bernoulli_kl
 from kdx.core.trees import leaves
 from kdx.models.detector import sides_of_deltas
 from kdx.tasks import boxes as geometry
-from kdx.tasks.detection import Detection, average_precision
+from kdx.tasks.box_scores import average_precision
+from kdx.tasks.detection import Detection
 
 for _package in ("torchmetrics", "pycocotools"):
     pytest.importorskip(_package)
@@ -83,10 +86,20 @@ def test_anchors_are_assigned_as_torchvisions_matcher_does():
 def test_deltas_of_an_anchor_are_torchvisions():
     places = geometry.grid_places((32, 32), 8, 1)
     deltas = torch.randn(16, 4, generator=torch.Generator().manual_seed(1))
-    said = geometry.boxes_of_distances(places, sides_of_deltas(deltas)[None])[0]
+    said = geometry.boxes_of_distances(places, sides_of_deltas(deltas[None], torch.tensor(ONE)))[0]
     assert torch.allclose(
         said, BoxCoder((1.0, 1.0, 1.0, 1.0)).decode_single(deltas, places.anchors), atol=1e-4
     )
+
+
+def test_nine_anchors_are_torchvisions():
+    """Torchvision rounds their corners, and lays them around those of squares."""
+    sizes = tuple((x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))) for x in (32, 64))
+    right = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 2).cell_anchors
+    places = geometry.grid_places((16, 16), 8, 2, NINE)
+    assert places.centre[:9].tolist() == [[4, 4]] * 9 and places.stride.tolist() == [8] * 36 + [16] * 9
+    for first, corners in zip((0, 36), right, strict=True):
+        assert (places.anchors[first : first + 9] - places.centre[first].repeat(2) - corners).abs().max() < 1
 
 
 def test_centreness_by_hand():
@@ -122,13 +135,13 @@ def test_f1_by_hand():
 
 def perfect(own: Detection, truth: dict[str, Tensor], sure: float = 12.0) -> dict[str, Tensor]:
     """Dense answers of who knows the truth."""
-    found = geometry.assigned_to_points(own.places, truth["boxes"], truth["classes"])
+    found = geometry.assigned_to_points(own.grid.places, truth["boxes"], truth["classes"])
     there, at = found >= 0, found.clamp_min(0)
     kind = truth["classes"].gather(1, at)
     scores = torch.full((*found.shape, len(own.names)), -sure)
     scores.scatter_(2, kind.clamp_min(0)[..., None], torch.where(there, sure, -sure)[..., None])
     box = truth["boxes"].gather(1, at[..., None].expand(-1, -1, 4))
-    point, stride = own.places.centre, own.places.stride[:, None]
+    point, stride = own.grid.places.centre, own.grid.places.stride[:, None]
     apart = torch.cat([point - box[..., :2], box[..., 2:] - point], 2) / stride
     apart = torch.where(there[..., None], apart, torch.ones_like(apart))
     middle = torch.where(there, geometry.centreness(apart).nan_to_num(0.5), 0.5)
@@ -140,7 +153,7 @@ def test_who_knows_the_truth_has_no_loss_but_that_of_the_middle_and_map_1():
     truth = truth_of([([2, 2, 14, 14], 0), ([16, 14, 30, 28], 1)], [], [([4, 8, 20, 24], 1)])
     said = perfect(own, truth)
     middle = said["centre"].sigmoid()
-    there = geometry.assigned_to_points(own.places, truth["boxes"], truth["classes"]) >= 0
+    there = geometry.assigned_to_points(own.grid.places, truth["boxes"], truth["classes"]) >= 0
     entropy = -(middle * middle.log() + (1 - middle) * (1 - middle).log())
     least = torch.stack(
         [e[t].mean() if t.any() else torch.tensor(0.0) for e, t in zip(entropy, there, strict=True)]
@@ -258,10 +271,17 @@ def test_average_precision_by_hand():
     assert found["map_50"] == pytest.approx(both, abs=1e-3)
     assert found["map"] == pytest.approx((9 * both + one) / 10, abs=1e-3)  # .50 to .90, and .95
     assert np.isnan(average_precision(named, truth_of([]))["map"])
+    details = task().details(named, truth, "test")
+    assert details["map_by_class"] == {"cat": pytest.approx(found["map"])}  # there is no dog
+    assert details["figures"][0]["data"]["values"] == [pytest.approx(100 * found["map"])]
+    assert task().details(named, truth, "train") == {}
+    assert task().details(named, truth_of([]), "test") == {"map_by_class": {}}
 
 
 def test_without_its_extra_it_is_refused_before_work(monkeypatch):
-    monkeypatch.setattr("kdx.tasks.detection.find_spec", lambda name: None if name == "pycocotools" else name)
+    monkeypatch.setattr(
+        "kdx.tasks.box_scores.find_spec", lambda name: None if name == "pycocotools" else name
+    )
     with pytest.raises(UserError, match="pycocotools is not installed: pip install 'kdx\\[detection\\]'"):
         task()
 

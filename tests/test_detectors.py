@@ -17,12 +17,12 @@ from kdx.config.wire import examine_config
 from kdx.core.errors import UserError
 from kdx.data.contract import check
 from kdx.data.datasets.shapes_detect import SHAPES, ShapesDetect
-from kdx.data.views import augment, shift
+from kdx.data.views import augment, flip, shift
 from kdx.data.views.chain import Step, changes
 from kdx.models.detector import PRIOR, by_place, detector
 from kdx.models.torchvision_detector import torchvision_detector
 from kdx.report.run.gallery import TRUTH_COLOUR, outlined
-from kdx.tasks.boxes import boxes_of_distances, grid_places
+from kdx.tasks.boxes import grid_places
 from kdx.tasks.detection import Detection
 
 for _package in ("torchmetrics", "pycocotools"):
@@ -39,7 +39,7 @@ def net(kind: str = "fcos", shape=(3, 32, 32), stride: int = 4, levels: int = 2,
     return detector(shape=shape, outputs={"classes": 3, "stride": stride, "levels": levels}, kind=kind, **how)
 
 
-@pytest.mark.parametrize("kind", ["fcos", "retina"])
+@pytest.mark.parametrize("kind", ["fcos", "retina", "retina9"])
 @pytest.mark.parametrize(
     "size, stride, levels", [((32, 32), 4, 2), ((36, 44), 8, 3), ((17, 23), 2, 3), ((64, 40), 8, 5)]
 )
@@ -47,8 +47,10 @@ def test_a_detector_answers_at_the_places_of_the_task(kind, size, stride, levels
     task = Detection(names=SHAPES, height=size[0], width=size[1], stride=stride, levels=levels, sure=0.3)
     said = net(kind, (3, *size), stride, levels)(torch.rand(2, 3, *size))
     wanted = task.made_up(2)
-    if kind == "retina":
+    if kind != "fcos":
         del wanted["centre"]
+    if kind == "retina9":
+        wanted = {name: leaf.repeat_interleave(9, 1) for name, leaf in wanted.items()}
     assert {name: leaf.shape for name, leaf in said.items()} == {k: v.shape for k, v in wanted.items()}
     if kind == "fcos":
         assert (said["boxes"] > 0).all()
@@ -87,9 +89,8 @@ def stock(name="fcos_resnet50_fpn", stride=8, levels=5, **rates):
     [
         (dict(name="fasterrcnn_resnet50_fpn"), "two-stage detector"),
         (dict(name="maskrcnn_resnet50_fpn_v2"), "two-stage detector"),
-        (dict(name="retinanet_resnet50_fpn"), "nine anchors"),
-        (dict(name="ssd300_vgg16"), "four to six boxes"),
-        (dict(name="ssdlite320_mobilenet_v3_large"), "four to six boxes"),
+        (dict(name="ssd300_vgg16"), "a softmax with the background among them"),
+        (dict(name="ssdlite320_mobilenet_v3_large"), "a softmax with the background among them"),
         (dict(name="fcos_resnet50"), "no detector 'fcos_resnet50'"),
         (dict(levels=3), "set dataset.stride=8 dataset.levels=5"),
         (dict(dropout=0.1), "set dropout=0"),
@@ -100,28 +101,33 @@ def test_detectors_of_torchvision_that_are_refused(keys, said):
         stock(**keys)
 
 
-def test_every_detector_of_torchvision_but_one_is_refused_with_its_reason():
-    for name in set(list_models(module=detection)) - {"fcos_resnet50_fpn"}:
-        with pytest.raises(UserError, match="choose name=fcos_resnet50_fpn"):
+DENSE = ("fcos_resnet50_fpn", "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2")
+
+
+def test_every_other_detector_of_torchvision_is_refused_with_its_reason():
+    for name in set(list_models(module=detection)) - set(DENSE):
+        with pytest.raises(UserError, match="choose name=fcos_resnet50_fpn or retinanet_resnet50_fpn"):
             stock(name=name)
 
 
 @pytest.mark.slow
-def test_boxes_of_torchvisions_fcos_are_its_own():
+@pytest.mark.parametrize("name", DENSE)
+def test_boxes_of_torchvisions_detectors_are_their_own(name):
     """Of a size that all strides divide; of others torchvision has places elsewhere on the last levels."""
-    made = stock()
-    whole = detection.fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3)
+    made = stock(name)
+    whole = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=3)
     whole.backbone, whole.head = made.net.backbone, made.net.head
     whole.eval()
     pictures = torch.rand(1, 3, 128, 128)
     maps = list(whole.backbone(pictures).values())
     said = whole.head(maps)
     (anchors,) = whole.anchor_generator(ImageList(pictures, [(128, 128)]), maps)
-    right = whole.box_coder.decode(said["bbox_regression"], anchors[None])
+    if name == "fcos_resnet50_fpn":
+        right = whole.box_coder.decode(said["bbox_regression"], anchors[None])
+    else:
+        right = whole.box_coder.decode_single(said["bbox_regression"][0], anchors)[None]
     task = Detection(names=SHAPES, height=128, width=128, stride=8, levels=5, sure=0.3)
-    assert torch.allclose(
-        boxes_of_distances(task.places, made.net.eval()(pictures)["boxes"]), right, atol=1e-3
-    )
+    assert torch.allclose(task.grid.decoded(made.net.eval()(pictures)), right, atol=1e-3)
     task.loss(made.net(pictures), task.made_up_truth(1)).sum().backward()
 
 
@@ -167,14 +173,17 @@ def test_keys_of_shapes_that_are_refused(key, value):
 def test_steps_that_move_nothing_are_those_that_say_so():
     steps = {
         step.__name__: step
-        for room in (augment, shift)
+        for room in (augment, flip, shift)
         for step in vars(room).values()
         if isinstance(step, type) and issubclass(step, Step) and step.__module__ == room.__name__
     }
     moving = {name for name, step in steps.items() if not step.in_place}
-    assert moving == {"FlipCrop", "RandomResizedCrop", "Affine", "Rotate", "Rotation"}
+    tell = {"Flip", "FlipCrop", "RandomResizedCrop"}
+    assert moving == {"Affine", "Rotate", "Rotation", *tell}
+    assert {name for name, step in steps.items() if step.tells_warp} == tell
     assert not changes(steps["Rotate"](degrees=5), "pictures with boxes")
     assert changes(steps["Cutout"](size=0.2, fill=0.0), "pictures with boxes")
+    assert changes(steps["Flip"](flip=0.5), "pictures with boxes")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +202,15 @@ def test_steps_that_move_nothing_are_those_that_say_so():
         (["dataset.stride=6"], "dataset.stride must be one of 2, 4, 8, 16"),
         (["dataset.sure=2"], "dataset.sure"),
         (["loss=pseudo_boxes", "loss.score=2"], "loss.score"),
+        (
+            ["student=retina_tiny", "student.kind=retina9"],
+            "the teacher answers at 189 places and the student at",
+        ),
         (["loss=divergence"], "an answer here is boxes with a class each"),
+        (
+            ["pseudo_label.view=clean", "augment=[flip_crop]"],
+            "flip_crop moves these to where it has not answered, place by place: set pseudo_label.view=same",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_said_before_work(words, said):
@@ -232,6 +249,13 @@ SMALL += ["student_train.steps=3", "teacher_pretrain.batch_size=8", "student_tra
     [
         ["loss=kd"],
         ["loss=pseudo_boxes", "loss.score=0.05", "rounds=2", "augment=[colour_jitter,cutout]"],
+        [
+            "loss=kd",
+            "teacher=retina_tiny",
+            "student=retina_tiny",
+            "student.kind=retina9",
+            "teacher.kind=retina9",
+        ],
         ["loss=kd", "student=retina_tiny", "loss.features=[fitnet]", "shift=[blur]"],
         ["loss=supervised", "recipe=supervised"],
     ],

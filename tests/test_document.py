@@ -20,7 +20,7 @@ from fabricate import document as made_up
 from fabricate import folder
 
 from kdx.cli import main
-from kdx.commands import _sweep, _sweep_end, _watch, board, evaluate
+from kdx.commands import _sweep, _sweep_end, _watch, board
 from kdx.config import restore
 from kdx.core import shapes
 from kdx.core.errors import UserError
@@ -212,12 +212,10 @@ def test_what_every_reader_says_of_a_value(value, shape, says):
 
 def test_every_role_stands_wherever_roles_are_listed():
     """One that lacks in a list is trained and then not checked, not shown, or not to be asked for."""
-    asked = next(option for option in evaluate.OPTIONS if option.name == "role").choices
     listed = {
         "run.json": document.SHAPE["results"],
         "words": ROLE_WORDS,
         "narrow table and figures": SHORT_ROLES,
-        "kdx evaluate": (*asked, "generations"),  # which are no network of one stage
     }
     assert all(role.stage and role.words and role.short and role.colour for role in ROLES.values())
     lacking = {where: set(ROLES) - set(roles) for where, roles in listed.items()}

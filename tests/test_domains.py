@@ -221,7 +221,7 @@ def wrong(*words):
 def test_a_data_set_without_a_pool_is_refused_before_any_work():
     for name in TERMS:
         (one,) = wrong(f"loss={name}", "dataset.labelled=null", "dataset.validation=200")
-        assert "needs the stream 'unlabelled'" in one
+        assert "needs the stream 'unlabelled'" in one and one.endswith("or pool=NAME for rows of another")
     found = wrong("loss=kd", "loss.features=mmd", "dataset.labelled=null", "dataset.validation=200")
     assert any("labelled rows alone" in one for one in found)
     (few,) = wrong("loss=coral", "student_train.batch_size=2")

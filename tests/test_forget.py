@@ -12,6 +12,7 @@ from test_cache import STORE, inside, paths, plant, run, says, unfinished  # noq
 
 from kdx.cli import main
 from kdx.store.disk import lock_file
+from kdx.store.manifest import begin, key_of
 from kdx.store.source import Source
 
 
@@ -77,6 +78,20 @@ def test_what_was_made_of_others_goes_first(two, capsys):
     assert order.index("train") < order.index("prepare") < order.index("decode")
 
 
+def test_what_is_unfinished_tells_what_it_was_made_of(two, capsys):
+    """Of a run that was killed: its folder holds checkpoints that have seen the rows."""
+    for data in ("data", "data of the other"):
+        inputs = {"data": {"artifact": "/".join(two[data])}, "seed": 3}
+        whole = {"stage": "train", "version": 1, "inputs": inputs, "code": "0" * 64}
+        begin(unfinished("train", key_of(whole), days=0), whole)
+    wrong = unfinished("train", "c" * 64, days=0)
+    begin(wrong, whole)  # of another key: not believed
+    shown = says(capsys, "forget", "outputs/runs/mine", "yes=true")
+    left = {path.name for path in (STORE / "train").iterdir() if path.name.endswith(".partial")}
+    assert left == {wrong.name, f"{key_of(whole)}.partial"}
+    assert "nothing tells what they are made of: 1 unfinished" in shown
+
+
 def test_exports_and_unfinished_folders_are_named(two, capsys):
     folder = Path("outputs/runs/mine/export/student")
     folder.mkdir(parents=True)
@@ -84,7 +99,7 @@ def test_exports_and_unfinished_folders_are_named(two, capsys):
     unfinished("train", "a" * 64, days=1)
     shown = says(capsys, "forget", "outputs/runs/mine")
     assert f"not reached: the export {folder.absolute()}" in shown
-    assert "no manifest tells what they are made of: 1 unfinished or damaged folder" in shown
+    assert "nothing tells what they are made of: 1 unfinished or damaged folder" in shown
     assert (STORE / "train" / f"{'a' * 64}.partial").exists()
 
 

@@ -70,6 +70,10 @@ WORDS = [
     ("--gpu 1", "settings are written key=value: device=cuda device.device=cuda:1"),
     ("devices=2", "did you mean device=cuda?"),
     ("student=convnext_tiny", "write student=torchvision student.name=convnext_tiny\n"),
+    (
+        "teacher=retinanet_resnet50_fpn",
+        "write teacher=torchvision_detector teacher.name=retinanet_resnet50_fpn",
+    ),
     ("teacher=swin_t", "write teacher=torchvision teacher.name=swin_t\n"),
     (
         "arch=convnext_tiny",
@@ -88,8 +92,8 @@ WORDS = [
     ("T=4", "did you mean loss.temperature=4?"),
     ("bacth_size=3", BOTH.format("batch_size=3")),
     ("sed=3", "'sed' is no key; did you mean 'seed'?"),
-    ("augment=hflip", "write augment=[flip_crop]"),
-    ("augment=[hflip,cutout]", "write augment=[flip_crop]"),
+    ("augment=hflip", "write augment=[flip]"),
+    ("augment=[hflip,cutout]", "write augment=[flip]"),
     ("loss=qqqq", "weighted; your own are found by --config-dir FOLDER"),
 ]
 

@@ -12,18 +12,23 @@ import torch
 from small_words import SYNTHETIC
 
 from kdx.cli import main
+from kdx.config import compose
+from kdx.config.nodes import read_runtime
 from kdx.core.errors import UserError
 from kdx.data.pictures.fitted import FittedPictures, in_shape
 from kdx.data.pictures.made_up import MadeUpPictures
 from kdx.data.pictures.rows import Pictures
 from kdx.pipeline.stages import proxy
-from kdx.pipeline.stages.arrays import read_inputs
+from kdx.pipeline.stages.answers import pool_answers
+from kdx.pipeline.stages.arrays import need_split, read_inputs
 from kdx.pipeline.stages.names import known_by
 from kdx.pipeline.stages.other_pool import Own, _seen_in_test, of_another, rows_held_out
 from kdx.runs.reading import read_run
+from kdx.runs.stored import answered_at, of_members
 from kdx.store.artifact import Artifact
 from kdx.tasks import without_labels
 from kdx.tasks.classification import Classification
+from kdx.training.predict import predict
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = [
@@ -92,6 +97,22 @@ def test_its_test_part_is_tested_on_or_a_third_is_held_out():
 def test_a_limit_draws_by_the_seed_and_more_of_a_set_hold_fewer():
     few, more = (taken_from(pictures(("a", "b")), limit=n).pool.numbers.tolist() for n in (3, 7))
     assert len(few) == 3 and set(few) < set(more)
+
+
+def test_own_hidden_rows_that_another_pool_stands_in_for_are_said_to_be_idle(place, capsys):
+    till = "stages=[teacher_pretrain]"
+    for words, said in (
+        (
+            ["pool=digits", "pool.image_size=8", "dataset.unlabelled=30"],
+            "pool.limit=30 takes so many of its rows",
+        ),
+        (["pool=synthetic", "dataset.unlabelled=0.5"], "the keys of pool=synthetic say how many it makes"),
+    ):
+        run("idle", *words, till)
+        told = " ".join("".join(capsys.readouterr()).split())
+        assert f"counts rows of the data set's own pool, and {words[0]} stands in for it: {said}" in told
+    run("idle", "pool=shifted", "dataset.unlabelled=30", till)
+    assert "stands in for it" not in "".join(capsys.readouterr())
 
 
 def test_sets_without_a_class_in_common_are_named_both():
@@ -180,11 +201,54 @@ def test_a_run_learns_from_the_pool_of_another_set_and_knows_its_rows(place):
     assert prepared(own).key != data.key and "proxy" not in own
     told = made["proxy"]
     assert told["n"] == 40 and told["validation_n"] == 20 and told["classes"] == 4 and told["mmd"] > 0
+    report = Path("proxy/report.md").read_text()
+    assert "pool=digits has no class of the data set's: it has 0, 1," in report
+    assert "class 3; whatever the teacher answers there is a class that the row is not" in report
     assert 1 <= told["classes_used"]["pool"] <= 4 and told["text"] in Path("proxy/report.md").read_text()
     assert len(set(known_by(data, ["unlabelled"])["unlabelled"].numbers)) == 40
     assert "decode-pool" in read_run("proxy").stages
     assert set(told["estimates"]) == set(without_labels.WORDS) and "ESTIMATED" in told["text"]
     assert "estimates" not in made["audit"]  # nobody knows the truth of digits here
+
+
+def test_estimates_are_of_the_teacher_that_answers(place, capsys):
+    several = [
+        "teacher.members=2",
+        "aggregate=weighted",
+        "pseudo_label.temperature=4",
+        "pseudo_label.view=clean",
+    ]
+    several += ["student_train.steps=12"]
+    made = run("several", *DIGITS, *several)
+    answers = read_run("several").stage("pseudo-label")
+    some, stored = pool_answers(answers)
+    assert some is None and answers.json("answers.json")["temperature"] == 4
+    (logits,) = stored.values()
+    sure = torch.tensor(np.asarray(logits)).double().softmax(-1).max(-1).values
+    assert made["proxy"]["confidence"]["pool"] == pytest.approx(float(sure.mean()), abs=1e-3)
+    assert made["proxy"]["estimates"]["mean_confidence"] == pytest.approx(float(sure.mean()), abs=1e-3)
+    another = [
+        "evaluate",
+        "several",
+        "role=teacher",
+        *SYNTHETIC[1:],
+        "dataset.validation=null",
+        "dataset.labelled=null",
+        "dataset.test_rows=80",
+        "seed=1",
+        "--json",
+    ]
+    capsys.readouterr()
+    assert main(another) == 0
+    found = json.loads(capsys.readouterr().out)
+    data = Artifact("prepare", found["data_key"], Path("outputs/store/prepare") / found["data_key"])
+    runtime = read_runtime(compose.check_words(WORDS[1:])["device"]).settle()
+    network = of_members(read_run("several"), "last", [])["teacher"][0].network()
+    logits = predict(network, need_split(data, "test", runtime), runtime)
+    sure = (logits.double() / 4).softmax(1).max(1).values
+    estimates = found["results"]["teacher"]["estimates"]
+    assert estimates["mean_confidence"] == pytest.approx(float(sure.mean()), abs=1e-5)
+    assert answered_at(read_run("several")) == 4
 
 
 def test_the_test_rows_of_another_domain_are_tested_on(place, capsys):
@@ -233,6 +297,35 @@ def test_the_own_rows_changed_are_pool_and_test(place):
         (["pool=digits", "loss=lwf", "recipe.sessions=2"], "recipe=continual reads no pool: leave it out"),
         (["pool=shifted", "pool.by=[]"], "pool.by must name steps of shift"),
         (["pool=shifted", "pool.by=[turn]"], "pool.by has no option 'turn'"),
+        (
+            ["pool=shifted", "pool.by=[nosuch]"],
+            "pool.by has no option 'nosuch'; one of: blur, brightness, colour, contrast, invert, noise, "
+            "occlusion, pixelate, rotation, shot_noise, texture\n",
+        ),
+        (
+            ["pool=shifted", "pool.by=[corruptions]"],
+            "would lay all of them over one row: name a kind, such as",
+        ),
+        (["pool=shifted", "pool.by=corruptions"], "would lay all of them over one row: name a kind, such as"),
+        (["pool=shifted", "pool.by=[none]"], "pool.by must name steps of shift"),
+        (
+            ["pool=synthetic", "pool.test=true"],
+            "'pool.test' is no key of pool=synthetic, which has kind and rows: pool.test is a key of a "
+            "pool that is another data set, such as pool=digits",
+        ),
+        (
+            ["pool=shifted", "pool.limit=5"],
+            "which has by and test: pool.limit is a key of a pool that is another",
+        ),
+        (
+            ["pool.limit=5"],
+            "'pool.limit' is no key of pool=own, which has none: pool.limit is a key of a pool",
+        ),
+        (
+            ["pool.by=[blur]"],
+            "'pool.by' is no key of pool=own, which has none: pool.by is a key of pool=shifted",
+        ),
+        (["pool=digits", "pool.limt=5"], "did you mean 'pool.limit'?"),
         (["pool=digits", "pool.classes_map=nowhere.yaml"], "pool.classes_map 'nowhere.yaml' is no file"),
         (
             ["pool=cifar10", "pool.root=nowhere"],

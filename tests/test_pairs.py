@@ -269,6 +269,14 @@ def test_a_row_whose_picture_does_not_decode_is_named_or_left_out(shelf):
     )
 
 
+def test_what_is_black_and_white_in_deep_pictures_is_kept_for_new_ones(shelf):
+    for i in range(40):
+        Image.fromarray(np.full((12, 12), 1000 + 50 * i, np.uint16)).save(shelf / f"pictures/{i}.png")
+    raw = pairs(shelf, picture="photo").load()
+    _, about = raw.look({"labelled": raw.part("train")[0]}, lambda split, row: "")
+    assert list(about["files"]["range"].values()) == [[1000, 2950]] or about["files"]["range"]
+
+
 def test_captions_say_where_the_ink_is():
     levels = np.zeros((1, 8, 8))
     levels[0, :3, :3], levels[0, 5:, 5:] = 1, 0.3
@@ -292,13 +300,16 @@ def ran(tmp_path: Path) -> dict:
     "words",
     [
         [*NETWORK, "augment=[affine]", "loss.features=cosine"],
-        [
-            "teacher=fusion",
-            "teacher.networks=[cnn_tiny,mlp]",
-            "teacher_pretrain.steps=10",
-            "loss.features=rkd",
-        ],
-        ["teacher=sklearn", "teacher.reads=sums"],
+        pytest.param(
+            [
+                "teacher=fusion",
+                "teacher.networks=[cnn_tiny,mlp]",
+                "teacher_pretrain.steps=10",
+                "loss.features=rkd",
+            ],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(["teacher=sklearn", "teacher.reads=sums"], marks=pytest.mark.slow),
     ],
 )
 def test_a_picture_teaches_its_sums_through_the_command_line(tmp_path, monkeypatch, words):
@@ -309,6 +320,7 @@ def test_a_picture_teaches_its_sums_through_the_command_line(tmp_path, monkeypat
     assert (tmp_path / "run/figures/predictions.png").is_file(), "the picture of a pair is what is shown"
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures_with_a_file_of_rows_through_the_command_line(shelf, monkeypatch, capsys):
     monkeypatch.chdir(shelf)
     words = ["dataset=pairs", "dataset.file=rows.csv", "dataset.target=kind", "dataset.picture=photo"]
@@ -332,6 +344,7 @@ def test_a_folder_of_pictures_with_a_file_of_rows_through_the_command_line(shelf
     assert main(["plan", *words, *NETWORK, *STEPS[:2], "student_train.lr=0.01"]) == 0
 
 
+@pytest.mark.slow
 def test_text_and_picture_teach_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = [
@@ -397,10 +410,32 @@ def test_two_tasks_of_weight_0_are_the_first_alone_and_its_head_is_not_kept():
         two_tasks(0.5, "picture")
 
 
+def test_the_second_task_is_measured_on_validation():
+    """A head that says b for a standardised number x: by hand, R² = 1 - mean (x - b)^2 / var x."""
+    torch.manual_seed(0)
+    about = DigitsSums(image_size=16, whole=True).describe()
+    network = built(CNN, about)
+    x = {"picture": torch.rand(4, 1, 16, 16), "sums": torch.tensor([[1.0], [3.0], [5.0], [11.0]])}
+    validation = Split("validation", x, torch.zeros(4, dtype=torch.int64))
+    parts = Parts(network, lambda: network, None, (), validation, TASK, example=blank(about.example))
+    both = TwoTasks(parts, input="sums", weight=1.0)
+    both.standard(x["sums"])  # mean 5, variance 14
+    torch.nn.init.zeros_(both.head.weight), torch.nn.init.constant_(both.head.bias, 0.5)
+    found = both.beside()["sums"]
+    assert found["r2"] == pytest.approx(1 - 1.25) and found["rows"] == 4
+    assert found["rmse"] == pytest.approx((1.25 * 14) ** 0.5, rel=1e-5)
+    assert TwoTasks(parts, input="sums", weight=0.0).beside() == {}
+
+
 def test_a_teacher_of_two_tasks_teaches_a_student_of_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "dataset=digits_ink", *NETWORK, *STEPS]) == 0
     lines = (tmp_path / "run/metrics.jsonl").read_text()
     assert "numbers_mse" in lines
+    results, report = ran(tmp_path)["results"], (tmp_path / "run/report.md").read_text()
+    figures = results["teacher"]["beside"]["sums"]
+    assert figures["rows"] == 200 and figures["r2"] < 1 and figures["rmse"] > 0
+    assert f"second task (sums): R² {figures['r2']:.3f}" in report
+    assert all("beside" not in results[role] for role in ("student", "baseline"))
     assert main(["train", "dataset=digits_ink", "teacher_loss.input=ink", *NETWORK, *CPU[:2]]) == 2
     assert "inputs of a row are picture and sums" in capsys.readouterr().err

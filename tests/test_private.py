@@ -179,6 +179,11 @@ def test_the_export_has_the_guarantee(run, tmp_path):
     assert set(found["student"]["last"]) == {"validation", "test"}
     assert "agreement" in run["results"]["student"]["last"]["test"] and "agreement" not in json.dumps(found)
     assert about["teacher_artifact"] is None and about["gap_closed"] is None and about["gain"] is not None
+    # nor a key or a digest, by which whoever guesses the private rows could tell that the guess is right
+    texts = [path.read_text() for path in (tmp_path / "out").iterdir() if path.suffix in (".json", ".md")]
+    names = {stage["key"] for stage in run["stages"]} | set(run["protocol"]["digests"].values())
+    names |= {digest for stage in run["stages"] for digest in (stage.get("sources") or {}).values()}
+    assert len(names) > 10 and not any(name in text for name in names for text in texts)
     results = card.partition("## Results")[2].partition("## Privacy")[0]
     assert "distilled" in results and "student alone" in results
     assert "eacher" not in results and "votes" not in results and "greement" not in results
@@ -309,3 +314,52 @@ def test_the_shard_of_a_row_hangs_on_no_row():
     found = shards.parts(10, 3, seed=5)
     assert sorted(np.concatenate(found).tolist()) == list(range(10))
     assert [len(part) for part in found] == [4, 3, 3]
+
+
+@pytest.mark.slow
+def test_a_second_release_is_refused_by_the_same_words_and_added_up_by_others(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("table.csv").write_text(table())
+    noisy = [word for word in RUN if word != "recipe.noise_seed=1"]
+    few = [*noisy, "student_train.steps=2", "teacher_pretrain.steps=2", "recipe.shard_steps=2"]
+    assert main(["train", *few, "hydra.run.dir=outputs/runs/once"]) == 0
+    epsilon = json.loads(Path("outputs/runs/once/run.json").read_text())["results"]["privacy"]["epsilon"]
+    shutil.copytree("outputs/runs/once", tmp_path / "copy", symlinks=True)
+    capsys.readouterr()
+    for words in (few, ["--config", "outputs/runs/once"], ["--config", str(tmp_path / "copy")]):
+        more = [word for word in words if not word.startswith("store=")]
+        for command in ("train", "plan"):
+            assert main([command, *more, "store=new"]) == 2
+            error = capsys.readouterr().err
+            assert "a release is made once" in error and f"add to {2 * epsilon:.2f}" in error
+            assert "Traceback" not in error and error.count("outputs/runs") + error.count("copy") < 3
+    assert not Path("new").exists()
+    # the same store knows it, other students of it release nothing, and further ones are added up
+    assert main(["train", *few, "student_train.lr=0.01", "hydra.run.dir=outputs/runs/student"]) == 0
+    said = json.loads(Path("outputs/runs/student/run.json").read_text())["warnings"]
+    assert not any("epsilons add" in text for text in said)
+    assert main(["train", *few, "seed=5", "hydra.run.dir=outputs/runs/other"]) == 0
+    said = json.loads(Path("outputs/runs/other/run.json").read_text())["warnings"]
+    assert any("1 other release of the same data set is known here" in text for text in said)
+    assert any(f"add to {2 * epsilon:.2f}" in text for text in said)
+    words = ["--config", "outputs/runs/once", "store=new", "recipe.noise_seed=1"]
+    assert main(["plan", *words]) == 0, "what hides nothing may be drawn again"
+
+
+@pytest.mark.slow
+def test_texts_whose_pool_is_another_set_need_a_public_vocabulary(place, capsys, tmp_path):
+    for name, count in (("own", 120), ("public", 150)):
+        (tmp_path / name).mkdir()
+        lines = [f"a {('good', 'bad')[i % 2]} thing {i % 9},{('pos', 'neg')[i % 2]}" for i in range(count)]
+        (tmp_path / name / "train.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    words = ["dataset=text", f"dataset.root={tmp_path / 'own'}", "dataset.labelled=70", "dataset.test=20"]
+    words += ["dataset.validation=20", "teacher=bag", "student=bag", *RECIPE, "recipe.sigma=2"]
+    words += ["student_train.steps=4", "teacher_pretrain.steps=4", "device=cpu", "store=texts"]
+    words += ["pool=text", f"pool.root={tmp_path / 'public'}", "recipe.shard_steps=3"]
+    assert main(["train", *words]) == 2
+    assert "public with dataset.tokenizer=FILE" in capsys.readouterr().err
+    from kdx.data.text.tokens import Tokens
+
+    tokens = Tokens("words", 50, min_frequency=1, lower=True, length=8)
+    (tmp_path / "public.json").write_text(tokens.of(["a good bad thing"]))
+    assert main(["train", *words, f"dataset.tokenizer={tmp_path}/public.json"]) == 0

@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 
 from kdx.cli import main
 from kdx.data.datasets.drift_items import births, drawn_choices
+from kdx.data.streams import TimeOrder
+from kdx.pipeline.stages.watch import Watch
 from kdx.report.run.prequential import chunk_cells
 from kdx.store.artifact import Artifact
 from kdx.training.length import in_proportion, shares
 
-RUN = ["recipe=stream", "dataset=drift_items", "dataset.rows=900", "dataset.test=100", "recipe.chunks=4"]
+RUN = ["recipe=stream", "dataset=drift_items", "dataset.rows=500", "dataset.test=100", "recipe.chunks=4"]
 RUN += ["recipe.history=1", "teacher_pretrain.steps=10", "device=cpu", "device.threads=1", "store=store"]
 
 
@@ -53,10 +55,12 @@ def test_later_items_are_new_and_every_item_is_chosen():
 
 def test_each_is_tested_on_a_chunk_before_it_learns_it(whole):
     found = whole["results"]["prequential"]
-    assert (found["chunks"], found["rows"]) == ([3, 4], [200, 200])
+    assert (found["chunks"], found["rows"]) == ([3, 4], [100, 100])
     assert found["arms"].keys() == {"teacher", "moving", "student", "baseline"}
     for arm in found["arms"].values():
         assert len(arm["by_chunk"]) == 2 and arm["mean"] == pytest.approx(np.mean(arm["by_chunk"]))
+    for role in ("student", "baseline", "moving"):
+        assert whole["results"][role]["last"]["test"]["test_then_train"] == found["arms"][role]["mean"]
     header, rows = chunk_cells(whole["results"])
     assert header[1:] == ["all", "3", "4"] and len(rows) == 4
     assert "## Stream" in Path("runs/whole/report.md").read_text()
@@ -65,7 +69,7 @@ def test_each_is_tested_on_a_chunk_before_it_learns_it(whole):
 def test_a_chunk_is_passed_over_once_at_one_rate(whole):
     made = artifact(whole, "student-train-2")
     summary, training = made.json("summary.json"), made.manifest["inputs"]["training"]["component"]
-    assert summary["steps"] == 13 and (training["schedule"], training["length"]) == ("constant", "1 epochs")
+    assert summary["steps"] == 7 and (training["schedule"], training["length"]) == ("constant", "1 epochs")
     going = artifact(whole, "moving-train-2").manifest["inputs"]["training"]["component"]
     assert going["lr"] == pytest.approx(0.3 * training["lr"])
 
@@ -76,6 +80,58 @@ def test_the_teacher_learns_a_chunk_first_and_then_answers_it(whole):
         f"train/{artifact(whole, 'moving-train-3').key}"
     ]
     assert inputs["init"]["artifact"] == f"train/{artifact(whole, 'student-train-2').key}"
+
+
+def test_rows_in_time_come_as_they_stand_each_once_and_never_one_alone():
+    order = TimeOrder(10, 4)
+    taken = [[part.tolist() for part in order.rows(step)] for step in range(4)]
+    assert taken[:3] == [[[0, 1, 2, 3], [0] * 4], [[4, 5, 6, 7], [0] * 4], [[8, 9], [0] * 2]]
+    assert taken[3] == [[0, 1, 2, 3], [1] * 4] and order.passed(3) == 1
+    assert TimeOrder(9, 4).rows(2)[0].tolist() == [7, 8] and TimeOrder(3, 50).rows(0)[0].tolist() == [0, 1, 2]
+    assert order.first(3).tolist() == [0, 1, 2]
+
+
+def test_a_chunk_is_learned_in_the_order_of_time_and_the_history_is_not(whole):
+    chunk = Artifact("session", *_session(whole, "session-2"))
+    rows = np.load(chunk.file("labelled.rows.npy"))
+    assert chunk.json("data.json")["in_time"] and (np.diff(rows) > 0).all()
+    history = Artifact("session", *_session(whole, "session-1"))
+    assert "in_time" not in history.json("data.json")
+    assert np.load(history.file("labelled.rows.npy")).max() < rows.min()
+
+
+def _session(run, name):
+    key = next(stage["key"] for stage in run["stages"] if stage["name"] == name)
+    return key, Path("store/session", key)
+
+
+class Killed(BaseException):
+    """As a kill: nothing is caught on the way."""
+
+
+@pytest.mark.slow
+def test_a_stream_that_is_killed_within_a_chunk_goes_on_to_the_same_weights(whole, monkeypatch, capsys):
+    after = Watch.after
+
+    def killed(self, step):
+        stop = after(self, step)
+        if self.work.name == "student-train-3" and step == 3:
+            self.save(step + 1)
+        if self.work.name == "student-train-3" and step == 4:
+            raise Killed
+        return stop
+
+    monkeypatch.setattr(Watch, "after", killed)
+    with pytest.raises(Killed):
+        train("killed", "store=other")
+    monkeypatch.undo()
+    run = train("goes_on", "store=other")
+    assert "goes on from step 4 of 7" in capsys.readouterr().err
+    assert run["results"]["prequential"] == whole["results"]["prequential"]
+    for name in ("student-train-3", "student-train"):
+        made = [Path(store, "train", artifact(run, name).key) for store in ("store", "other")]
+        first, second = (folder.joinpath("last.safetensors").read_bytes() for folder in made)
+        assert first == second
 
 
 @pytest.mark.slow
@@ -95,6 +151,7 @@ def test_an_old_teacher_and_one_that_goes_along_may_answer_together(place):
     assert kept["results"]["prequential"]["arms"].keys() == {"teacher", "student", "baseline"}
 
 
+@pytest.mark.slow
 def test_the_plan_knows_every_stage(whole, capsys):
     assert main(["plan", *RUN, "store=fresh", "json=plan.json"]) == 0
     assert "stream: 4 chunks of rows in order" in capsys.readouterr().out
@@ -114,6 +171,7 @@ def test_the_plan_knows_every_stage(whole, capsys):
         (["recipe.teacher=kept", "recipe.rate=0.5"], "does not go along"),
         (["dataset.first=13"], "first"),
         (["recipe.rate=0"], "recipe.rate"),
+        (["student_train.accumulate=2"], "leave student_train.accumulate out"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_a_sentence(place, capsys, words, said):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kdx.cli import main
@@ -16,6 +16,7 @@ from kdx.core.types import ParameterGroup
 from kdx.models.cnn import cnn
 from kdx.models.depth import layers_by_depth
 from kdx.models.resnet import resnet
+from kdx.report.run.sentences import result_sentences
 from kdx.runs.reading import read_run
 from kdx.training.depth import groups_by_depth
 from kdx.training.settings import Training
@@ -143,6 +144,125 @@ def test_the_teacher_stands_in_the_table_before_and_after(place, capsys):
     assert json.loads(capsys.readouterr().out)["results"]["teacher_before"]["accuracy"] == before
     assert main(["plan", *words]) == 0
     assert "teacher_before" not in json.loads(Path("first/run.json").read_text())["results"]
+
+
+def keys(name):
+    return {
+        stage["name"]: stage["key"] for stage in json.loads(Path(f"{name}/run.json").read_text())["stages"]
+    }
+
+
+def accuracy_of(name, role):
+    return json.loads(Path(f"{name}/run.json").read_text())["results"][role]["last"]["test"]["accuracy"]
+
+
+def test_the_student_of_the_teacher_before_is_that_of_a_run_which_takes_it_as_it_is(place, capsys):
+    words = [*BASE, f"teacher.checkpoint={checkpoint()}"]
+    tuned = [*words, "teacher_pretrain.steps=5"]
+    both = ["untuned_student=true", "probed_student=true"]
+    assert main(["train", *tuned, *both, "hydra.run.dir=compared"]) == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert told.count("helped the student") == 2 and "from the teacher before its fine-tuning" in told
+    assert "untuned_student=true distils it" not in told
+    assert main(["train", *words, "hydra.run.dir=as_it_is"]) == 0
+    assert accuracy_of("compared", "untuned_student") == accuracy_of("as_it_is", "student")
+    assert main(["train", *tuned, "teacher_pretrain.head_first=1.0", "hydra.run.dir=probed"]) == 0
+    assert keys("compared")["probed-student-train"] == keys("probed")["student-train"]
+    assert keys("compared")["teacher-pretrain-probed"] == keys("probed")["teacher-pretrain"]
+    capsys.readouterr()
+    assert main(["evaluate", "compared", "role=untuned_student", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["results"]["untuned_student"]["accuracy"]
+    assert found == accuracy_of("compared", "untuned_student")
+
+
+def test_of_an_ensemble_it_is_said_that_the_members_before_are_not_measured(place, capsys):
+    words = [*BASE, f"teacher.checkpoint={checkpoint()}", "teacher_pretrain.steps=2", "teacher.members=2"]
+    assert main(["train", *words, "stages=[teacher_pretrain]", "hydra.run.dir=both_tuned"]) == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "2 x mlp_small: what it was before its fine-tuning is not measured in an ensemble" in told
+    assert read_run("both_tuned").members() == ["teacher-pretrain-1", "teacher-pretrain-2"]
+
+
+@pytest.mark.parametrize(
+    ("student", "other", "said"),
+    [
+        (
+            0.80,
+            0.70,
+            "Fine-tuning the teacher helped the student: it has 80.0%, and 70.0% from the teacher before",
+        ),
+        (
+            0.70,
+            0.80,
+            "Fine-tuning the teacher harmed the student: it has 70.0%, and 80.0% from the teacher before",
+        ),
+        (0.72, 0.70, "500 test rows of one run cannot tell: it has 72.0%, and 70.0% from the teacher before"),
+    ],
+)
+def test_whether_fine_tuning_helped_is_said_in_one_sentence(student, other, said):
+    values = {"teacher_before": 0.4, "teacher": 0.9, "student": student, "untuned_student": other}
+    results = {role: {"last": {"test": {"accuracy": value, "n": 500}}} for role, value in values.items()}
+    found = [text for text in result_sentences(results, "last") if "Fine-tuning" in text or "tell" in text]
+    del results["untuned_student"]
+    assert any("untuned_student=true distils it" in text for text in result_sentences(results, "last"))
+    assert len(found) == 2 and said in found[1]
+    assert f"{100 * (student - other):+.1f} points of test accuracy" in found[1]
+    if "cannot" in said:  # by hand: 2 sqrt(.72 * .28 / 500 + .7 * .3 / 500) = .0573
+        assert "within two standard errors (5.7 points)" in found[1]
+
+
+UNTUNED = ["untuned_student=true"]
+TUNED = ["teacher.checkpoint=CHECKPOINT", "teacher_pretrain.steps=5", *UNTUNED]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (UNTUNED, "and this one is not fine-tuned: set teacher.checkpoint=PATH with"),
+        (
+            ["probed_student=true"],
+            "probed_student=true compares with the teacher before its fine-tuning, and",
+        ),
+        ([*TUNED, "rounds=2"], "in one round, and there are rounds=2: set rounds=1"),
+        ([*TUNED, "loss=supervised"], "which recipe=supervised does not"),
+        ([*TUNED, "select=rad", "budget=5"], "which recipe=active does not"),
+        ([*TUNED, "teacher.update=slow"], "this one moves on (teacher.update): set teacher.update=frozen"),
+        ([*TUNED, "teacher.members=2"], "is of one teacher, and 2 answer together here"),
+        (["teacher=answers", "teacher.file=answers.csv", *UNTUNED], "the teacher's answers lie in a file"),
+        ([*TUNED, "untuned_student=perhaps"], "untuned_student must be true or false"),
+        (
+            [*TUNED[:2], "teacher_pretrain.head_first=1.0", "probed_student=true"],
+            "which teacher_pretrain.head_first=1.0 does already",
+        ),
+        (
+            ["teacher.checkpoint=four.safetensors", *TUNED[1:]],
+            "with teacher.checkpoint of other classes its last layer is a new one that knows nothing: set "
+            "probed_student=true",
+        ),
+        (
+            [
+                "teacher.through=[digits]",
+                "dataset=synthetic",
+                "dataset.classes=4",
+                "dataset.test=null",
+                *UNTUNED,
+            ],
+            "with teacher.through of other classes its last layer is a new one",
+        ),
+        (
+            ["teacher=resnet18", "teacher.weights=DEFAULT", "teacher_pretrain.epochs=1", *UNTUNED],
+            "with teacher.weights of other classes its last layer is a new one",
+        ),
+    ],
+)
+def test_there_is_no_student_of_the_teacher_before_where_it_says_nothing(place, capsys, words, said):
+    words = [word.replace("CHECKPOINT", str(checkpoint())) for word in words]
+    whole = weights("first")
+    save_file({n: v[:4].clone() if len(v) == 10 else v for n, v in whole.items()}, "four.safetensors")
+    Path("answers.csv").write_text("row,label\n0,1\n")
+    assert main(["train", *BASE, *words]) == 2
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert said in told and "Traceback" not in told
 
 
 THROUGH = ["teacher.through=[{digits: {image_size: 8}}]", "dataset=synthetic", "dataset.image_size=12"]

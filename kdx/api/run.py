@@ -128,7 +128,7 @@ class Run:
             if isinstance(data, str | os.PathLike):
                 document = ask_command("predict", [*lines, f"data={os.fspath(data)}"])
             else:
-                document = ask_command("predict", lines, given=lambda weights: _given(data, weights.about))
+                document = ask_command("predict", lines, given=lambda weights: _given(data, weights))
             from pyarrow import parquet  # with torch, after which it is quick
 
             columns = parquet.read_table(file).to_pydict()
@@ -216,9 +216,12 @@ def _shown(document: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, list[st
     return results, results.get("headline") or "last", document.get("warnings") or [], document.get("audit")
 
 
-def _given(data: Any, about: Mapping[str, Any]) -> Any:
-    """The rows that were handed over. about: a model.json."""
+def _given(data: Any, weights: Any) -> Any:
+    """The rows that were handed over, for a kdx.runs.stored.Weights; of several inputs by name those that
+    it reads."""
     from kdx.data.new_rows.given import GivenRows
+    from kdx.runs.own_inputs import own_rows
     from kdx.store.moved import kind_of_old
 
-    return GivenRows(data, kind_of_old(about)["example"])
+    named = isinstance(data, Mapping) and bool(weights.reads) and set(weights.reads) <= set(data)
+    return GivenRows(own_rows(data, weights.reads) if named else data, kind_of_old(weights.about)["example"])

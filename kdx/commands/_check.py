@@ -17,6 +17,7 @@ from kdx.config.unused import Learned, idle
 from kdx.config.wire import Order, examine_config
 from kdx.core import checks, signals
 from kdx.core.errors import UserErrors
+from kdx.runs.releases import made_again
 from kdx.runs.run import checked_by_keys, refused, stored
 from kdx.store.artifact import Artifact
 
@@ -62,6 +63,8 @@ def check_runs(words: Sequence[str], multirun: bool, *, planned: bool = False) -
                 wrong = refused(order, learned[alike].rows)
             if unread:  # nobody can say whether anything has to be made
                 looked[alike] = unread
+        if not (here or slip or wrong):
+            wrong = made_again(order, filed.folders_of_settings())
         if alike not in looked and not (here and checked_by_keys(order)):
             # A slip of the pen alone is reported at once; with more on the line it is worth importing torch
             # to tell all that is wrong.

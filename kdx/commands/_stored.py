@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kdx.commands._words import Words
-from kdx.core.errors import UserError, UserErrors, nearest
-from kdx.core.roles import ROLES, known_roles
+from kdx.core.errors import UserError, UserErrors
+from kdx.core.roles import known_roles
 from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import Run
 from kdx.store.manifest import MANIFEST
@@ -143,25 +143,26 @@ def weights_of(
 ) -> tuple[str, str, Any]:
     """(role, "last" or "best", the weights) of one role of a run, an ensemble whole. role: None: the student,
     or the last that was trained where there is none. which: None: those that the run's table shows. member:
-    of an ensemble one alone, see `member_of`.
+    of an ensemble one alone, see `member_of`. Of rows with several inputs it takes those that it reads.
     """
     from kdx.runs import stored
+    from kdx.runs.own_inputs import of_own_inputs
 
     if member is not None:
         if role not in (None, "teacher"):
             raise UserError(f"member= chooses one of the networks of role=teacher: leave role={role} out")
         number, which = member_of(run, member), which_of("teacher", which or of_table(run.document))
         weights, _ = stored.of_member(run, number, which, allow)
-        return "teacher", which, replace(weights, called=f"member {number} of the teacher")
-    there = [*(["teacher"] if run.members() else []), *run.roles(), *run.moved, *run.joined]
+        return "teacher", which, replace(of_own_inputs(weights), called=f"member {number} of the teacher")
+    there = run.named()
     if role is None:
         role = "student" if "student" in there or not there else there[-1]
-    if role not in there and role not in ROLES:
-        raise UserError(f"the run '{run.path}' has no role '{role}'{nearest(role, there)}")
+    run.check_role(role)
     which = which_of(role, which or of_table(run.document))
     if role == "teacher" and run.members():
         weights, _ = stored.of_members(run, which, allow)["teacher"]
     else:
         weights, _ = stored.of_role(run, role, which, allow)
     known = known_roles(run.document.get("results"))
+    weights = of_own_inputs(weights)
     return role, which, replace(weights, called=f"the {known[role].words if role in known else role}")

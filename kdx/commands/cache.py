@@ -238,7 +238,7 @@ def _left(found: forgetting.MadeOf, whole: int, stores: Sequence[Path], delete: 
     yield f"{len(found.entries)} of {whole} entries, {total}, {done} in {together(list(map(str, stores)))}"
     if found.untold:
         yield (
-            "no manifest tells what they are made of: "
+            "nothing tells what they are made of: "
             f"{counted(len(found.untold), 'unfinished or damaged folder')}; "
             "kdx cache gc older_than=0 yes=true deletes such"
         )

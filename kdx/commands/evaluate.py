@@ -23,8 +23,7 @@ OPTIONS = (
     Option(
         "role",
         "all",
-        "of a run: whose weights",
-        ("all", *ROLES),
+        "of a run: whose weights, such as student, baseline or teacher, or another role of its table",
     ),
     Option(
         "which",
@@ -55,6 +54,11 @@ OPTIONS = (
     ),
 )
 _GROUPS = ("dataset", "device", "seed", "allow")
+_SHIFTS = (
+    "a run that is done is measured so by kdx train --config RUN 'shift=[pgd]', or [fgsm], or [corruptions]: "
+    "all but that measurement is in the store"
+)
+_WITHOUT = dict.fromkeys(("shift", "attack", "attacks", "corruptions", "pgd", "fgsm", "epsilon"), _SHIFTS)
 HELP = help_text(
     """kdx evaluate RUN|CHECKPOINT [key=value ...]
 
@@ -69,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse_words("evaluate", argv, OPTIONS, (*_GROUPS, "model"))
+    words = parse_words("evaluate", argv, OPTIONS, (*_GROUPS, "model"), _WITHOUT)
     target = Path(only_name("evaluate", words, "run folder or checkpoint")).expanduser()
     file = checks.output("json", words["json"]) if words["json"] else None
     with as_written(target):
@@ -88,6 +92,8 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
         )
     seed = run.document["config"].get("seed")
     order = order_of("evaluate", words, seed if isinstance(seed, int) else 0, run.document["config"])
+    if words["role"] != "all":
+        run.check_role(words["role"])
     together = bool(run.members()) and words["role"] in ("all", "teacher")
     every = [role for role in (*ROLES, *run.roles()) if role in (*run.roles(), *run.moved, *run.joined)]
     roles = list(dict.fromkeys(every)) if words["role"] == "all" else [] if together else [words["role"]]
@@ -111,6 +117,9 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     }
     names = class_names(words)
     opened = {role: (replace(weights, names=names), artifact) for role, (weights, artifact) in opened.items()}
+    if "teacher" in opened and chooses(words, "dataset"):  # estimates go by how sure it was as it taught
+        weights, artifact = opened["teacher"]
+        opened["teacher"] = replace(weights, temperature=stored.answered_at(run)), artifact
     store = next(iter(opened.values()))[1].path.parent.parent
     drawn: list[str] = []
     if chooses(words, "dataset"):
@@ -207,6 +216,7 @@ def measured(
         for role, w in weights.items()
     }
     notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
+    notes += remarks.by_task(weights)
     if teacher and beside is None:
         notes.append(
             "nothing is held against the teacher (agreement, KL, acceptance), as it reads other tokens: its "

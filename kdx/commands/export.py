@@ -19,7 +19,7 @@ _FORMATS = ("state_dict", "torch_export", "onnx", "save_pretrained")
 OPTIONS = (
     Option("to", None, "the folder to write; default: RUN/export/ROLE"),
     Option(
-        "role", "student", "whose weights", ("student", "baseline", "teacher", "moved_teacher", "generations")
+        "role", "student", "whose weights, such as student, baseline or teacher, or another role of its table"
     ),
     Option(
         "which",
@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
     words = parse_words("export", argv, OPTIONS, without=_WITHOUT)
     formats = _chosen(words)
     run = read_run(only_name("export", words, "run folder"), words["store"])
+    run.check_role(words["role"])
     to = Path(words["to"]).expanduser() if words["to"] else _inside(run.path) / words["role"]
     from kdx.runs.export.export import export
     from kdx.runs.export.parity import Unlike

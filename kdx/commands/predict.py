@@ -26,7 +26,8 @@ OPTIONS = (
     Option(
         "to",
         None,
-        "the file to write: .csv, .tsv, .jsonl or .parquet, of pieces of a text .json too: {name: answer}",
+        "the file to write: .csv, .tsv, .jsonl or .parquet; .json of pieces of a text, {name: answer}, and "
+        "of boxes, COCO's form of results",
         called="output out save dest destination outfile output_file",
     ),
     Option("role", "student", "of a run: whose weights"),
@@ -42,6 +43,7 @@ OPTIONS = (
         "of a teacher that is an ensemble: one of its networks, by its number in the table of the run or by "
         "its name; default: all together",
     ),
+    Option("task", None, "of a network with a head a task: which the new rows are of, from 1"),
     Option("top", "1", "of classes: how many of the likeliest stand in the file"),
     Option(
         "soft", "none", "of classes: a number of every class as well", ("none", "probabilities", "logits")
@@ -154,7 +156,8 @@ def _asked(words: Words, to: Path) -> Any:
 
     check_unread(to, words["overwrite"] == "true")
     columns = AnswerColumns(top=_whole(words, "top"), soft=words["soft"])
-    return Wanted(to, columns, _whole(words, "batch_size"), words["text"])
+    task = _whole(words, "task") if "task" in words.given else None
+    return Wanted(to, columns, _whole(words, "batch_size"), words["text"], task)
 
 
 def _whole(words: Words, name: str) -> int:
@@ -212,6 +215,7 @@ def _of_graph(target: Path, words: Words) -> _Opened:
 
 def _of_checkpoint(target: Path, words: Words) -> _Opened:
     from kdx.runs import other_data, stored
+    from kdx.runs.own_inputs import of_own_inputs
 
     if wrong := sorted({"role", "which", "member"} & words.given):
         raise UserError(
@@ -231,7 +235,7 @@ def _of_checkpoint(target: Path, words: Words) -> _Opened:
     else:
         weights, data = stored.of_checkpoint(file, words["key"], order.config["allow"])
         stored.check_content(weights)
-    return _Opened(weights, data, order.runtime.settle())
+    return _Opened(of_own_inputs(weights), data, order.runtime.settle())
 
 
 def _answered(asked: Any, where: Any, opened: _Opened) -> dict[str, Any]:
@@ -274,7 +278,7 @@ def _show(found: dict[str, Any]) -> None:
     which = f", {found['which']} weights" if found["which"] else ""
     noun = found["noun"] if found["rows"] == 1 else f"{found['noun']}s"
     rows = [[label, f"{count:,}"] for label, count in list(found["labels"].items())[:_LABELS]]
-    header = ["label", noun]
+    header = ["label", noun if sum(found["labels"].values()) == found["rows"] else "times"]
     if not rows:
         header = ["", "least", "mean", "largest"]
         rows = [

@@ -31,7 +31,9 @@ from kdx.pipeline.recipes.experiment import moves_as_student, name_made
 from kdx.pipeline.recipes.recipe import build_recipe, roles_in_words
 from kdx.report.run import document
 from kdx.report.run.bill import bill_of
-from kdx.runs import sweep
+from kdx.report.run.prequential import with_chunk_metric
+from kdx.report.run.sessions import with_session_metrics
+from kdx.runs import releases, sweep
 from kdx.runs.row_predictions import write_predictions
 from kdx.runs.run import load_examples, perform, protocol, trace
 from kdx.runs.unread import write_unread
@@ -222,11 +224,15 @@ def finish(
     results |= {"roles": own} if own else {}
     for name in ("sessions", "prequential"):
         results |= {name: artifacts[name].json(f"{name}.json")} if name in artifacts else {}
+    results = with_session_metrics(results) if "sessions" in results else results
+    results = with_chunk_metric(results) if "prequential" in results else results
     results |= build_recipe(order.recipe).results(artifacts)
+    for text in releases.sum_of_releases(order, folder.run["stages"], results):
+        folder.warn(text)
     trace(folder.run, results, artifacts)
     student = order.config["choices"]["student"]
     for role in roles_of(results):
-        of_teacher = role in ("teacher", "teacher_before")
+        of_teacher = role in ("teacher", "teacher_before", *recipe.as_teacher)
         results[role]["model"] = order.experiment.teacher_name if of_teacher else student
     if (made := artifacts.get("student-train")) and "student" in results:  # of peers it may be all of them
         results["student"]["model"] = name_made(made.json("model.json")["component"], student)

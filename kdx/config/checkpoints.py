@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdx.config.network_names import called_in_words, teachers_by_node
+from kdx.config.untuned import check_head
 from kdx.core import checks
 from kdx.data.raw import Description
 from kdx.models import checkpoint
-from kdx.models.weights import load_weights
+from kdx.models.weights import left_out_head, load_weights
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.teachers import class_order_warnings
 
@@ -40,6 +41,8 @@ def check_checkpoints(
                 elif about and node in built:
                     if not (node in teachers and teachers[node].class_map):
                         class_order_warnings(role, given, about.classes, trained)
-                    load_weights(built[node], file, key=given.key, role=role, new_head=trained)
+                    notes = load_weights(built[node], file, key=given.key, role=role, new_head=trained)
+                    if node in teachers and left_out_head(notes):
+                        check_head(experiment, f"{node}.checkpoint")
                 else:
                     checkpoint.read_weights_file(file, key=given.key, role=role)

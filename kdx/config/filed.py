@@ -67,6 +67,12 @@ def as_flag() -> list[str]:
     return [f"{CONFIG_FLAG}={file.path}" for file in given]
 
 
+def folders_of_settings() -> list[Path]:
+    """The run folder that this command takes its settings from, if it is one."""
+    places = [file.path.parent if file.path.name == _RUN_FILE else file.path for file in given]
+    return [place for place in places if (place / _RUN_FILE).is_file()]
+
+
 def ignored() -> list[str]:
     """Sentences on what the file says and only the command line may."""
     return [

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.config.meant import close_key, either, said_of, words_meant
 from kdx.config.options import LAYERS, groups, option_file, options_of, read_option
 from kdx.core.checks import shown
-from kdx.core.errors import UserError, in_short, nearest
+from kdx.core.errors import UserError, in_short, nearest, together
 from kdx.core.paths import conf_dir
 from kdx.training.length import SIZES, STAGES
 
@@ -119,6 +119,8 @@ def meant_clause(known: Mapping[str, Any], asked: str, value: Any) -> str:
     that has it; empty where there are none."""
     if said := said_of(asked, value):
         return f": {said}"
+    if clause := _of_another_pool(known, asked):
+        return clause
     if found := words_meant(known, asked, value):
         return f"; did you mean {either(found)}?"
     group, _, name = asked.rpartition(".")
@@ -136,6 +138,22 @@ def meant_clause(known: Mapping[str, Any], asked: str, value: Any) -> str:
     group = having[0][0]
     options = sorted(f"{group}={option}" for g, option in having if g == group)
     return f"; {group}.{name} is a key of {either(options)}"
+
+
+def _of_another_pool(known: Mapping[str, Any], asked: str) -> str:
+    """The clause of a key that other pools have, and not this one; empty where none has it."""
+    group, _, name = asked.partition(".")
+    having = (
+        [option for option in options_of(group) if name in keys_of(group, option)] if group == "pool" else []
+    )
+    if not having:
+        return ""
+    here = known["choices"].get(group)
+    own = sorted(keys_of(group, here)) if isinstance(here, str) else []
+    which = "another data set" if len(having) > 2 else together([f"pool={option}" for option in having])
+    such = f", such as pool={'digits' if 'digits' in having else having[0]}" if len(having) > 2 else ""
+    has = f", which has {together(own)}" if own else ""
+    return f"{has}: {asked} is a key of {'a pool that is ' if such else ''}{which}{such}"
 
 
 def _misspelled(known: Mapping[str, Any], asked: str, value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdx.config.contract import check_metric, check_rule, check_task
+from kdx.config.moved_answers import check_moves
 from kdx.config.options import options_of, target_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
@@ -76,7 +77,7 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
                         f"{rows_called(about.reads)}: "
                         + ("set augment=none, or " if key == "augment" else "")
                         + (
-                            "choose one that moves nothing, such as colour_jitter"
+                            "choose one that moves nothing, such as colour_jitter, or boxes too, such as flip"
                             if about.reads == BOXED
                             else "choose a step that changes those"
                         )
@@ -99,6 +100,7 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
             Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
         check_distributions(order, task)
         check_temperature(experiment, about, task)
+        check_moves(order, about, task, errors)
         check_format(experiment, task)
     for name, described in order.metrics.items():
         with trying(errors, f"metrics.{name}: ", own=described.target):

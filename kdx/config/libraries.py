@@ -9,6 +9,12 @@ from pathlib import Path
 
 from kdx.core.paths import conf_dir
 
+_FOLDERS = {
+    "torchvision": ("torchvision", "models"),
+    "timm": ("timm", "models"),
+    "torchvision_detector": ("torchvision", "models", "detection"),
+}
+"""The option that takes networks by name -> where in which library they are built."""
 _TAGGED = re.compile(r"[a-z]\w*\.[a-z]\w*", re.I)
 """How timm names a network with its weights: resnet18.a1_in1k."""
 _BUILDER = re.compile(r"^@register_model\b(?:(?!^def ).)*?^def (\w+)\(", re.M | re.S)
@@ -21,20 +27,21 @@ def words_for(role: str, name: str) -> str:
     if (conf_dir() / "model" / f"{name}.yaml").is_file():
         return ""
     plain = name.partition(".")[0]
-    for library in ("torchvision", "timm"):
-        tagged = library == "timm" and _TAGGED.fullmatch(name)
-        if (tagged or plain == name) and plain in _builders(library):
-            return f"{role}={library} {role}.name={name}"
+    for option in _FOLDERS:
+        tagged = option == "timm" and _TAGGED.fullmatch(name)
+        if (tagged or plain == name) and plain in _builders(option):
+            return f"{role}={option} {role}.name={name}"
     return ""
 
 
 @functools.cache
-def _builders(library: str) -> frozenset[str]:
-    """Of those that classify; none of a library that is not installed."""
+def _builders(option: str) -> frozenset[str]:
+    """Of those that an option takes by name; none of a library that is not installed."""
+    library, *folders = _FOLDERS[option]
     found = importlib.util.find_spec(library)
     if found is None or not found.origin:
         return frozenset()
     names: set[str] = set()
-    for file in (Path(found.origin).parent / "models").glob("*.py"):
+    for file in Path(found.origin).parent.joinpath(*folders).glob("*.py"):
         names |= set(_BUILDER.findall(file.read_text(encoding="utf-8")))
     return frozenset(names)

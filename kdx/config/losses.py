@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ from kdx.config.trying import trying
 from kdx.core import checks
 from kdx.core.errors import UserError, WrongStudent, lacks_answer
 from kdx.core.task import Task
-from kdx.core.types import Batch, Features, Frozen, Objective
+from kdx.core.types import Batch, Features, Frozen, Objective, Teacher
 from kdx.data.raw import Description
+from kdx.methods.teachers import live_teacher
 from kdx.models.estimator import estimator_in
 from kdx.pipeline.controls import CONTROLS
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.parts import reads_networks
 from kdx.store.component import Component, terms_of
+from kdx.store.declared import declared
 from kdx.training.length import shares
 from kdx.training.loop import check_accumulate
 
@@ -96,7 +99,8 @@ def check_losses(
                     )
                 mixer = f"{node}.augment" if mixes(training) else None
                 try:
-                    tried = try_loss(loss, student, streams, made, live, mixer)
+                    taught_by = replace(made, teacher=answering(made.task, loss, taught))
+                    tried = try_loss(loss, student, streams, taught_by, live, mixer)
                 except WrongStudent:
                     if "student" in built:
                         raise
@@ -120,6 +124,17 @@ def check_losses(
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
             shares(1, read, None)
     return idle
+
+
+def answering(task: Task, loss: Component, networks: Sequence[torch.nn.Module]) -> Teacher | None:
+    """The teachers themselves, where the form of an answer hangs on who gives it; None: it does not."""
+    if (
+        not networks
+        or not task.several_forms
+        or "answers" not in declared(loss.target, "reads", ("answers",))
+    ):
+        return None
+    return live_teacher([Frozen(network) for network in networks], "main", task.mean)
 
 
 def _key_of(role: str) -> str:

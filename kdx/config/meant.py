@@ -85,8 +85,8 @@ _LOSSES = {
     "mean_teacher": "meanteacher ema",
 }
 _AUGMENTS = {
-    "flip_crop": "flip crop hflip fliplr horizontal_flip random_flip randomhorizontalflip "
-    "randomcrop random_crop",
+    "flip": "hflip fliplr horizontal_flip random_flip randomhorizontalflip mirror",
+    "flip_crop": "crop randomcrop random_crop",
     "random_resized_crop": "randomresizedcrop rrc",
     "rotate": "rotation randomrotation random_rotation degrees",
     "colour_jitter": "color_jitter colorjitter jitter",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ def read_augmentation(asked: Any, node: str) -> dict[str, Any]:
     return read_steps(node, asked, "augment")
 
 
-def read_steps(node: str, asked: Any, group: str) -> dict[str, Any]:
-    """The same of any group of steps."""
+def read_steps(node: str, asked: Any, group: str, without: Collection[str] = ()) -> dict[str, Any]:
+    """The same of any group of steps. without: options that are not offered, as they are none here."""
     folder = conf_dir() / group
     known = [p.stem for p in folder.glob("*.yaml")]
+    offered = [name for name in known if name not in without]
     if isinstance(asked, Mapping):
         wrong = [
             name for name, spec in asked.items() if not isinstance(spec, Mapping) or "_target_" not in spec
@@ -54,7 +55,7 @@ def read_steps(node: str, asked: Any, group: str) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     wrong = [
-        f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
+        f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), offered)}"
         for name in names
         if name not in known
     ]

@@ -109,8 +109,10 @@ def build_networks(
     for role, model in (*taught, *assistants, ("student", experiment.student)):
         if model:
             with trying(errors, own=model.target):
-                if not described and made.data.reads not in models.rows_read(model):
-                    continue
+                if not described:
+                    if made.data.reads not in models.rows_read(model):
+                        continue
+                    model = model.without("reads")  # which inputs there are is not known
                 key = "assistants" if role.startswith("assistant") else role.partition(".")[0]
                 key = {"members": "teachers"}.get(key, key)
                 if wrong := models.misread(model, named[role], made.data.reads):

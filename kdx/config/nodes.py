@@ -120,6 +120,10 @@ def read_made_up(config: Mapping[str, Any]) -> Component | None:
     return found
 
 
+_NO_STEPS = ("none", "corruptions", "fgsm", "pgd")
+"""Options of conf/shift that are no step which changes a row: none, several, or against a network."""
+
+
 def read_pool(config: Mapping[str, Any]) -> OtherPool | None:
     """What stands in for the data set's own pool; None: nothing does."""
     node = dict(config.get("pool") or {})
@@ -127,13 +131,20 @@ def read_pool(config: Mapping[str, Any]) -> OtherPool | None:
         return None
     name = config["choices"].get("pool", "own")
     if "by" in node:
-        steps = read_steps("pool.by", node["by"], "shift")
+        steps = read_steps("pool.by", node["by"], "shift", _NO_STEPS)
         found = [
             (step, component(f"shift.{step}", config["shift"].get(step, spec)))
             for step, spec in steps.items()
         ]
-        if not found:
+        if "corruptions" in (node["by"] if isinstance(node["by"], list) else [node["by"]]):
+            raise UserError(
+                "pool.by=[corruptions] would lay all of them over one row: name a kind, such as "
+                "pool.by=[noise], and measure the test rows under each with shift=[corruptions]"
+            )
+        if not found and (not node["by"] or "none" in node["by"]):
             raise UserError("pool.by must name steps of shift, such as pool.by=[rotation]")
+        if not found:
+            return None
         return OtherPool(name, None, steps=found, test=checks.flag("pool.test", node["test"]))
     target = node.get("_target_")
     if isinstance(target, str) and declared(target, "makes_rows", False):
@@ -160,7 +171,7 @@ def read_domains(config: Mapping[str, Any]) -> list[tuple[str, Component | None]
         )
     found: list[tuple[str, Component | None]] = []
     for name in asked:
-        steps = {} if name == "none" else read_steps("recipe.domains", [name], "shift")
+        steps = {} if name == "none" else read_steps("recipe.domains", [name], "shift", _NO_STEPS)
         made = [component(f"shift.{step}", config["shift"].get(step, spec)) for step, spec in steps.items()]
         found.append((str(name), made[0] if made else None))
     return found

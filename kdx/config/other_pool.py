@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 
 from kdx.config.tried_data import describe_loader
 from kdx.config.trying import trying
@@ -17,6 +18,7 @@ from kdx.data.views.attacks import Attack
 from kdx.data.views.chain import Step, changes
 from kdx.pipeline.recipes.experiment import Experiment, OtherPool
 from kdx.pipeline.stages.matched_classes import no_shared_classes
+from kdx.store.component import Component
 
 
 def check_other_pool(experiment: Experiment, about: Description, errors: list[str]) -> None:
@@ -24,7 +26,7 @@ def check_other_pool(experiment: Experiment, about: Description, errors: list[st
     if other is None:
         return
     if other.steps:
-        _check_steps(other, about, errors)
+        check_changes("pool.by", other.steps, about, errors, "set pool=own")
     elif other.source and other.makes:
         with trying(errors):
             maker: RowMaker = other.source.build()
@@ -37,19 +39,29 @@ def check_other_pool(experiment: Experiment, about: Description, errors: list[st
         _check_data_set(other, about, errors)
 
 
-def _check_steps(other: OtherPool, about: Description, errors: list[str]) -> None:
-    for name, described_step in other.steps:
+def check_changes(
+    key: str,
+    steps: Iterable[tuple[str, Component | None]],
+    about: Description,
+    errors: list[str],
+    instead: str,
+) -> None:
+    """Whether rows can be changed by these steps before any network is there. key: that names them; None: a
+    step that changes nothing. instead: what to do where they cannot."""
+    for name, described_step in steps:
+        if described_step is None:
+            continue
         with trying(errors):
             step: Step | Attack = described_step.build()
             if isinstance(step, Attack):
                 raise UserError(
-                    f"pool.by: {name} moves rows against a network, and a pool is there before any: name "
+                    f"{key}: {name} moves rows against a network, and these are there before any: name "
                     "a step such as rotation, and attack the test rows with shift="
                 )
             if not changes(step, about.reads):
                 raise UserError(
-                    f"pool.by: {name} changes {rows_called(step.reads)}, and this data set holds "
-                    f"{rows_called(about.reads)}: set pool=own"
+                    f"{key}: {name} changes {rows_called(step.reads)}, and this data set holds "
+                    f"{rows_called(about.reads)}: {instead}"
                 )
 
 

@@ -19,7 +19,7 @@ from kdx.core.examples import blank, random_rows, stored_rows
 from kdx.core.fitness import Fitness
 from kdx.core.task import Categorical, Task
 from kdx.core.trees import tree
-from kdx.core.types import Batch, Features, Frozen, Objective, Outcome, Parts, Split
+from kdx.core.types import Batch, Features, Frozen, Objective, Outcome, Parts, Split, Teacher
 from kdx.data.pictures.rows import describe
 from kdx.data.raw import Description
 from kdx.data.views.augment import Mixup
@@ -69,10 +69,12 @@ def mixed(batch: Batch, task: Task) -> Batch:
 
 @dataclass(frozen=True)
 class MadeUp:
-    """What rows and their answers are like, for making up some."""
+    """What rows and their answers are like, for making up some. teacher: who answers them, None: answers are
+    made up."""
 
     data: Description
     task: Task
+    teacher: Teacher | None = None
 
 
 def parts_for(student: torch.nn.Module, made: MadeUp, live: list[Frozen], validated: bool) -> Parts:
@@ -92,7 +94,7 @@ def parts_for(student: torch.nn.Module, made: MadeUp, live: list[Frozen], valida
     return Parts(
         student,
         lambda: copy.deepcopy(student),
-        lambda batch: task.made_up_by_teacher(len(batch)),
+        made.teacher or (lambda batch: task.made_up_by_teacher(len(batch))),
         live,
         validation,
         task,

@@ -7,7 +7,8 @@ import os
 from functools import partial
 
 from kdx.config.tried_data import describe_loader
-from kdx.core import snapshot
+from kdx.config.untuned import check_head
+from kdx.core import checks, snapshot
 from kdx.core.errors import rows_called
 from kdx.data.raw import Description
 from kdx.pipeline.recipes.experiment import Experiment
@@ -22,6 +23,10 @@ def check_through(experiment: Experiment, about: Description, errors: list[str])
             errors += [text.replace("dataset.", f"teacher.through.{name}.") for text in wrong]
             if found is None:
                 continue
+            last = source is teacher.through[-1][1]
+            if last and len(found.classes or ()) != len(about.classes or ()):
+                with checks.gather(errors):
+                    check_head(experiment, "teacher.through")
             if found.reads != "pictures" or about.reads != "pictures":
                 errors.append(
                     f"teacher.through={name} holds {rows_called(found.reads)}, and this data set "

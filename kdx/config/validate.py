@@ -14,7 +14,7 @@ from kdx import models
 from kdx.config.contract import is_rule
 from kdx.config.kinds import adapter_of, check_given, check_kind, check_pool, task_of, trainings_of
 from kdx.config.networks import check_networks
-from kdx.config.other_pool import check_other_pool
+from kdx.config.other_pool import check_changes, check_other_pool
 from kdx.config.suggestions import networks_for
 from kdx.config.tried_data import describe_data, try_loader
 from kdx.config.tried_steps import builds_own_steps, try_shift, try_steps
@@ -23,7 +23,7 @@ from kdx.config.trying import trying
 from kdx.config.unused import Learned
 from kdx.config.wire import Order
 from kdx.core import capacity, checks
-from kdx.core.errors import UserErrors
+from kdx.core.errors import UserErrors, in_short
 from kdx.core.hidden_answers import head_width
 from kdx.data.raw import Description
 from kdx.data.sizes import check_classes, check_sizes
@@ -75,8 +75,10 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
     for _, training in trainings_of(experiment):
         if training and about:
             try_steps(training, about, errors)
+    shifts: list[str] = []
     for name, shift in order.shifts:
-        try_shift(name, shift, about, errors)
+        try_shift(name, shift, about, shifts)
+    errors += in_short(shifts, "shift")
     wrong_sizes = (check_classes(about) or check_sizes(about, **experiment.sizes)) if about else []
     errors += wrong_sizes
     found_pool = checks.attempt([], rows_of_splits, experiment, about) if about and not wrong_sizes else None
@@ -94,6 +96,8 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
         with trying(errors):
             check_recipe(order, about, rows)
     if about:
+        in_turn = "set recipe.by=class, or time"
+        check_changes("recipe.domains", experiment.domains, about, errors, in_turn)
         check_other_pool(experiment, about, errors)
         check_through(experiment, about, errors)
         check_pool(experiment, about, rows, errors)

@@ -16,6 +16,7 @@ from kdx.config.described import component
 from kdx.config.given import given_file, names_given, wrong_given
 from kdx.config.moving import read_moving, wrong_moving
 from kdx.config.teachers import read_teachers
+from kdx.config.untuned import read_untuned, wrong_untuned
 from kdx.core import checks, snapshot
 from kdx.core.errors import UserErrors
 from kdx.data.files import Files
@@ -80,6 +81,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     if experiment.given:
         errors += wrong_given(experiment, config, asks)
     errors += wrong_moving(experiment, config, asks)
+    errors += wrong_untuned(experiment, config, asks)
     errors += nodes.wrong_aggregate(experiment, config)
     errors += _wrong_compiled(experiment, config["device"])
     errors += wrong_text(experiment, bool(asks and asks.takes_text))
@@ -141,6 +143,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         moving=part(read_moving, config),
         domains=part(nodes.read_domains, config) or [],
         pool=part(nodes.read_pool, config),
+        untuned=part(read_untuned, config) or (),
         headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )
 

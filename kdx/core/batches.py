@@ -12,6 +12,7 @@ from torch import Tensor
 from kdx.core.answers import Answers
 from kdx.core.levels import as_float
 from kdx.core.trees import Tree, device_of, moved, part_of, rows_of, tree
+from kdx.core.warp import Warp
 
 Inputs = Tree
 """What a network reads of B rows: one tensor, or a few of them by name. Pictures are (B, C, H, W) float in
@@ -29,6 +30,8 @@ class Batch:
     views: named inputs, each of B rows; "main" is what the student sees.
     y:     the truth in the task's own form, or None: no truth here. Of classification (B,) int64 classes, or
            (B, K) float class probabilities where rows were mixed.
+    warp:  where what the clean rows show lies in "main", of a task whose answers lie at places of a row; y
+           has moved with it. None: where it was.
     """
 
     split: str
@@ -36,6 +39,7 @@ class Batch:
     view: Tensor
     views: Mapping[str, Inputs]
     y: Answers | None = None
+    warp: Warp | None = None
 
     def __len__(self) -> int:
         return len(self.index)

@@ -72,6 +72,11 @@ class Readable(ABC):
             ".csv file, say"
         )
 
+    def listed(self, answers: Answers) -> list[list[dict[str, Any]]] | None:
+        """Of each row the entries that a .json file lists of it, each beside its name as "image_id", as COCO
+        has results; None: such a file holds answers in words."""
+        return None
+
     def truth_columns(self, truth: Answers) -> dict[str, Any]:
         """The truth as columns of a file beside `columns`: header -> N values, text or (N,) numbers, where
         None and nan are what nobody knows. Each is `truth`, or begins with it and a colon.

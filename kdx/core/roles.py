@@ -30,6 +30,10 @@ ROLES: Mapping[str, Role] = {
     "validation_labels": Role(
         "validation-labels-train", "student alone, validation labels too", "alone, val too", "#c0a36e"
     ),
+    "untuned_student": Role(
+        "untuned-student-train", "student of the untuned teacher", "of untuned", "#93b5a6"
+    ),
+    "probed_student": Role("probed-student-train", "student of the probed teacher", "of probed", "#6f9c8b"),
     "student": Role("student-train", "distilled student", "distilled", "#2a7f62"),
     "generations": Role("generations", "ensemble of generations", "generations", "#6d9f9e"),
     "exact": Role("exact-train", "student of votes without noise", "exact votes", "#8fa876"),
@@ -61,6 +65,8 @@ def known_roles(results: Mapping[str, Any] | None) -> dict[str, Role]:
     own, known = (results or {}).get("roles"), dict(ROLES)
     if (results or {}).get("moved_teacher"):
         known["teacher"] = replace(ROLES["teacher"], words="teacher (before it moved)", short="before")
+    if (results or {}).get("sessions"):
+        known["baseline"] = replace(ROLES["baseline"], words="student alone, fine-tuned", short="fine-tuned")
     if (results or {}).get("privacy"):
         known["teacher"] = replace(ROLES["teacher"], words="teacher of all private rows")
         alone = replace(ROLES["baseline"], words="student of true public labels", short="true labels")

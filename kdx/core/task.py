@@ -26,6 +26,7 @@ from kdx.core.metric import Metric
 from kdx.core.own_metric import OwnMetric as OwnMetric
 from kdx.core.readable import Readable
 from kdx.core.trees import from_leaves, joined, leaves, part_of, picked, rows_of, tensor_of_rows, tree
+from kdx.core.warp import Warp
 
 HELD_BYTES = 1 << 28
 """Bytes of answers, as they are stored, that are asked for and measured together at most."""
@@ -51,6 +52,10 @@ class Task(Readable):
     """Whether `loss` tells anything: False where nobody knows the right answer to a row."""
     averages: ClassVar[bool] = True
     """Whether several networks answer together, by `mean`."""
+    placed: ClassVar[bool] = False
+    """Whether answers and truth lie at places of a row, and `move` with what it shows."""
+    several_forms: ClassVar[bool] = False
+    """Whether networks answer in arrays of other names and shapes than `made_up` has, each in its own."""
     beside: ClassVar[bool] = False
     """Whether `condense` compares answers with those of the teacher to the same rows, in full."""
 
@@ -121,6 +126,10 @@ class Task(Readable):
     def mix(self, truth: Answers, other: Answers, share: Tensor) -> Answers:
         """The truth of rows that were mixed of two, share (B,) of the first."""
         raise UserError(f"rows whose answer is {self.words} cannot be mixed: leave mixup out")
+
+    def move(self, answers: Answers, warp: Warp) -> Answers:
+        """Where the task is `placed`: answers to rows, or their truth, as they lie in a view of them."""
+        raise UserError(f"{self.words} lies at no place of a row, and moves with nothing that is done to it")
 
     def tempered(self, answers: Answers, temperature: float) -> Answers:
         """The answers of a teacher that is as much surer, or less sure: temperature 1 changes nothing, one

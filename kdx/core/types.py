@@ -234,6 +234,12 @@ class Objective(nn.Module, ABC):
         """
         return {}
 
+    def beside(self) -> Mapping[str, Mapping[str, float]]:
+        """What it has learned beside the task, measured on validation after the last step: name -> figure ->
+        number. It stands in results.<role>.beside of run.json.
+        """
+        return {}
+
     def after_step(self) -> None:
         """Runs after each optimiser step: moving averages and the like."""
 

@@ -7,6 +7,7 @@ but the time.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,6 +59,32 @@ class RowOrder:
             passes.append(torch.full((len(parts[-1]),), number))
         return joined(parts), joined(passes)
 
+    def passed(self, steps: int) -> float:
+        """How often so many steps go through the rows."""
+        return steps * self.batch / self.n
+
+
+class TimeOrder(RowOrder):
+    """Passes over n rows as they stand, each row once: the last batch of a pass has what is left, but two
+    rows at least, the one before along with a single one.
+    """
+
+    def __init__(self, n: int, batch: int):
+        super().__init__(n, batch, seed=0)
+        self._steps = math.ceil(n / batch)
+
+    def rows(self, step: int) -> tuple[Tensor, Tensor]:
+        number, place = divmod(step, self._steps)
+        stop = min((place + 1) * self.batch, self.n)
+        index = torch.arange(max(0, min(place * self.batch, stop - 2)), stop)
+        return index, torch.full_like(index, number)
+
+    def first(self, count: int) -> Tensor:
+        return torch.arange(min(count, self.n))
+
+    def passed(self, steps: int) -> float:
+        return steps / self._steps
+
 
 @dataclass(frozen=True)
 class Makers:
@@ -93,11 +120,16 @@ class Stream:
 
     cycle: how many views a row has. Its view in pass e is 1 + e mod cycle; None: 1
     + e, a new one in each pass; 0: always the clean view 0.
-    task: needed where the chain mixes rows of a split with truth, as it mixes that too. device: where inputs
-    and y are made; by default where split.inputs lies.
+    task: needed where the chain mixes or moves rows of a split with truth, as it does so to that too.
+    device: where inputs and y are made; by default where split.inputs lies.
     rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view
+<<<<<<< HEAD
     numbers of its own. None: all. part: which rows of each batch are made: of several processes each makes
     some of them.
+=======
+    numbers of its own. None: all. seed: of their permutations, None: they come as they
+    stand.
+>>>>>>> main
     """
 
     def __init__(
@@ -106,7 +138,7 @@ class Stream:
         makers: Makers,
         *,
         batch: int,
-        seed: int,
+        seed: int | None,
         cycle: int | None,
         task: Task | None = None,
         device: torch.device | None = None,
@@ -118,7 +150,8 @@ class Stream:
                 f"limit; given {cycle}"
             )
         self.split, self.cycle = split, cycle
-        self.order = RowOrder(len(split) if rows is None else len(rows), batch, seed)
+        count = len(split) if rows is None else len(rows)
+        self.order = TimeOrder(count, batch) if seed is None else RowOrder(count, batch, seed)
         self._rows = None if rows is None else (rows, *_copies(rows))
         self._makers = makers.by_name()
         self._task, self._device = task, device_of(split.inputs) if device is None else device
@@ -174,14 +207,19 @@ def sequential(
 
 
 def as_trained(
-    split: Split, views: Views, *, batch: int = 512, device: torch.device | None = None
+    split: Split,
+    views: Views,
+    *,
+    batch: int = 512,
+    device: torch.device | None = None,
+    task: Task | None = None,
 ) -> Iterator[Batch]:
     """Every row in order, in view 1, with the clean row beside it: what the first pass of a Stream shows,
     for statistics. No mixup.
     """
     device = device_of(split.inputs) if device is None else device
     for index in torch.arange(len(split)).split(batch):
-        yield _batch(split, index, torch.ones_like(index), {"main": views, "clean": _CLEAN}, None, device)
+        yield _batch(split, index, torch.ones_like(index), {"main": views, "clean": _CLEAN}, task, device)
 
 
 def _batch(
@@ -194,9 +232,12 @@ def _batch(
 ) -> Batch:
     made = {name: maker(split, index, view, device=device) for name, maker in makers.items()}
     y = _truth(split, index, made["main"][1], task, device)
-    return Batch(
-        split=split.name, index=index, view=view, views={name: x for name, (x, _) in made.items()}, y=y
-    )
+    warp = None
+    if task is not None and task.placed:
+        warp = makers["main"].warp(split, index, view, device)
+        y = y if y is None or warp is None else task.move(y, warp)
+    shown = {name: x for name, (x, _) in made.items()}
+    return Batch(split=split.name, index=index, view=view, views=shown, y=y, warp=warp)
 
 
 def _truth(

@@ -7,9 +7,9 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ _Table = Mapping[str, Sequence[Any]]
 
 
 ANSWERS_BY_NAME = ".json"
-"""The ending of a file that holds an answer in words to each name, and no columns."""
+"""The ending of a file that holds an answer in words to each name, or a list, and no columns."""
 
 
 class RowWriter(ABC):
@@ -95,6 +95,28 @@ class _Named(RowWriter):
         self._file.close()
 
 
+class _Listed(RowWriter):
+    """A list of objects, as COCO has results. A block has what each row is called, and its entries: a number
+    where a file is called by one, as COCO's pictures are."""
+
+    def __init__(self, path: Path):
+        self._file, self._begun = path.open("x", encoding="utf-8", newline=""), False
+
+    def write(self, block: _Table) -> None:
+        names, entries = block.values()
+        for name, row in zip(names, entries, strict=True):
+            stem = PurePosixPath(str(name)).stem
+            key = int(stem) if stem.isascii() and stem.isdigit() else name
+            for one in row:
+                self._file.write(",\n" if self._begun else "[\n")
+                self._begun = True
+                self._file.write(json.dumps({"image_id": key, **one}, ensure_ascii=False))
+
+    def close(self) -> None:
+        self._file.write("\n]\n" if self._begun else "[]\n")
+        self._file.close()
+
+
 class _Parquet(RowWriter):
     """A row group a block."""
 
@@ -151,14 +173,16 @@ def check_new_file(name: str, path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def whole_file(name: str, path: Path) -> Iterator[RowWriter]:
-    """Who takes the rows; at the end the file stands there whole, and after an exception nothing new does."""
+def whole_file(name: str, path: Path, *, listing: bool = False) -> Iterator[RowWriter]:
+    """Who takes the rows; at the end the file stands there whole, and after an exception nothing new does.
+    listing: whether a .json file lists several entries of each row."""
     real = Path(os.path.realpath(path))
     temporary = real.with_name(f"{real.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
         ending = path.suffix.lower()
-        made = _Named if ending == ANSWERS_BY_NAME else WRITERS[ending]
+        by_name: Callable[[Path], RowWriter] = _Listed if listing else _Named
+        made = by_name if ending == ANSWERS_BY_NAME else WRITERS[ending]
         writer: RowWriter = made(temporary)
         try:
             yield writer

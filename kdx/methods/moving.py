@@ -127,7 +127,8 @@ class Moving(Objective):
         """The teacher as it was asked before, with the network that moves."""
         temperature = old.temperature if isinstance(old, Tempered) else None
         inside = old.teacher if isinstance(old, Tempered) else old
-        live = Live(network, inside.view if isinstance(inside, Live) else "main")
+        view = inside.view if isinstance(inside, Live) else "main"
+        live = Live(network, view, self.task)
 
         def answer(batch: Batch) -> Answers:
             found = live(batch)

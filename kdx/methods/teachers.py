@@ -49,7 +49,8 @@ class Stored:
         return next(iter(self.answers[split].values())).shape[1]
 
     def __call__(self, batch: Batch) -> Answers:
-        """The answers to exactly the inputs of `batch` (or, with clean answers, to the clean rows)."""
+        """The answers to exactly the inputs of `batch`; of clean answers those to the clean rows, where they
+        lie at places of these as they lie in the batch."""
         index, view = batch.index.cpu(), batch.view.cpu()
         views, first = self.views(batch.split), self.first[batch.split]
         if batch.split in self.places:
@@ -72,7 +73,8 @@ class Stored:
             name: leaf.index_select(0, places.to(leaf.device)).to(self.device)
             for name, leaf in self._slots[batch.split].items()
         }
-        return self.task.unpack(found)
+        answers = self.task.unpack(found)
+        return self.task.move(answers, batch.warp) if self.clean and batch.warp is not None else answers
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,21 @@ class Extra:
 
 @dataclass(frozen=True)
 class Live:
-    """The network itself answers, to the student's view or to the clean row."""
+    """The network itself answers, to the student's view or to the clean row. task: of answers that may have
+    to be moved to where they lie in the student's view."""
 
     network: Frozen
     view: str
+    task: Task | None = None
 
     def __call__(self, batch: Batch) -> Answers:
         found: Answers = tree(
             lambda leaf: leaf.float() if leaf.is_floating_point() else leaf,
             self.network(batch.views[self.view]),
         )
-        return found
+        if self.task is None or self.view == "main" or batch.warp is None:
+            return found
+        return self.task.move(found, batch.warp)
 
 
 @dataclass(frozen=True)
@@ -127,11 +133,18 @@ class LiveHidden:
         return hidden_answer(made, batch.views[self.view])
 
 
-def live_teacher(networks: Sequence[Frozen], view: str, combine: Combine, *, hidden: bool = False) -> Teacher:
+def live_teacher(
+    networks: Sequence[Frozen],
+    view: str,
+    combine: Combine,
+    *,
+    hidden: bool = False,
+    task: Task | None = None,
+) -> Teacher:
     """One live teacher, or the ensemble of several. combine: what makes one answer of theirs. hidden: whether
-    the one, of which there must be one, answers with its hidden states."""
+    the one, of which there must be one, answers with its hidden states. task: see Live."""
     if hidden:
         (only,) = networks
         return LiveHidden(only, view)
-    live = [Live(n, view) for n in networks]
+    live = [Live(n, view, task) for n in networks]
     return live[0] if len(live) == 1 else Ensemble(live, combine)

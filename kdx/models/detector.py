@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FeaturePyramidNetwork
 
+from kdx.core.anchors import ANCHOR_SIDE, NINE, ONE
 from kdx.core.checks import choice
 from kdx.core.errors import UserError
 from kdx.core.several import BOXED
@@ -23,8 +24,8 @@ from kdx.models.resnet import Block
 
 PRIOR = 0.01
 """What every class has at every place before training (Lin et al. 2017, arXiv 1708.02002, section 4.1)."""
-_ANCHOR = 4.0
-"""Strides that the side of an anchor has; that of `kdx.tasks.boxes`."""
+_KINDS: Mapping[str, Sequence[tuple[float, float]]] = {"fcos": (), "retina": ONE, "retina9": NINE}
+"""Anchors of each place."""
 _LARGEST = math.log(1000 / 16)
 """Logarithm of how much larger than its anchor a box is at most, as torchvision has it."""
 
@@ -42,16 +43,24 @@ class Tower(nn.Sequential):
 
 
 class Head(nn.Module):
-    """The same for the maps of all levels: a tower for classes, one for boxes (and how near the middle)."""
+    """The same for the maps of all levels: a tower for classes, one for boxes. anchors: width and height of
+    those at each place, in strides; none: FCOS, which says how near the middle of a box a place lies."""
 
     def __init__(
-        self, width: int, convolutions: int, classes: int, levels: int, dropout: float, anchors: bool
+        self,
+        width: int,
+        convolutions: int,
+        classes: int,
+        levels: int,
+        dropout: float,
+        anchors: Sequence[tuple[float, float]],
     ):
         super().__init__()
+        self.anchors, each = anchors, max(1, len(anchors))
         self.class_tower = Tower(width, convolutions, dropout)
         self.box_tower = Tower(width, convolutions, 0.0)
-        self.scores = nn.Conv2d(width, classes, 3, padding=1)
-        self.boxes = nn.Conv2d(width, 4, 3, padding=1)
+        self.scores = nn.Conv2d(width, classes * each, 3, padding=1)
+        self.boxes = nn.Conv2d(width, 4 * each, 3, padding=1)
         self.centre = None if anchors else nn.Conv2d(width, 1, 3, padding=1)
         self.scale = nn.Parameter(torch.ones(levels))
         for part in self.modules():
@@ -64,30 +73,33 @@ class Head(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
         scores, boxes, centre = [], [], []
+        each = max(1, len(self.anchors))
         for level, seen in enumerate(maps):
-            scores.append(by_place(self.scores(self.class_tower(seen))))
+            scores.append(by_place(self.scores(self.class_tower(seen)), each))
             inside = self.box_tower(seen)
-            numbers = by_place(self.boxes(inside))
+            numbers = by_place(self.boxes(inside), each)
             if self.centre is None:
-                boxes.append(sides_of_deltas(numbers))
+                boxes.append(sides_of_deltas(numbers, numbers.new_tensor(self.anchors)))
             else:
-                boxes.append(F.softplus(numbers * self.scale[level]) * _ANCHOR / 2)
+                boxes.append(F.softplus(numbers * self.scale[level]) * ANCHOR_SIDE / 2)
                 centre.append(by_place(self.centre(inside))[..., 0])
         found = {"scores": torch.cat(scores, 1), "boxes": torch.cat(boxes, 1)}
         return found if self.centre is None else {**found, "centre": torch.cat(centre, 1)}
 
 
-def by_place(numbers: Tensor) -> Tensor:
-    """(B, K, H, W) -> (B, H * W, K)"""
-    return numbers.flatten(2).transpose(1, 2)
+def by_place(numbers: Tensor, each: int = 1) -> Tensor:
+    """(B, each * K, H, W) -> (B, H * W * each, K), those of a place one after the other."""
+    return numbers.flatten(2).transpose(1, 2).unflatten(2, (each, -1)).flatten(1, 2)
 
 
-def sides_of_deltas(deltas: Tensor) -> Tensor:
-    """(..., 4): how far the middle of a box is shifted from that of a square anchor of four strides, in its
-    sides, and the logarithms of how much wider and higher it is -> (..., 4) distances from the place to the
-    left, upper, right and lower side, in strides (Girshick et al. 2014, arXiv 1311.2524, appendix C)."""
-    shift = deltas[..., :2] * _ANCHOR
-    half = deltas[..., 2:].clamp(max=_LARGEST).exp() * (_ANCHOR / 2)
+def sides_of_deltas(deltas: Tensor, anchors: Tensor) -> Tensor:
+    """(B, A * n, 4): how far the middle of a box is shifted from that of its anchor, in its sides, and the
+    logarithms of how much wider and higher it is; anchors (n, 2), width and height in strides -> (B, A * n,
+    4) distances from the place to the left, upper, right and lower side, in strides (Girshick et al. 2014,
+    arXiv 1311.2524, appendix C)."""
+    sides = anchors.repeat(deltas.shape[1] // len(anchors), 1)
+    shift = deltas[..., :2] * sides
+    half = deltas[..., 2:].clamp(max=_LARGEST).exp() * (sides / 2)
     return torch.cat([half - shift, half + shift], -1)
 
 
@@ -126,13 +138,13 @@ def detector(
     residual net. shape: (C, H, W). outputs: classes, stride of the first level, levels: each with places
     twice as far apart.
 
-    kind: fcos (distances from each place, and how near the middle it lies) or retina (one square anchor at
-    each place, where the paper has nine). widths: channels of the stages, of which each halves the map; where
-    there are more stages, the last one again. pyramid: channels of the pyramid and of the head's towers of
-    `convolutions` layers. dropout before the class scores. Deviations: distances by softplus, where the
-    papers have exp or ReLU; no level beyond the stages.
+    kind: fcos (distances from each place, and how near the middle it lies), retina (one square anchor at each
+    place) or retina9 (the paper's nine, of three sizes and three ratios of sides). widths: channels of the
+    stages, of which each halves the map; where there are more stages, the last one again. pyramid: channels
+    of the pyramid and of the head's towers of `convolutions` layers. dropout before the class scores.
+    Deviations: distances by softplus, where the papers have exp or ReLU; no level beyond the stages.
     """
-    choice("detector: kind", kind, ("fcos", "retina"))
+    choice("detector: kind", kind, tuple(_KINDS))
     widths = check_widths("detector", widths)
     check_whole("detector", pyramid=pyramid, convolutions=convolutions)
     depth = check_rates("detector", dropout=dropout, stochastic_depth=stochastic_depth)
@@ -159,5 +171,5 @@ def detector(
         stages,
         levels,
         FeaturePyramidNetwork(wide[-levels:], pyramid),
-        Head(pyramid, convolutions, classes, levels, dropout, kind == "retina"),
+        Head(pyramid, convolutions, classes, levels, dropout, _KINDS[kind]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -18,6 +19,13 @@ from kdx.models.misfits import (
     listed_weights,
     normalisation_of,
 )
+
+_NEW_HEAD = "the network begins with a new one"
+
+
+def left_out_head(notes: Sequence[WeightsNote]) -> bool:
+    """Whether a last layer of another size was left out. notes: of `load_weights`."""
+    return any(text.endswith(_NEW_HEAD) for text, _ in notes)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -58,7 +66,7 @@ def load_weights(
             (
                 (
                     f"the last layer of the checkpoint '{path}' was left out "
-                    f"({listed_weights(fit, misfits)}): the network begins with a new one"
+                    f"({listed_weights(fit, misfits)}): {_NEW_HEAD}"
                 ),
                 "warning",
             )

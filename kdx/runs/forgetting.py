@@ -15,7 +15,7 @@ from kdx.report.run import document
 from kdx.runs import cleanup
 from kdx.runs.reading import Run, read_run, read_run_manifest
 from kdx.runs.store_entries import StoreEntry
-from kdx.store.manifest import KEY, MANIFEST, named_sources
+from kdx.store.manifest import KEY, MANIFEST, inputs_begun, named_sources
 from kdx.store.source import Source
 
 _FEWEST = 8
@@ -26,10 +26,10 @@ _CARD, _OWN = "card.json", "store"
 @dataclass(frozen=True)
 class MadeOf:
     """entries: what was made of the data, what was made of others first. untold: folders that do not tell
-    what they were made of, as they are unfinished or damaged. runs: run folders that name any of the entries:
-    they hold figures and rows of their own. exports: exported networks in them. apart: how many runs are at
-    work that have named their data, and none of the entries. stores: other stores, which runs that name any
-    of the entries wrote down as theirs, and which were not looked through."""
+    what they were made of, as they are damaged, or were begun by an older kdx. runs: run folders that name
+    any of the entries: they hold figures and rows of their own. exports: exported networks in them. apart:
+    how many runs are at work that have named their data, and none of the entries. stores: other stores, which
+    runs that name any of the entries wrote down as theirs, and which were not looked through."""
 
     entries: Sequence[StoreEntry]
     untold: Sequence[StoreEntry]
@@ -106,7 +106,7 @@ def _inputs(entry: StoreEntry) -> Mapping[str, Any] | None:
     try:
         found: Mapping[str, Any] = read_run_manifest(entry.path / MANIFEST)["inputs"]
     except UserError:
-        return None
+        return inputs_begun(entry.path, entry.key)
     return found
 
 
@@ -183,7 +183,9 @@ def _named_by(path: Path, runs: Sequence[Run]) -> set[str]:
 
 def _descendants(roots: Sequence[StoreEntry], entries: Sequence[StoreEntry]) -> list[StoreEntry]:
     """All that was made of them, and they themselves; what was made of another stands before it."""
-    needs = {entry.name: entry.needs for entry in entries}
+    needs: dict[str, set[str]] = {}
+    for entry in entries:  # a folder that was put aside has the name of the whole one
+        needs.setdefault(entry.name, set()).update(entry.needs)
     doomed = {entry.name for entry in roots}
     while more := {name for name, before in needs.items() if doomed & set(before)} - doomed:
         doomed |= more

@@ -41,17 +41,21 @@ class Graph(Weights):
     def _try(self, answer: _Answer) -> None:
         """On made-up rows."""
         rows = random_rows(kind_of_old(self.about)["example"], _TRIED)
-        wanted = {name: leaf.shape[1:] for name, leaf in leaves(build_task(self.about).made_up(1)).items()}
+        task = build_task(self.about)
+        wanted = {name: leaf.shape[1:] for name, leaf in leaves(task.made_up(1)).items()}
         try:
             with torch.no_grad():
-                found = {name: leaf.shape[1:] for name, leaf in leaves(answer(rows)).items()}
+                answers = answer(rows)
+            found = {name: leaf.shape[1:] for name, leaf in leaves(answers).items()}
         except Exception as error:  # many kinds, of onnxruntime and torch
             why = " ".join(str(error).split())[:160]
             raise UserError(
                 f"'{self.file}' cannot answer rows as its model.json tells of them: {type(error).__name__}: "
                 f"{why}; export it again"
             ) from None
-        if found != wanted:
+        if task.several_forms:
+            task.loss(answers, task.made_up_truth(_TRIED))  # refuses those that it cannot read
+        elif found != wanted:
             raise UserError(
                 f"'{self.file}' answers a row with {_shapes(found)}, and by its model.json that is "
                 f"{_shapes(wanted)}: the two do not belong together; export it again"

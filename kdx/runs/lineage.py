@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from kdx.core.metric import Metric
+from kdx.core.shapes import expect_shape
 from kdx.pipeline import stages
 from kdx.pipeline.scores import metric_of, score_of
+from kdx.report.run.sessions import with_session_metrics
 from kdx.runs.reading import Run, upstream
 from kdx.store.artifact import Artifact
 from kdx.tasks.shown import CLASSIFICATION, shown_metrics
@@ -47,6 +50,8 @@ def tell(artifact: Artifact) -> dict[str, Any]:
             _teacher(made) for name, made in reversed(chain.items()) if made.stage in TRAINS and name != own
         ],
         "labels": _labels(labels[-1], inputs, metric_of(data)) if labels else None,
+        "asked": [each["artifact"] for each in inputs.get("teachers") or ()],
+        "answered": _answered(chain),
         "privacy": artifact.json("model.json").get(stages.PRIVACY),
         "data": _data(data),
         "artifacts": {
@@ -54,6 +59,14 @@ def tell(artifact: Artifact) -> dict[str, Any]:
             for name, manifest in manifests.items()
         },
     }
+
+
+def _answered(chain: Mapping[str, Artifact]) -> str | None:
+    """Which labels of a run with private rows a network learned from, None: no such."""
+    found = [
+        made.manifest["inputs"]["labels"] for made in chain.values() if made.stage == stages.ANSWERED.name
+    ]
+    return found[-1] if found else None
 
 
 def tell_each(run: Run, role: str) -> list[dict[str, Any]]:
@@ -153,7 +166,7 @@ def figures(run: Run, artifacts: Mapping[str, Artifact | list[Artifact]]) -> dic
         return {}
     made = run.stage(names[-1])
     tested = made.manifest["inputs"]["models"]
-    results = made.json("results.json")
+    results = _with_sessions(run, made.json("results.json"))
     kept = {*shown_metrics(results), "n"}
     found = {}
     for role, artifact in artifacts.items():
@@ -165,8 +178,24 @@ def figures(run: Run, artifacts: Mapping[str, Artifact | list[Artifact]]) -> dic
                     {"artifact": f"{one.stage}/{one.key}", **_figures_of(about, kept)}
                     for one, about in members
                 ]
-    about = {key: results[key] for key in ("metric", "metrics", "roles") if results.get(key)}
-    return {**found, **about} if found else {}
+    about = {key: results[key] for key in ("metric", "metrics", "sessions") if results.get(key)}
+    return {**found, **about, **_own_roles(run)} if found else {}
+
+
+def _with_sessions(run: Run, results: dict[str, Any]) -> dict[str, Any]:
+    """The results with what is known of each session, of a run that had some."""
+    names = [name for name, (stage, _) in run.stages.items() if stage == stages.SESSIONS.name]
+    if not names:
+        return results
+    return with_session_metrics({**results, "sessions": run.stage(names[-1]).json("sessions.json")})
+
+
+def _own_roles(run: Run) -> dict[str, Any]:
+    """What its roles are called that kdx does not have, as its run.json says."""
+    found = run.document.get("results")
+    own = found.get("roles") if isinstance(found, Mapping) else None
+    shape = {"*": {"words": str, "short": str, "colour": str}}
+    return {"roles": expect_shape(own, shape, run.path / "run.json", "results.roles")} if own else {}
 
 
 def released(run: Run, role: str) -> bool:
@@ -188,6 +217,24 @@ def promised(found: Mapping[str, Any]) -> dict[str, Any]:
             for key, value in found[role].items()
         }
     return kept
+
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_NOT_OF_ROWS = ("formats", "code")
+"""What of a card has digests that hang on no private row: of the exported files, of kdx itself."""
+
+
+def withheld(found: Any) -> Any:
+    """A card without keys and digests: each hangs on the content of private rows, so that whoever guesses
+    these could tell by it that the guess is right."""
+    if isinstance(found, Mapping):
+        return {
+            _KEY.sub("withheld", str(key)): value if key in _NOT_OF_ROWS else withheld(value)
+            for key, value in found.items()
+        }
+    if isinstance(found, list | tuple):
+        return [withheld(one) for one in found]
+    return _KEY.sub("withheld", found) if isinstance(found, str) else found
 
 
 def _on_public_rows(measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -152,13 +152,18 @@ def _estimated(
     estimated of."""
     if not isinstance(task, Classification):
         return {}
-    sure, known, right = confidences(task.probs(answers)), None, None
+    sure, known, right = confidences(_tempered(weights, task, answers)), None, None
     own = replace(weights, names=None)
     if open_split(learned, "validation", runtime) is not None:
         rows = _rows(own, learned, "validation", runtime)
         said = _answers(own, runtime.place(own.network()), rows, runtime, Condensing(task))
-        known, right = confidences(task.probs(said)), task.right(said, rows.known)
+        known, right = confidences(_tempered(own, task, said)), task.right(said, rows.known)
     return estimated_shares(sure, known, right)
+
+
+def _tempered(weights: Weights, task: Classification, answers: Answers) -> torch.Tensor:
+    """(N, K) probabilities at the temperature at which it taught."""
+    return task.probs(task.tempered(answers, weights.temperature))
 
 
 def _rows(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> Split:

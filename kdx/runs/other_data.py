@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kdx.config.keys import keys_of
 from kdx.config.tried_data import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.class_names import nfc
-from kdx.core.errors import UserError, UserErrors, nearest, together
+from kdx.core.errors import UserError, UserErrors, nearest, rows_called, together
 from kdx.data.phrases import counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
@@ -21,6 +22,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
 from kdx.store.store import Store
 from kdx.store.work import Listener
+from kdx.tasks.several_heads import without_heads
 
 KIND = ("reads", "task", "example")
 """What weights and data must have alike."""
@@ -59,8 +61,8 @@ def read_alike(weights: Sequence[Weights], found: Description) -> dict[str, Any]
     adapters = {json.dumps(kind_of_old(w.about)["adapter"], sort_keys=True) for w in weights}
     if len(adapters) > 1:
         raise UserError(
-            f"the networks read {found.reads} otherwise, each as those that it learned from: measure them "
-            "one by one"
+            f"the networks read {rows_called(found.reads)} otherwise, each as those that it learned from: "
+            "measure them one by one"
         )
     fitted: dict[str, Any] | None = json.loads(adapters.pop())
     return fitted
@@ -89,11 +91,12 @@ def misfits(
     for same in alike.values():
         shape, classes = same[0].about.get("shape"), same[0].about.get("classes", [])
         who, several = together([w.who for w in same]), len(same) > 1
-        kind = kind_of_old(same[0].about)
+        kind = dict(kind_of_old(same[0].about))
+        kind["task"] = without_heads(kind["task"])
         if kind["reads"] != found.reads or kind["task"]["_target_"] != found.task["_target_"]:
             errors.append(
                 f"{who} {'read' if several else 'reads'} {kind['reads']} and dataset={dataset} has "
-                f"{found.reads}, or asks for answers of another kind: choose another dataset"
+                f"{rows_called(found.reads)}, or asks for answers of another kind: choose another dataset"
             )
             continue
         if other := _other_length(kind["example"], found, length):
@@ -113,11 +116,15 @@ def misfits(
             continue
         if list(found.shape) != shape and kind["reads"] != "pictures":
             errors.append(
-                f"{who} {'take' if several else 'takes'} {found.reads} of {times(shape)} and "
+                f"{who} {'take' if several else 'takes'} {rows_called(found.reads)} of {times(shape)} and "
                 f"dataset={dataset} has {times(found.shape)}: give it the keys of the run that was learned in"
             )
         elif list(found.shape) != shape and same[0].names is None:
-            remedy = "choose another dataset, or set dataset.image_size where it has one"
+            remedy = (
+                f"set dataset.image_size={shape[1]}"
+                if found.shape[0] == shape[0] and "image_size" in keys_of("dataset", dataset)
+                else "give classes_map=FILE, a line a class, theirs: ours, with which they are made that size"
+            )
             if found.shape[0] != shape[0] and found.test_size_is_a_fallback:  # a folder
                 remedy = (
                     f"these pictures are {'all grey' if found.shape[0] == 1 else 'not all grey'}, and those "
@@ -141,7 +148,8 @@ def misfits(
         elif strange and len(found.classes) != len(classes):
             errors.append(
                 f"{who} {'know' if several else 'knows'} {len(classes)} classes and dataset={dataset} has "
-                f"{len(found.classes)}, none of the same name"
+                f"{len(found.classes)}, none of the same name: give classes_map=FILE, a line a class, "
+                "theirs: ours, or choose another dataset"
             )
     return errors
 

@@ -3,7 +3,7 @@ of files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,15 @@ class OwnRows(NewRows):
     else knows, none is given.
     """
 
-    def __init__(self, data: Artifact, asked: str, runtime: Runtime):
+    def __init__(
+        self, data: Artifact, asked: str, runtime: Runtime, read: Callable[[Any], Any] = lambda rows: rows
+    ):
+        """read: rows of the data set -> what the network reads of them."""
         found = open_split(data, SPLIT_WORDS[asked], runtime)
         if found is None:
             raise UserError(f"the run has no row in its split {asked}: name another with data=")
         self._split: Split = found
+        self._read = read
         self._task = build_task(data.json("data.json"))
         self._truth = _known_truth(data, found, self._task)
         self._whole = self._truth is not None and self._task.known(tree(np.asarray, self._truth)).all()
@@ -56,7 +60,7 @@ class OwnRows(NewRows):
             whole = len(rows) == rows[-1] + 1 - rows[0]
             inputs = picked(self._split.inputs, slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows)
             truth = None if self._truth is None else picked(self._truth, torch.from_numpy(rows))
-            yield RowBlock(self._known_by(rows, truth), inputs, truth if self._whole else None)
+            yield RowBlock(self._known_by(rows, truth), self._read(inputs), truth if self._whole else None)
 
     def notes(self) -> list[str]:
         return self._notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kdx.core.several import BOXED, kinds_by_name
 from kdx.runs.reading import only_input
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
@@ -23,12 +24,27 @@ def preprocessing(data: Artifact) -> dict[str, Any]:
     columns; of texts their column where it was named, and the encoding of .txt files; of text to learn
     language from the endings of its files; of questions how long they may be, and the stride of windows.
     What else there is to know (mean and deviation, categories, vocabulary) is in the adapter. Empty where
-    rows were no files.
+    rows were no files. Of rows with several inputs {"inputs": {name: the same of it}}; of a picture with
+    `column`, which of a file of rows names it.
     """
     about, asked = data.json("data.json"), _dataset(data)
-    reads = kind_of_old(about)["reads"]
-    if reads == "pictures" and "fit" in asked:
-        shape = about["shape"]
+    kind = kind_of_old(about)
+    if several := kinds_by_name(kind["reads"], kind["example"]):
+        each = {
+            name: _of_input(reads, kind["example"][name][0], about, asked) for name, reads in several.items()
+        }
+        for name, reads in several.items():
+            if reads == "pictures" and isinstance(asked.get(name), str):
+                each[name]["column"] = asked[name]
+        return {"inputs": each}
+    found = _of_input(kind["reads"], about.get("shape"), about, asked)
+    plain = kind["reads"] not in _KEYS and "columns" in about
+    return found or ({"columns": about["columns"]} if plain else {})
+
+
+def _of_input(reads: str, shape: Any, about: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """asked: the keys of the data set, as they were given."""
+    if reads in ("pictures", BOXED) and "fit" in asked:
         return {
             "image_size": shape[1],
             "channels": "grey" if shape[0] == 1 else "red, green, blue",
@@ -37,9 +53,7 @@ def preprocessing(data: Artifact) -> dict[str, Any]:
         }
     if reads == "pictures" and "mels" in asked:
         return {"sound": {key: asked[key] for key in _SOUND}}
-    if reads in _KEYS:
-        return {key: asked[key] for key in _KEYS[reads] if asked.get(key) is not None}
-    return {"columns": about["columns"]} if "columns" in about else {}
+    return {key: asked[key] for key in _KEYS.get(reads, ()) if asked.get(key) is not None}
 
 
 def _dataset(data: Artifact) -> Mapping[str, Any]:

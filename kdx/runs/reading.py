@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core import files, shortage
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, nearest
 from kdx.core.roles import ROLES, role_trained_by
 from kdx.core.shapes import expect_shape
 from kdx.pipeline import stages
@@ -38,6 +38,11 @@ _DATA = tuple(
 """Stages that lay down prepared data."""
 _DECODED = re.compile(r"\.\./\.\./decode/([0-9a-f]{64})")
 """Where the rows of prepared data lie."""
+_SEVERAL = (
+    *(stages.REVEAL, stages.DIVIDE, stages.ANSWERED, stages.DECODE, stages.PREPARE),
+    *(stages.THROUGH, stages.PRETRAIN, stages.LABEL, stages.CHOOSE),
+)
+"""Stages that a run may have beside the one of that name, with words behind it."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 """What a run calls a stage."""
 
@@ -87,6 +92,19 @@ class Run:
         update = (self.document["config"].get("teacher") or {}).get("update", "frozen")
         return ["moved_teacher"] if update != "frozen" and "student" in self.roles() else []
 
+    def named(self) -> list[str]:
+        """All roles that have weights, also those of a recipe and of the user's own."""
+        return list(
+            dict.fromkeys(
+                [*(["teacher"] if self.members() else []), *self.roles(), *self.moved, *self.joined]
+            )
+        )
+
+    def check_role(self, role: str) -> None:
+        """Raises UserError where the run has no such role, nor could have it."""
+        if role not in self.named() and role not in ROLES:
+            raise UserError(f"the run '{self.path}' has no role '{role}'{nearest(role, self.named())}")
+
     def together(self, role: str) -> list[Artifact]:
         """The artifacts of a role that is `joined`, as its evaluation names them, looked up and checked."""
         named = [name for name, (stage, _) in self.stages.items() if stage == stages.EVALUATE.name]
@@ -115,6 +133,10 @@ class Run:
 
     def model(self, role: str) -> str | None:
         """What the user called the model of a role: cnn_tiny."""
+        results = self.document.get("results")
+        measured = results.get(role) if isinstance(results, Mapping) and role not in ROLES else None
+        if isinstance(measured, Mapping) and isinstance(measured.get("model"), str):
+            return str(measured["model"])
         choices = self.document["config"].get("choices")
         name = (
             choices.get("teacher" if role in ("teacher", "teacher_before") else "student")
@@ -213,7 +235,7 @@ def _stage_of(name: str, file: Path, own: bool) -> str:
         return stages.TRAIN.name
     if base.endswith(f"-{stages.SESSION.name}"):
         return stages.SESSION.name
-    for several in (stages.REVEAL, stages.DIVIDE, stages.ANSWERED, stages.DECODE, stages.PREPARE):
+    for several in _SEVERAL:
         if base.startswith(f"{several.name}-"):
             return several.name
     if own and base:

@@ -14,17 +14,27 @@ from kdx.core.trees import leaves
 from kdx.data.copies import identify
 from kdx.data.phrases import are, few
 from kdx.data.stored import LazyRows
-from kdx.pipeline.stages.arrays import read_inputs
+from kdx.pipeline.stages.arrays import build_task, read_inputs
 from kdx.runs.measure import network_by_name
 from kdx.runs.other_data import noun_of
+from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
+from kdx.tasks.several_heads import SeveralHeads
 from kdx.tasks.without_labels import KNOWN_ERROR, estimates_in_words
 
 _NOTABLE, _MORE = 0.05, 1.5
 """Tokens that a vocabulary lacks are mentioned from that share on, where they are so many times those of the
 run's own texts.
 """
+
+
+def by_task(weights: Mapping[str, Weights]) -> list[str]:
+    """Of networks with a head a task."""
+    tasks = (build_task(found.about) for found in weights.values())
+    if not any(isinstance(task, SeveralHeads) for task in tasks):
+        return []
+    return ["by task: each row is answered among the classes of its own task, which is known here"]
 
 
 def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:

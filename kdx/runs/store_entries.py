@@ -13,7 +13,7 @@ from kdx.core.errors import UserError
 from kdx.core.files import kind_at
 from kdx.runs.export.card import component_line
 from kdx.runs.reading import NAME, STAGE_NAMES, read_run_manifest
-from kdx.store.manifest import MANIFEST, Unreadable, references, stands_for
+from kdx.store.manifest import MANIFEST, Unreadable, inputs_begun, references, stands_for
 
 ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")
 
@@ -134,6 +134,8 @@ def _entry(stage: str, key: str, state: str, path: Path) -> StoreEntry:
     except UserError:
         if state == "finished" or kind_at(path / MANIFEST):
             state = "damaged"
+        if (begun := inputs_begun(path, key)) is not None:
+            what, needs = _describe(stage, begun), tuple(f"{s}/{k}" for s, k in references(begun))
     return StoreEntry(stage, key, state, path, sum(stat.st_size for stat in stats), made, what, needs)
 
 

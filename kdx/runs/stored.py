@@ -15,6 +15,7 @@ from kdx.core.shapes import expect_shape
 from kdx.models.ensemble import NetworkEnsemble, ensemble_of
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import moves_as_student, name_made, name_of_several
+from kdx.pipeline.stages import LABEL
 from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import CLASS_PLACES, MOVED_MODEL, MOVED_WEIGHTS, about_model, new_network
@@ -34,6 +35,8 @@ class Weights:
     key: where in the file the weights lie. notes: what was said of the file when it was opened. called: what
     a sentence calls them. members: of an ensemble; `file` is then that of the first. names: name of
     a class of a data set -> which of the network's it is, where it is another; None: the names are the same.
+    temperature: of what it answered as a teacher, which makes it no more and no less often right.
+    reads: of rows with several inputs those that it takes (kdx.runs.own_inputs); (): rows as they are.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Weights:
     called: str | None = None
     members: Sequence[Weights] = ()
     names: Mapping[str, str] | None = None
+    temperature: float = 1.0
+    reads: Sequence[str] = ()
 
     @property
     def who(self) -> str:
@@ -92,6 +97,13 @@ def of_members(run: Run, which: str, allow: Sequence[str]) -> dict[str, tuple[We
     combined = _combined(run, which, allow)
     whole = replace(first, name="teacher", model=name_of_several(named), members=members, notes=[])
     return {"teacher": (replace(whole, about={**_about_several(members), **combined}), artifact), **opened}
+
+
+def answered_at(run: Run) -> float:
+    """The temperature of the answers that the student of a run, or its first one, learned from; 1 of a run
+    that was asked for none."""
+    name = next((name for name in (LABEL.name, f"{LABEL.name}-1") if name in run.stages), None)
+    return 1.0 if name is None else float(run.stage(name).json("answers.json").get("temperature", 1))
 
 
 def _of_moved(run: Run, role: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:

@@ -21,7 +21,8 @@ from kdx.store.source import sha256
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
 DIGESTS = "checkpoint.json"
-LEFTOVERS = (CHECKPOINT, DIGESTS)
+BEGUN = "begun.json"
+LEFTOVERS = (CHECKPOINT, DIGESTS, BEGUN)
 """Files of an unfinished stage that are not published."""
 KEY = re.compile(r"[0-9a-f]{64}")
 FIELDS = {
@@ -123,6 +124,23 @@ def seal(partial: Path, about: Mapping[str, Any]) -> None:
         files[name] = {"sha256": sha256(path), "size": path.stat().st_size}
     whole = {**about, "files": files}
     write_atomically(partial / MANIFEST, json.dumps({**whole, "sha256": manifest_digest(whole)}, indent=1))
+
+
+def begin(partial: Path, whole: Mapping[str, Any]) -> None:
+    """Lets an unfinished folder tell what it is made of. whole: see `key_of`."""
+    write_atomically(partial / BEGUN, json.dumps(whole))
+
+
+def inputs_begun(partial: Path, key: str) -> dict[str, Any] | None:
+    """The inputs of an unfinished folder; None where it does not tell, or has another key."""
+    try:
+        found = read_json(partial / BEGUN)
+    except UserError:
+        return None
+    try:
+        return dict(found["inputs"]) if stands_for(found) == key else None
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:

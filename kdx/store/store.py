@@ -19,7 +19,7 @@ from kdx.core.errors import UserError
 from kdx.core.files import kind_at, own_folder, write_atomically
 from kdx.store.artifact import METRICS_FILE, NOTES, Artifact, lines
 from kdx.store.disk import WHO, disk_full, lock_file, may_write
-from kdx.store.manifest import LEFTOVERS, MANIFEST, seal, there
+from kdx.store.manifest import LEFTOVERS, MANIFEST, begin, seal, there
 from kdx.store.source import Source
 from kdx.store.stage import Stage
 from kdx.store.stage_key import key_with_inputs
@@ -162,6 +162,7 @@ class Store:
                 self._greet(name)
                 sealed = self._open_partial(stage, key, name, partial)
                 if not sealed:
+                    begin(partial, whole)
                     self.runtime = self.runtime.settle()
                     work = Work(partial, name, self.listener, key)
                     stage(work, self.runtime, **inputs)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
+from kdx.core.anchors import ONE
 from kdx.core.math import full
 
 RADIUS = 1.5
@@ -20,8 +21,6 @@ arXiv 2006.09214, section 3.2)."""
 REACH = 8
 """Strides: a level finds the boxes whose sides lie at most so far from a place of it, and not within the
 reach of the level before (64 pixels at a stride of 8; Tian et al. 2019, arXiv 1904.01355, section 3.2)."""
-ANCHOR_SIDE = 4
-"""Strides that the side of an anchor has (32 pixels at a stride of 8; Lin et al. 2017, arXiv 1708.02002)."""
 NEAR, FAR = 0.5, 0.4
 """IoU from which on an anchor is to find a box, and below which it is to find none; between them it learns
 nothing (the same, section 4)."""
@@ -34,29 +33,33 @@ CANDIDATES, LEAST_SURE = 300, 0.05
 @dataclass(frozen=True)
 class Places:
     """centre: (A, 2), x and y in pixels; stride, low, high: (A,), how far apart the places of their level
-    lie, and from which to which distance of the farthest side they find boxes."""
+    lie, and from which to which distance of the farthest side they find boxes; sides: (A, 2), width and
+    height of their anchors, in pixels."""
 
     centre: Tensor
     stride: Tensor
     low: Tensor
     high: Tensor
+    sides: Tensor
 
     @property
     def anchors(self) -> Tensor:
-        """(A, 4), a square around each place."""
-        half = (self.stride * ANCHOR_SIDE / 2)[:, None]
-        return torch.cat([self.centre - half, self.centre + half], 1)
+        """(A, 4), a box around each place."""
+        return torch.cat([self.centre - self.sides / 2, self.centre + self.sides / 2], 1)
 
     def to(self, device: torch.device) -> Places:
-        return Places(*(leaf.to(device) for leaf in (self.centre, self.stride, self.low, self.high)))
+        return Places(*(leaf.to(device) for leaf in vars(self).values()))
 
 
-def grid_places(size: tuple[int, int], stride: int, levels: int) -> Places:
+def grid_places(
+    size: tuple[int, int], stride: int, levels: int, anchors: Sequence[tuple[float, float]] = ONE
+) -> Places:
     """size: height and width of the pictures. The first level has a place in the middle of each square of
     `stride` pixels, row by row, the next one of each of twice as many, and so on; a square that reaches out
-    of the picture counts.
+    of the picture counts. anchors: width and height in strides; of several each place stands there as often,
+    one after the other.
     """
-    centres, strides, lows, highs = [], [], [], []
+    centres, strides, lows, highs, sides = [], [], [], [], []
     for level in range(levels):
         apart = stride * 2**level
         down, across = ((torch.arange(-(-side // apart), dtype=torch.float32) + 0.5) * apart for side in size)
@@ -65,7 +68,10 @@ def grid_places(size: tuple[int, int], stride: int, levels: int) -> Places:
         strides.append(torch.full((x.numel(),), float(apart)))
         lows.append(torch.full_like(strides[-1], REACH * apart / 2 if level else 0.0))
         highs.append(torch.full_like(strides[-1], REACH * apart if level < levels - 1 else torch.inf))
-    return Places(*(torch.cat(parts) for parts in (centres, strides, lows, highs)))
+        sides.append((torch.tensor(anchors) * apart).repeat(x.numel(), 1))
+    several = [torch.cat(parts) for parts in (centres, strides, lows, highs)]
+    centre, apart_by, low, high = (leaf.repeat_interleave(len(anchors), 0) for leaf in several)
+    return Places(centre, apart_by, low, high, torch.cat(sides))
 
 
 # which box a place is to find

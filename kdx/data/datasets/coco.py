@@ -17,14 +17,12 @@ from kdx.data.phrases import counted
 from kdx.data.pictures.boxed import BoxedPictures, Located, describe_boxed, padded
 from kdx.data.pictures.coco import CocoFile, CocoPicture, read_coco
 from kdx.data.pictures.decode import Decoder
-from kdx.data.pictures.header import Header, are_grey
+from kdx.data.pictures.header import Header, are_grey, turn_of
 from kdx.data.pictures.walk import PICTURES, file_ending
 from kdx.data.raw import Description, Note
 from kdx.data.stored import InMemory, Writers
 
 _FITS = ("pad", "squeeze")
-_TURNED = 0x0112
-"""The EXIF tag that says how a picture is to be turned before it is shown."""
 
 
 @dataclass(frozen=True)
@@ -156,14 +154,15 @@ class Coco:
         )
 
     def _task(self, scans: Mapping[str, _Part]) -> dict[str, Any]:
-        names = {part: scan.file.names for part, scan in scans.items() if scan.file}
+        files = {part: scan.file for part, scan in scans.items() if scan.file}
+        names = {part: file.names for part, file in files.items()}
         if len(set(names.values())) > 1:
             raise UserError(
                 "the annotations to train and to test with have other categories: "
                 f"{', '.join(names['train'])}; and {', '.join(names['test'])}: give both the same"
             )
         size = self._decoder.square.size
-        return self._located.task(names["train"], (size, size))
+        return self._located.task(names["train"], (size, size), files["train"].ids)
 
     def _scan(self, part: str) -> _Part:
         """A command finds it out once."""
@@ -208,9 +207,7 @@ class Coco:
     def _in_square(self, picture: CocoPicture) -> tuple[np.ndarray, np.ndarray]:
         """Its boxes as they lie in the square, and their classes. As kdx.data.pictures.square makes it."""
         size, sides = self._decoder.square.size, np.array([picture.width, picture.height])
-        inner = np.array([size, size])
-        if self._decoder.square.fit == "pad":
-            inner = np.array([min(size, max(1, round(side * size / sides.max()))) for side in sides.tolist()])
+        inner = np.array(self._decoder.square.inner((picture.width, picture.height)))
         boxes = np.array([box for box, _ in picture.boxes], np.float64).reshape(-1, 2, 2)
         placed = boxes * (inner / sides) + (size - inner) // 2
         kinds = np.array([kind for _, kind in picture.boxes], np.int64)
@@ -224,14 +221,11 @@ def _without_boxes(folder: Path) -> list[CocoPicture]:
 
 def _differs(picture: CocoPicture, header: Header) -> str:
     """Why boxes would not lie where the annotations say; empty where they do."""
-    from PIL import Image
-
     wide, high = header.size
     if (wide, high) != (picture.width, picture.height):
         return f"has {wide}x{high} pixels, and its annotations say {picture.width}x{picture.height}"
-    with Image.open(header.path) as opened:
-        if opened.getexif().get(_TURNED, 1) != 1:
-            return "is turned by its EXIF data, and its boxes are not: save it as it is shown"
+    if turn_of(header.path) != 1:
+        return "is turned by its EXIF data, and its boxes are not: save it as it is shown"
     return ""
 
 

@@ -3,7 +3,6 @@ files whose rows belong together. Teacher and student read their own."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,16 +11,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kdx.core import checks, snapshot
+from kdx.core import checks
 from kdx.core.errors import UserError
-from kdx.data.column_files import ending, names_in, read_columns
-from kdx.data.columns import names_of_columns, need_column
+from kdx.data.column_files import ending, names_in
+from kdx.data.columns import names_of_columns
 from kdx.data.files import Files
 from kdx.data.join import partners
 from kdx.data.loading import check_path
 from kdx.data.paired import PairedRows, describe_paired
-from kdx.data.phrases import counted, few
+from kdx.data.phrases import few
 from kdx.data.pictures.decode import Decoder, Reading
+from kdx.data.pictures.findings import findings_report
 from kdx.data.pictures.header import Header
 from kdx.data.pictures.rows import Pictures
 from kdx.data.pictures.rows import describe as describe_pictures
@@ -32,6 +32,7 @@ from kdx.data.tables.rows import TABLE, Table
 from kdx.data.tables.target import Target, read_target
 from kdx.data.text.rows import Part, Texts, describe_texts
 from kdx.data.text.settings import token_settings
+from kdx.data.words_of_rows import check_named, each_word, files_named
 
 _PICTURE, _TEXT, _COLUMNS, _SECOND = "picture", "text", "table", "second"
 """What the inputs of a row are called."""
@@ -114,8 +115,7 @@ class PairFiles:
         if self._second:
             parts["second"] = [(f"rows{ending(self._second)}", self._second)]
         if self._picture:
-            named = self._column(self._picture, "dataset.picture")
-            parts["pictures"] = list(dict(zip(named, self._paths(named), strict=True)).items())
+            parts["pictures"] = list(dict(zip(self._named, self._paths, strict=True)).items())
         if self._tokens.file and self._text:
             parts["tokenizer"] = [("tokenizer.json", self._tokens.file)]
         return Files(parts)
@@ -125,7 +125,8 @@ class PairFiles:
             raise UserError("dataset.file must name a file of rows, such as dataset.file=rows.csv")
         for key, path in (("file", self._file), ("second_file", self._second)):
             if path is not None and not path.is_file():
-                raise UserError(f"the data file '{path}' is missing: see dataset.{key}")
+                why = "is a folder, and must be a file of rows" if path.is_dir() else "is missing"
+                raise UserError(f"the data file '{path}' {why}: see dataset.{key}")
         if not self._targets:
             raise UserError(
                 f"dataset.target must name the column to be predicted; '{self._file}' has "
@@ -165,7 +166,7 @@ class PairFiles:
         headers, fine = self._fine_headers()
         decoded, skipped = None, {row: found for row, found in enumerate(headers) if isinstance(found, str)}
         if self._picture:
-            paths = self._paths(self._column(self._picture, "dataset.picture"))
+            paths = self._paths
             decoded = self._decoder.decode([paths[i] for i in fine], self._reading, workers)
             skipped |= {int(i): decoded.skipped[paths[i]] for i in fine[~decoded.good]}
             fine = fine[decoded.good]
@@ -180,6 +181,7 @@ class PairFiles:
                 rows.truth[rows.parts["train"]],
                 self._plan.target.classes or (),
                 pool_images=pictures.get("unlabelled"),
+                files=findings_report(self._reading, self._decoder.square, ()),
             )
         if self._text:
             found[_TEXT] = self._texts(rows)
@@ -203,16 +205,7 @@ class PairFiles:
         """Of the file with the target; it may have no column of a table."""
         self.fetch()
         named = {"dataset.picture": self._picture, "dataset.text": self._text, "dataset.key": self._key}
-        known = names_in(self._first)
-        for key, name in named.items():
-            if name is not None:
-                need_column(self._first, known, name, key)
-                if name in self._targets:
-                    raise UserError(f"{key} and dataset.target both name '{name}': take it out of one")
-        for name in (*self._targets, *self._ignore):
-            need_column(
-                self._first, known, name, "dataset.target" if name in self._targets else "dataset.ignore"
-            )
+        check_named(self._first, named, self._targets, self._ignore)
         apart = [name for name in (*named.values(), *self._ignore) if name is not None]
         parts, notes = {"train": overview(self._first, self._targets, apart)}, []
         target = read_target(parts, self._targets, self._kind, notes)
@@ -264,7 +257,7 @@ class PairFiles:
 
     def _texts(self, rows: _Rows) -> Texts:
         assert self._text is not None
-        texts = [text or "" for text in self._column(self._text, "dataset.text", empty=True)]
+        texts = each_word(self._first, self._text, "dataset.text", empty=True)
         parts = (
             (part, Part([texts[i] for i in of], np.zeros(len(of), np.int64), [f"row {i + 1}" for i in of]))
             for part, of in rows.parts.items()
@@ -285,35 +278,20 @@ class PairFiles:
             raise UserError(f"no row of '{self._first}' has a target ({', '.join(self._targets)})")
         return _Rows({part: found for part, found in parts.items() if len(found)}, np.concatenate(truths))
 
-    def _column(self, name: str, key: str, empty: bool = False) -> list[str]:
-        """The words of a column of the file, of which each row must have one."""
-        need_column(self._first, names_in(self._first), name, key)
+    @cached_property
+    def _named(self) -> list[str]:
+        assert self._picture is not None
+        return each_word(self._first, self._picture, "dataset.picture")
 
-        def look() -> list[str | None]:
-            return read_columns(self._first, only=[name], as_text=[name])[name].text()
-
-        found = snapshot.while_same(
-            ("column", str(self._first), name), str(self._first), look, lambda _: True
-        )
-        if not empty and (lone := [row for row, word in enumerate(found) if not word]):
-            raise UserError(f"row {lone[0] + 1} of '{self._first}' has no {name}: every row needs one")
-        return [word or "" for word in found]
-
-    def _paths(self, named: Sequence[str]) -> list[Path]:
-        root = self._first.parent if self._root is None else self._root
-        paths = [root / name for name in named]
-        if missing := [name for name, path in zip(named, paths, strict=True) if not os.path.isfile(path)]:
-            raise UserError(
-                f"'{self._first.name}' names {counted(len(missing), 'picture')} that "
-                f"{'is' if len(missing) == 1 else 'are'} not in '{root}': {few(missing)}; see dataset.root"
-            )
-        return paths
+    @cached_property
+    def _paths(self) -> list[Path]:
+        return files_named(self._first, self._named, self._root)
 
     def _fine_headers(self) -> tuple[list[Header | str], np.ndarray]:
         """(of each row the header of its picture, or why there is none; numbers of those that have one)"""
         if not self._picture:
             return [], np.arange(self._plan.parts["train"].rows)
-        paths = self._paths(self._column(self._picture, "dataset.picture"))
+        paths = self._paths
         found = self._decoder.headers(paths, 0)
         return found, np.array([i for i, one in enumerate(found) if isinstance(one, Header)], np.int64)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdx.core.errors import UserError
+
+if TYPE_CHECKING:
+    from kdx.core.warp import Warp
 
 FILE_COLUMN, ROW_COLUMN = "file", "row"
 """What a row is known by: the place of its file in the folder, or its number in a file of rows, from 1."""
@@ -20,18 +23,22 @@ class RowBlock:
     """n rows, one or more. known_by: FILE_COLUMN or ROW_COLUMN -> n values, and of rows whose
     truth is known columns of that. inputs: as networks are given
     them, numpy arrays or tensors, one or several by name. truth: in the task's form, None where that of some
-    row is not known."""
+    row is not known. warp: of pictures whose answers lie at places, where these lie in their files."""
 
     known_by: Mapping[str, Sequence[Any]]
     inputs: Any
     truth: Any = None
+    warp: Warp | None = None
 
 
 class NewRows(ABC):
     """count: how many rows there are, those that cannot be read among them. unread: what the rows so far are
-    called that could not be read, and why. noun: one row, in sentences."""
+    called that could not be read, and why. noun: one row, in sentences. columns: of a file of rows those that
+    are read; further: others that there is something to say of."""
 
     noun: str = "row"
+    columns: Sequence[str] = ()
+    further: Sequence[str] = ()
     count: int
     unread: list[tuple[str, str]]
 
@@ -43,25 +50,6 @@ class NewRows(ABC):
     def notes(self) -> list[str]:
         """What there is to say once all rows are read."""
         return []
-
-
-class NewInput(NewRows):
-    """Rows of which one input is read, as rows with several are given to networks."""
-
-    def __init__(self, rows: NewRows, name: str):
-        self._rows, self._name = rows, name
-        self.noun, self.count = rows.noun, rows.count
-
-    @property
-    def unread(self) -> list[tuple[str, str]]:  # type: ignore[override]
-        return self._rows.unread
-
-    def blocks(self, size: int) -> Iterator[RowBlock]:
-        for block in self._rows.blocks(size):
-            yield replace(block, inputs={self._name: block.inputs})
-
-    def notes(self) -> list[str]:
-        return self._rows.notes()
 
 
 def check_there(place: Path) -> None:

@@ -35,8 +35,7 @@ class NewTable(NewRows):
             raise UserError(f"data='{place}' must be a file of rows that ends with {', '.join(ENDINGS)}")
         self._path, self._columns = place, columns
         self._read = [column["name"] for column in columns if not column.get("flag")]
-        further = check_columns(place, self._read, "the network")
-        self._notes = [f"columns that the network does not read: {few(further)}"] if further else []
+        self.columns, self.further = self._read, check_columns(place, self._read, "the network")
         self._codes = {
             column["name"]: _codes_of(column["categories"])
             for column in columns
@@ -62,7 +61,7 @@ class NewTable(NewRows):
                 yield RowBlock({ROW_COLUMN: [cells.numbers[k] for k in fine]}, values[fine])
 
     def notes(self) -> list[str]:
-        found = list(self._notes)
+        found = [f"columns that the network does not read: {few(self.further)}"] if self.further else []
         for counts, what in (
             (self._unknown, "holds words that training has never seen"),
             (self._filled, "lacks values, and lacked none in training, so that the mean stands there"),

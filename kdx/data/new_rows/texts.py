@@ -56,6 +56,7 @@ class NewTexts(NewRows):
             self._column = chosen(place, known, named, PLAIN_TEXT, "text")
             check_columns(place, [self._column], "the network")
             self._notes.append(f"texts are in the column '{self._column}'")
+            self.columns = [self._column]
             self._files, self.count = [], rows_in(place)
             if not self.count:
                 raise UserError(f"'{place}' has no rows")

@@ -27,9 +27,12 @@ class Located:
     levels: int
     sure: float
 
-    def task(self, names: Sequence[str], size: tuple[int, int]) -> dict[str, Any]:
-        """names: of the classes; size: height and width."""
-        return {"_target_": _TASK, "names": list(names), "height": size[0], "width": size[1], **vars(self)}
+    def task(
+        self, names: Sequence[str], size: tuple[int, int], ids: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """names: of the classes; size: height and width; ids: by which files call the classes."""
+        found = {"_target_": _TASK, "names": list(names), "height": size[0], "width": size[1], **vars(self)}
+        return found if ids is None else {**found, "ids": list(ids)}
 
 
 def describe_boxed(task: Mapping[str, Any], channels: int, rows: Mapping[str, int]) -> Description:

@@ -36,13 +36,14 @@ class CocoPicture:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """pictures: in order of the file. names: of the categories, in order of their ids. crowds: annotations of
-    whole groups, which are left out; clipped: boxes that reached out of their picture and were cut off there;
-    lost: why others were left out, by the name of their picture.
+    """pictures: in order of the file. names, ids: of the categories, in order of their ids. crowds:
+    annotations of whole groups, which are left out; clipped: boxes that reached out of their picture and were
+    cut off there; lost: why others were left out, by the name of their picture.
     """
 
     pictures: Sequence[CocoPicture]
     names: tuple[str, ...]
+    ids: tuple[int, ...]
     crowds: int
     clipped: int
     lost: Mapping[str, str]
@@ -80,7 +81,7 @@ def read_coco(path: Path, skip: bool) -> CocoFile:
                 outside.append(called)
     if not skip:
         _refuse(path, outside, wrong, len(annotations))
-    return CocoFile(list(pictures.values()), tuple(names.values()), crowds, len(outside), wrong)
+    return CocoFile(list(pictures.values()), tuple(names.values()), tuple(names), crowds, len(outside), wrong)
 
 
 def _refuse(path: Path, outside: list[str], wrong: Mapping[str, str], whole: int) -> None:
@@ -142,13 +143,19 @@ def _is_number(value: Any) -> bool:
 
 def _document(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes(), object_hook=_without_outline)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else f"it is no JSON ({error})"
         raise UserError(f"the annotations '{path}' cannot be read: {why}") from None
     if not isinstance(found, dict):
         raise UserError(f"'{path}' is no object at the top: {_FORM}")
     return found
+
+
+def _without_outline(one: dict[str, Any]) -> dict[str, Any]:
+    """Outlines are nine tenths of such a file, and nobody here reads them: each is forgotten at once."""
+    one.pop("segmentation", None)
+    return one
 
 
 def _list(path: Path, document: Mapping[str, Any], name: str) -> list[Any]:

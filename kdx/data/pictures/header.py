@@ -32,6 +32,12 @@ its owner may do.
 """
 
 
+_TURNED = 0x0112
+"""The EXIF tag of how a picture is to be turned."""
+_LYING = (5, 6, 7, 8)
+"""Its values by which width and height change places."""
+
+
 class TooLarge(Exception):
     """More pixels than `max_pixels`."""
 
@@ -61,6 +67,20 @@ class Header:
     def is_long(self) -> bool:
         """Whether more than half of it lies beyond its middle square."""
         return min(self.size) * 2 < max(self.size)
+
+
+def turn_of(path: Path) -> int:
+    """How a picture is to be turned before it is shown, as EXIF numbers it; 1: not at all."""
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        return int(opened.getexif().get(_TURNED, 1))
+
+
+def shown_size(header: Header) -> tuple[int, int]:
+    """Width and height of a picture as it is shown."""
+    wide, high = header.size
+    return (high, wide) if turn_of(header.path) in _LYING else (wide, high)
 
 
 def are_grey(headers: Sequence[Header]) -> bool:

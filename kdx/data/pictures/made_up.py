@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from kdx.core import checks
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, rows_called
 from kdx.data.making import RowMaker
 from kdx.data.pictures.rows import READS
 from kdx.data.raw import Raw
@@ -43,7 +43,8 @@ class MadeUpPictures(RowMaker):
     def make(self, raw: Raw, seen: Any, seed: int) -> np.ndarray:
         if raw.reads != READS:
             raise UserError(
-                f"pool=synthetic makes pictures, and this data set holds {raw.reads}: set pool=own"
+                f"pool=synthetic makes pictures, and this data set holds {rows_called(raw.reads)}: "
+                "set pool=own"
             )
         return _KINDS[self.kind](seen, self.rows, np.random.Generator(np.random.PCG64([seed, 0])))
 

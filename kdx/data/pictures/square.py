@@ -83,6 +83,14 @@ class Square:
             planes.append(np.asarray(cut(whole) if cut else self._square(whole, level)))
         return np.rint(np.stack(planes)).astype(np.uint8), beyond, odd
 
+    def inner(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of what is seen of a picture in its square, where nothing of it is cut off."""
+        if self.fit == "squeeze":
+            return self.size, self.size
+        scale = self.size / max(size)
+        wide, high = (min(self.size, max(1, round(side * scale))) for side in size)
+        return wide, high
+
     def _level(self) -> int:
         """The background's grey."""
         from PIL import Image
@@ -96,10 +104,7 @@ class Square:
         if self.fit == "squeeze":
             return picture.resize((size, size), bilinear)
         if self.fit == "pad":
-            scale = size / max(picture.size)
-            inner = picture.resize(
-                tuple(min(size, max(1, round(side * scale))) for side in picture.size), bilinear
-            )
+            inner = picture.resize(self.inner(picture.size), bilinear)
             square = Image.new(picture.mode, (size, size), background)
             square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
             return square

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kdx.core import checks
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, rows_called
 from kdx.data.making import RowMaker
 from kdx.data.raw import Raw
 from kdx.data.tables.rows import TABLE, Table, TableColumn
@@ -41,7 +41,8 @@ class Munge(RowMaker):
     def make(self, raw: Raw, seen: Any, seed: int) -> np.ndarray:
         if not isinstance(raw, Table):
             raise UserError(
-                f"made_up=munge makes rows of tables, and this data set holds {raw.reads}: set made_up=none"
+                f"made_up=munge makes rows of tables, and this data set holds {rows_called(raw.reads)}: "
+                "set made_up=none"
             )
         if len(seen) < 2:
             raise UserError(f"made_up=munge makes rows of two others at least, and {len(seen)} is labelled")

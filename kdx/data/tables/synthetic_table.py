@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kdx.core import checks
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, rows_called
 from kdx.data.making import RowMaker
 from kdx.data.raw import Raw
 from kdx.data.tables.rows import TABLE, Table, TableColumn
@@ -64,8 +64,8 @@ class SyntheticTable(RowMaker):
     def make(self, raw: Raw, seen: Any, seed: int) -> np.ndarray:
         if not isinstance(raw, Table):
             raise UserError(
-                f"pool=synthetic_table makes rows of tables, and this data set holds {raw.reads}: leave it "
-                "out"
+                "pool=synthetic_table makes rows of tables, and this data set holds "
+                f"{rows_called(raw.reads)}: leave it out"
             )
         check_ranges(raw.columns, self.ranges)
         random = np.random.Generator(np.random.PCG64([seed, 0]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from kdx.core.checks import shown
 from kdx.core.errors import UserError
+from kdx.core.warp import Warp, of_mirrors, of_windows
 from kdx.data.views import pixels
 from kdx.data.views.chain import Mixer, Step, Window
 from kdx.data.views.draws import Draws
@@ -54,6 +56,7 @@ class FlipCrop(Step):
     """
 
     moves_only = True
+    tells_warp = True
 
     def __init__(self, *, pad: int, mode: str, flip: float):
         check_number("flip_crop.pad", pad, 0, whole=True)
@@ -71,12 +74,21 @@ class FlipCrop(Step):
                 f"augment.flip_crop.pad={self.pad} cannot reflect pictures of {h}x{w}: set it below "
                 f"{min(h, w)}, or mode=zero"
             )
+        top, left, mirror = self._drawn(draws, op)
+        return pixels.crop(x, top, left, mirror.to(torch.int64), pad=self.pad, reflect=self.reflect)
+
+    def _drawn(self, draws: Draws, op: str) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,) int64 top and left of the window, (B,) bool whether the picture is mirrored."""
         # one draw for all three: on small batches the calls are what costs
         top, left, mirror = draws.uniform(op, 3).unbind(1)
         top, left = ((u * (2 * self.pad + 1)).to(torch.int64).clamp_(max=2 * self.pad) for u in (top, left))
-        return pixels.crop(
-            x, top, left, (mirror < self.flip).to(torch.int64), pad=self.pad, reflect=self.reflect
-        )
+        return top, left, mirror < self.flip
+
+    def warp(self, draws: Draws, op: str, size: tuple[int, int]) -> Warp:
+        top, left, mirrored = self._drawn(draws, op)
+        found = of_mirrors(mirrored, size)  # of the picture, before the window is cut
+        shift = found.shift + self.pad - torch.stack([left, top], 1)
+        return replace(found, shift=shift, mirrors=not self.pad)
 
 
 class RandomResizedCrop(Window):
@@ -85,6 +97,7 @@ class RandomResizedCrop(Window):
     torchvision's rule: ten tries, else the largest part around the centre. scale: shares of the area; ratio:
     width to height, of which the logarithm is uniform."""
 
+    tells_warp = True
     tries = 10
 
     def __init__(self, *, scale: Sequence[float], ratio: Sequence[float], flip: float):
@@ -132,6 +145,12 @@ class RandomResizedCrop(Window):
             made = F.interpolate(seen, size=x.shape[-2:], mode="bilinear", antialias=True)[0]
             found[row] = made.flip(2) if mirrored else made
         return found.clamp_(0, 1)
+
+    def warp(self, draws: Draws, op: str, size: tuple[int, int]) -> Warp:
+        numbers = self.numbers(draws, op)
+        seen = [self.window(row, size[1], size[0]) for row in numbers.tolist()]
+        window = torch.tensor(seen, dtype=torch.float32, device=numbers.device).T
+        return of_windows(window[:4], window[4] > 0, size)
 
 
 class Affine(Step):

@@ -16,6 +16,7 @@ from kdx.core.levels import as_float
 from kdx.core.several import BOXED, kinds_in
 from kdx.core.trees import device_of, leaves, tree
 from kdx.core.types import Inputs, Split
+from kdx.core.warp import Warp
 from kdx.data.reader import OfArray
 from kdx.data.views.draws import Draws
 
@@ -34,12 +35,19 @@ class Step(ABC):
     in_place: ClassVar[bool] = False
     """Whether what it shows stays where it was, so that answers that lie at places of a row still do."""
 
+    tells_warp: ClassVar[bool] = False
+    """Whether `warp` says where what it shows has moved to, so that such answers move with it."""
+
     reads_stored: ClassVar[bool] = False
     """Whether it knows rows by what is stored of them, so that it must be the first step."""
 
     @abstractmethod
     def __call__(self, x: Any, draws: Draws, op: str) -> Any:
         """B rows, B draws -> B rows. op: the name under which to draw."""
+
+    def warp(self, draws: Draws, op: str, size: tuple[int, int]) -> Warp | None:
+        """Where pictures of this height and width lie in what is made of them; None: where they were."""
+        return None
 
     def meet(self, files: Mapping[str, str], rows: Mapping[str, Inputs]) -> Sequence[str]:
         """Called once before its first row, in each stage that shows views. files: what a network of these
@@ -78,11 +86,11 @@ class Mixer(ABC):
 
 
 def changes(step: Step | Mixer, reads: str) -> bool:
-    """Whether a step changes rows of that kind: those of pictures that move nothing change pictures with
-    boxes too."""
-    moves_nothing = isinstance(step, Step) and step.in_place
+    """Whether a step changes rows of that kind: those of pictures that move nothing, or tell what they move,
+    change pictures with boxes too."""
+    boxes_follow = isinstance(step, Step) and (step.in_place or step.tells_warp)
     kinds = kinds_in(reads)
-    return step.reads in kinds or (BOXED in kinds and step.reads == "pictures" and moves_nothing)
+    return step.reads in kinds or (BOXED in kinds and step.reads == "pictures" and boxes_follow)
 
 
 class Chain:
@@ -139,6 +147,19 @@ class Chain:
                 x = step(x, draws, op)
         return tree(as_float, x)
 
+    @property
+    def moves(self) -> bool:
+        """Whether some step says where what it shows has moved to."""
+        return any(step.tells_warp for _, step in self._steps)
+
+    def warp(self, draws: Draws, size: tuple[int, int]) -> Warp | None:
+        """Of all steps together; see `Step.warp`."""
+        found: Warp | None = None
+        for op, step in self._steps:
+            if (one := step.warp(draws, op, size)) is not None:
+                found = one if found is None else found.then(one)
+        return found
+
 
 Mix = tuple[Tensor, Tensor]
 """partner (B,) int64 rows of the same split, and lam (B,) float32: the share of the row itself."""
@@ -175,6 +196,15 @@ class Views:
             partner[places], lam[places] = mix
             mix = partner, lam
         return out, mix
+
+    def warp(self, split: Split, index: Tensor, view: Tensor, device: torch.device) -> Warp | None:
+        """Where what the pictures of these rows show lies in their views; None: where it was."""
+        if not self.chain.moves or not (noisy := view.to(device) != 0).any():
+            return None
+        draws = Draws(self.seed, split.name, index.to(device), view.to(device))
+        high, wide = split.inputs.shape[-2:]
+        found = self.chain.warp(draws, (int(high), int(wide)))
+        return None if found is None else found.where(noisy)
 
     def _noisy(self, split: Split, index: Tensor, view: Tensor) -> tuple[Inputs, Mix | None]:
         draws = Draws(self.seed, split.name, index, view)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from kdx.core.checks import number
 from kdx.core.errors import UserError, together
+from kdx.core.trees import tree
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.models.modes import evaluating
 from kdx.models.pairs import fitted_to
@@ -40,8 +41,12 @@ class Standard(nn.Module):
             self.squares += (x - x.mean(0)).square().sum(0) + apart.square() * self.seen * len(x) / whole
             self.mean += apart * len(x) / whole
             self.seen += len(x)
-        spread = (self.squares / self.seen.clamp_min(1)).sqrt()
+        spread = self.spread()
         return torch.where(spread > 0, (x - self.mean) / spread.clamp_min(1e-30), 0.0).float()
+
+    def spread(self) -> Tensor:
+        """(K,) the deviation."""
+        return (self.squares / self.seen.clamp_min(1)).sqrt()
 
 
 class TwoTasks(Objective):
@@ -69,12 +74,36 @@ class TwoTasks(Objective):
             )
         if example[input].dim() != 2:
             raise UserError(f"teacher_loss.input={input} must be numbers, a table: name another input")
+        self.validation = parts.validation
         self.tap = penultimate(parts.student)
         with torch.no_grad(), evaluating(parts.student), torch.random.fork_rng(devices=[]):
             like = next(parts.student.parameters(), torch.zeros(()))
             parts.student(fitted_to(example, like))
             self.head = nn.Linear(self.tap.take().flatten(1).shape[1], example[input].shape[1])
         self.standard = Standard(example[input].shape[1])
+
+    def beside(self) -> Mapping[str, Mapping[str, float]]:
+        """Of the second task on validation: `r2`, the share of the numbers' variance that its head tells, 1
+        at best, 0 for their mean, the mean over numbers that vary; `rmse` in the unit of the number, where it
+        is one; `rows`. {} without validation, or where no number varies."""
+        if self.validation is None or not self.weight:
+            return {}
+        where, found = next(self.head.parameters()).device, []
+        with evaluating(self.student), evaluating(self.standard), torch.no_grad():
+            for batch in self.validation.clean():
+                seen = tree(lambda leaf: leaf.to(where), batch.views["main"])
+                self.student(seen)
+                said = self.head(self.tap.take().flatten(1)).float()
+                found.append(torch.stack([said, self.standard(seen[self.input])]).double().cpu())
+        said, truth = torch.cat(found, 1)
+        errors, spread = (said - truth).square().mean(0), truth.var(0, unbiased=False)
+        varies = spread > 0
+        if not varies.any():
+            return {}
+        figures = {"r2": (1 - errors[varies] / spread[varies]).mean().item(), "rows": float(len(truth))}
+        if truth.shape[1] == 1:
+            figures["rmse"] = (errors.sqrt() * self.standard.spread().cpu()).item()
+        return {self.input: figures}
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         batch = streams["labelled"]

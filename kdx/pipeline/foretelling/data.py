@@ -93,7 +93,7 @@ class Prepare(_Data):
         shapes = " and ".join(
             f"{name} {'x'.join(map(str, shape))}".strip() for name, (shape, _) in data["example"].items()
         )
-        found.append(f"{data['reads']}: {shapes}, {takers}")
+        found.append(f"{rows_called(data['reads'])}: {shapes}, {takers}")
         if job.experiment.student_train:
             found.append(augmented(job.experiment.student_train, data))
         if step.stored:
@@ -110,7 +110,7 @@ class Prepare(_Data):
         experiment, classes = job.experiment, step.artifact.json("data.json").get("classes", [])
         found = [
             f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
-            f"backward on {step.artifact.json('data.json')['reads']} of this shape"
+            f"backward on {rows_called(step.artifact.json('data.json')['reads'])} of this shape"
         ]
         begun = [
             ("teacher", each.checkpoint, each.training is not None)
@@ -274,8 +274,10 @@ def augmented(training: Component, data: Mapping[str, Any]) -> str:
     steps = [*training.spec["augment"], *training.spec["strong_augment"]]
     names = ", ".join(dict.fromkeys(name for name, _ in steps)) or "none"
     mirrored = any(step.get("flip") for _, step in steps)
-    said = f"augmentation of the student's {data['reads']}: {names}"
-    if len(data.get("shape", ())) != 3 or data["reads"] == BOXED:
+    said = f"augmentation of the student's {rows_called(data['reads'])}: {names}"
+    if data["reads"] == BOXED:
+        return f"{said}; some are mirrored, and their boxes with them" if mirrored else said
+    if len(data.get("shape", ())) != 3:
         return said
     return f"{said}; " + (
         (

@@ -26,6 +26,7 @@ class BornAgain(Distil):
 
     takes_given = False
     takes_text = False
+    untuned = False
 
     def of_round(self, experiment: Experiment, number: int) -> dict[str, Any]:
         return {"seed": subseed(experiment.seed, "student", number - 1)}

@@ -16,7 +16,7 @@ from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
 from kdx.pipeline.recipes.steps import student_inputs
-from kdx.pipeline.stages import SESSION, SESSIONS, TRAIN
+from kdx.pipeline.stages import LABEL, SESSION, SESSIONS, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -24,6 +24,7 @@ from kdx.store.stage import subseed
 from kdx.store.store import Store
 
 _BY, _HEADS = ("class", "domain", "time"), ("task", "single")
+_NO_CLASSES = "recipe.by=class cuts classes into sessions, and these data have none: choose another recipe"
 _NO_TEACHER = "recipe=continual has no other teacher than the student of the session before: leave it out"
 
 
@@ -55,11 +56,9 @@ class Continual(Recipe):
     stages = (SESSION, SESSIONS)
     in_rounds = False
     roles: ClassVar[Mapping[str, Role]] = {
-        "replay": Role(control_stage("replay"), "memory, no distillation", "memory", "#b48ead"),
-        "joint": Role(control_stage("joint"), "all sessions so far", "joint", "#5e81ac"),
+        "replay": Role(control_stage("replay"), "student of the memory alone", "memory", "#b48ead"),
+        "joint": Role(control_stage("joint"), "student of all rows so far", "joint", "#5e81ac"),
     }
-
-    reads_pool = False
 
     reads_pool = False
 
@@ -83,11 +82,16 @@ class Continual(Recipe):
         self.memory = integer("recipe.memory", memory, low=0)
         self.joint, self.replay = flag("recipe.joint", joint), flag("recipe.replay", replay)
 
+    @property
+    def way(self) -> str:
+        """How a row is answered: among the classes of its own session ("task"), or of all ("single")."""
+        return self.heads if self.by == "class" else "single"
+
     def run(self, store: Store, experiment: Experiment) -> None:
         data = prepare_data(store, experiment)
         inputs, sessions = student_inputs(store, data, experiment), self.described(data, experiment)
         arms = {role: self._through(store, experiment, inputs, role) for role in self.arms(experiment)}
-        store.run(SESSIONS, data=data, arms=arms, sessions=sessions)
+        store.run(SESSIONS, data=data, arms=arms, sessions=sessions, way=self.way)
 
     def arms(self, experiment: Experiment) -> dict[str, Arm]:
         """role -> the network that has it, in the order in which they are trained."""
@@ -107,10 +111,7 @@ class Continual(Recipe):
         if self.by == "class":
             classes = data.json("data.json").get("classes")
             if not classes:
-                raise UserError(
-                    "recipe.by=class cuts classes into sessions, and these data have none: choose another "
-                    "recipe"
-                )
+                raise UserError(_NO_CLASSES)
             found["groups"] = class_groups(classes, self.sessions, self.groups)
         return found
 
@@ -126,7 +127,7 @@ class Continual(Recipe):
                 SESSION,
                 name=f"{rows}session-{number}",
                 data=inputs["data"],
-                sessions=sessions,
+                sessions={**sessions, **self._answered_among(sessions, number)},
                 number=number,
                 memory=arm.memory if made else 0,
                 joint=arm.joint and bool(made),  # the first session is the same for all
@@ -134,7 +135,8 @@ class Continual(Recipe):
             )
             loss = self._loss(experiment.loss, arm, sessions, number)
             begun = {"init": made[-1], "checkpoint": None, "checkpoint_key": None} if made else {}
-            taught = {"teachers": made[-1:]} if made and loss.spec["weight"] else {}
+            asked = {**inputs, "data": data}
+            taught = _taught(store, asked, made[-1], number) if made and loss.spec["weight"] else {}
             trained = control_stage(role)
             name = f"{trained}-{number}" if number < self.sessions else trained
             lesson = {**inputs, "data": data, **begun, **taught, "epoch": ["labelled"], "loss": loss}
@@ -148,19 +150,31 @@ class Continual(Recipe):
         if groups is None:
             every: dict[str, Any] = {"heads": None}
             return altered(loss, weight=weight, **every)
-        new, before = groups[:number], groups[: number - 1]
-        if self.heads == "single":
-            new, before = [sum(new, [])], [sum(before, [])] if before else []
+        new, before = self._so_far(groups, number), self._so_far(groups, number - 1)
         kept: list[int] = [] if self.heads == "single" or arm.memory or arm.joint else sum(before, [])
         return altered(loss, weight=weight, heads=new, old=before, kept=kept)
+
+    def _so_far(self, groups: Sequence[list[int]], number: int) -> list[list[int]]:
+        """The heads after so many sessions, each the numbers of its classes."""
+        if self.heads == "task":
+            return list(groups[:number])
+        return [sum(groups[:number], [])] if number else []
+
+    def _answered_among(self, sessions: Mapping[str, Any], number: int) -> dict[str, Any]:
+        """What says among which classes the rows of a session are answered; nothing: among all."""
+        groups = sessions.get("groups")
+        if groups is None or (self.heads == "single" and number == self.sessions):
+            return {}
+        return {"heads": self._so_far(groups, number)}
 
     def errors(self, asked: Request) -> Iterator[str]:
         yield from super().errors(asked)
         experiment, choices = asked.experiment, asked.config["choices"]
         if experiment.loss and not declared(experiment.loss.target, "sessions", False):
             yield (
-                "recipe=continual learns one session after another with loss=lwf, which brings it along: "
-                f"choose that, or leave recipe= out; given: loss={choices['loss']}"
+                "recipe=continual learns one session after another with loss=lwf, which brings it along "
+                "(fine-tuning is loss.weight=0, and stands beside it anyhow): choose that, or leave recipe= "
+                f"out; given: loss={choices['loss']}"
             )
         if experiment.rounds != 1 or experiment.select or experiment.init or experiment.moving:
             yield (
@@ -196,16 +210,26 @@ class Continual(Recipe):
             )
         if self.replay and not self.memory:
             yield "recipe.replay=true learns from the memory alone, and there is none: set recipe.memory=100"
+        if self.by == "class" and asked.classes is not None and not asked.classes:
+            yield _NO_CLASSES
         if self.by == "class" and asked.classes:
             try:
-                class_groups(asked.classes, self.sessions, self.groups)
+                yield from self._nothing_to_tell(class_groups(asked.classes, self.sessions, self.groups))
             except UserError as wrong:
                 yield str(wrong)
         yield from too_few_to_share("recipe.sessions", self.sessions, asked.rows.get("labelled"), "session")
 
+    def _nothing_to_tell(self, groups: Sequence[Sequence[int]]) -> Iterator[str]:
+        if self.heads == "task" and all(len(group) == 1 for group in groups):
+            yield (
+                "each session has one class, and among the classes of its own task every row is right: set "
+                "recipe.sessions lower, or recipe.heads=single"
+            )
+
     def idle(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from super().idle(config)
-        yield from ((key, _NO_TEACHER) for key in ("teacher_pretrain", "pseudo_label"))
+        keys = ("teacher", "teachers", "members", "teacher_pretrain", "pseudo_label")
+        yield from ((key, _NO_TEACHER) for key in keys)
 
     def protocol(self, experiment: Experiment) -> list[str]:
         heads = "a head a task" if self.heads == "task" else "a single head"
@@ -213,6 +237,29 @@ class Continual(Recipe):
             f"sessions: {self.sessions}, by {self.by}, {heads}, a memory of {self.memory} rows; each begins "
             "with the network of the one before, and the last counts"
         ]
+
+
+def _taught(store: Store, inputs: Mapping[str, Any], before: Artifact, number: int) -> dict[str, Any]:
+    """The inputs of a session's training that say what the network before answers: stored where rows are
+    learned from as they are, as that answers each of them once; else it is asked about each view."""
+    if inputs["training"].spec["augment"]:
+        return {"teachers": [before]}
+    answers = store.run(
+        LABEL,
+        name=f"{LABEL.name}-{number}",
+        data=inputs["data"],
+        teachers=[before],
+        augment=[],
+        views={"labelled": 1, "memory": 1},
+        clean=True,
+        seed=inputs["views_seed"],
+        precision=inputs["precision"],
+        pool=False,
+        rows=None,
+        passes=0,
+        looked_at={},
+    )
+    return {"answers": answers, "view": "clean"}
 
 
 def _groups(groups: Any) -> list[list[str]] | None:

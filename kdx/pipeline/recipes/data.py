@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdx.data.files import note_places
-from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.experiment import Experiment, OtherPool
 from kdx.pipeline.stages import DECODE, PREPARE
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -28,6 +28,7 @@ def prepare_data(
     """
     more: dict[str, Any] = {"made_up": experiment.made_up} if experiment.made_up else {}
     if other := experiment.pool:
+        _note_own_pool(store, experiment, other)
         more["pool"] = {
             "name": other.name,
             "decoded": None
@@ -48,6 +49,24 @@ def prepare_data(
         duplicates=experiment.duplicates,
         seed=subseed(experiment.seed, "split"),
         **(more | ({"like": like} if like else {}) | ({"fitted_on": fitted_on} if fitted_on else {})),
+    )
+
+
+def _note_own_pool(store: Store, experiment: Experiment, other: OtherPool) -> None:
+    """Where a number of the data set's own hidden rows is asked for, which other rows stand in for."""
+    asked = experiment.sizes["unlabelled"]
+    if not asked or not other.source:
+        return
+    instead = (
+        f"the keys of pool={other.name} say how many it makes"
+        if other.makes
+        else f"pool.limit={asked if isinstance(asked, int) else 'N'} takes so many of its rows"
+    )
+    store.listener.note(
+        PREPARE.name,
+        f"dataset.unlabelled={asked} counts rows of the data set's own pool, and pool={other.name} stands in "
+        f"for it: {instead}",
+        "info",
     )
 
 

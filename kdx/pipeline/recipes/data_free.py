@@ -67,6 +67,11 @@ class DataFree(Recipe):
                 f"classes that they were made for, and loss={asked.config['choices']['loss']} needs one: "
                 "choose loss=kd, say"
             )
+        if asked.classes is not None and not asked.classes:
+            yield (
+                "recipe=data_free makes rows of noise that the teacher gives one class each, and an answer "
+                "of this data set is no class: leave recipe= out"
+            )
         if len(experiment.teachers) != 1 or experiment.given:
             yield "recipe=data_free makes rows by one network: name one teacher"
         if experiment.rounds != 1 or experiment.select or experiment.init:

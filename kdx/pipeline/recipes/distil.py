@@ -13,17 +13,18 @@ from kdx.pipeline.recipes.steps import (
     best_round,
     look_at_proxy,
     round_name,
+    rows_to_learn,
     student_alone,
     student_inputs,
     train_controls,
     waited,
 )
 from kdx.pipeline.recipes.teachers import train_teacher
+from kdx.pipeline.recipes.untuned import train_of_untuned
 from kdx.pipeline.recipes.written import gives_answers, lesson_of_text, written_by
 from kdx.pipeline.scores import metric_of
-from kdx.pipeline.stages import CHOOSE, TRAIN
+from kdx.pipeline.stages import TRAIN
 from kdx.store.artifact import Artifact
-from kdx.store.stage import subseed
 from kdx.store.store import Store
 
 
@@ -33,6 +34,7 @@ class Distil(Recipe):
 
     takes_given = True
     takes_text = True
+    untuned = True
 
     def run(self, store: Store, experiment: Experiment) -> None:
         data, first = train_teacher(store, experiment)
@@ -47,25 +49,13 @@ class Distil(Recipe):
             name = round_name("pseudo-label", number, experiment)
             answers = asking.answers(store, data, teachers, name)
             if number == 1:
-                look_at_proxy(store, experiment, data, first)
+                look_at_proxy(store, experiment, data, first, answers)
                 student_alone(store, experiment, inputs, answers)
-            rows = (
-                store.run(
-                    CHOOSE,
-                    name=round_name("choose", number, experiment),
-                    data=data,
-                    answers=answers,
-                    rule=experiment.select,
-                    seed=subseed(experiment.seed, "choose", number),
-                )
-                if experiment.select
-                else None
-            )
             lesson = {
                 **inputs,
                 **self.of_round(experiment, number),
                 **asking.lesson(answers, teachers),
-                **({"rows": rows} if rows else {}),
+                **rows_to_learn(store, experiment, data, answers, number),
                 **beginning(experiment, first, teachers[0] if number > 1 else None),
             }
             students.append(store.run(TRAIN, name=round_name("student-train", number, experiment), **lesson))
@@ -76,6 +66,7 @@ class Distil(Recipe):
         if experiment.rounds > 1:  # the best round under the student's own name: it is in the store by now
             store.run(TRAIN, name="student-train", **lessons[best_round(students, metric)])
         train_controls(store, experiment, inputs)
+        train_of_untuned(store, experiment, asking, inputs)
 
     def of_round(self, experiment: Experiment, number: int) -> dict[str, Any]:
         """The inputs of a round's training that differ from those of the first."""

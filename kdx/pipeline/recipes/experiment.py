@@ -83,7 +83,8 @@ class Experiment:
     mean. domains: steps that change the rows of each session, of recipe=continual by domain; None: they stay.
     moving: how the teacher moves while the student learns (kdx.methods.moving), None: it stands. pool:
     what stands in for the data set's own pool, None: nothing. near_copies: whether rows that are nearly
-    alike are looked for across splits.
+    alike are looked for across splits. untuned: roles of further students, each distilled from the teacher as
+    it was before its fine-tuning (kdx/pipeline/recipes/untuned.py).
     """
 
     dataset: Component
@@ -113,6 +114,7 @@ class Experiment:
     moving: Component | None = None
     pool: OtherPool | None = None
     near_copies: bool = False
+    untuned: Sequence[str] = ()
 
     @property
     def rows_made_up(self) -> int:

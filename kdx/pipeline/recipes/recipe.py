@@ -55,12 +55,16 @@ class Recipe(ABC):
     does not."""
     takes_text: ClassVar[bool] = False
     """Whether rows that the teacher goes on with may stand in for its answers."""
+    untuned: ClassVar[bool] = False
+    """Whether it can distil its student from the teacher before its fine-tuning too, to compare with."""
     reads_pool: ClassVar[bool | None] = None
     """Whether it has a use for the pool, whatever the loss; None: where the loss reads it."""
     audits: ClassVar[bool] = True
     """Whether its student learns from rows of the data set's pool, so that these can be looked at again."""
     roles: ClassVar[Mapping[str, Role]] = {}
     """Networks of its own that are measured beside those of kdx, by role."""
+    as_teacher: ClassVar[tuple[str, ...]] = ()
+    """Those of them whose networks are built as the teacher is."""
     in_rounds: ClassVar[bool] = True
     """Whether its students by number are rounds of one task, which are compared with each other."""
     counts: ClassVar[str] = "validation"

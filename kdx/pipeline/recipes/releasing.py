@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kdx.data.text.vocabulary import words_to_name
 from kdx.methods.private_budget import affordable, epsilon_spent, noise_within
 from kdx.methods.private_votes import VoteNoise
 from kdx.pipeline.recipes.experiment import Experiment, TeacherSetup
@@ -71,6 +72,11 @@ def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
     """Settings that would let more of the private rows reach the student than the released labels."""
     experiment, choices = asked.experiment, asked.config["choices"]
     yield from _wrong_lesson(asked)
+    if asked.classes is not None and not asked.classes:
+        yield (
+            "recipe=private counts votes for classes, and an answer of this data set is none: choose one "
+            "with classes, or leave recipe= out"
+        )
     if experiment.moving or experiment.select or experiment.rounds != 1:
         yield (
             "recipe=private asks once, about rows drawn at random: leave select=, rounds= and "
@@ -80,6 +86,13 @@ def wrong_parts(asked: Request, attack: bool) -> Iterator[str]:
         yield (
             f"recipe=private keeps every public row whatever the private rows are, and dataset.duplicates="
             f"{experiment.duplicates} looks at both: leave it out"
+        )
+    public = words_to_name(experiment.dataset.spec) if experiment.pool else None
+    if public and not made_pool(experiment):
+        yield (
+            "recipe=private makes no vocabulary of private texts, and those of pool="
+            f"{choices.get('pool')} are brought to the form of these: name a vocabulary that is public with "
+            f"{public}"
         )
     makers = {"made_up": experiment.made_up, "pool": made_pool(experiment)}
     for group, maker in makers.items():

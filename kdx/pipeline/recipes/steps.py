@@ -12,7 +12,7 @@ from kdx.pipeline.recipes.experiment import Experiment, TeacherSetup
 from kdx.pipeline.recipes.teachers import checkpoint_inputs, precise
 from kdx.pipeline.recipes.written import gives_answers
 from kdx.pipeline.scores import score_of
-from kdx.pipeline.stages import GATE, PROXY, REVEAL, TRAIN
+from kdx.pipeline.stages import CHOOSE, GATE, PROXY, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.declared import declared
 from kdx.store.stage import split_number, subseed
@@ -52,6 +52,24 @@ def control(store: Store, experiment: Experiment, inputs: Mapping[str, Any], rol
         **{**inputs, "data": data, "model": asked.model, "training": training},
         loss=asked.loss,
     )
+
+
+def rows_to_learn(
+    store: Store, experiment: Experiment, data: Artifact, answers: Artifact, number: int, end: str = ""
+) -> dict[str, Any]:
+    """The input of a training that says which rows of the pool it learns from; none where it takes all.
+    number: of the round. end: of the stage's name, where it chooses for another student than the round's."""
+    if not experiment.select:
+        return {}
+    rows = store.run(
+        CHOOSE,
+        name=round_name(f"choose{end}", number, experiment),
+        data=data,
+        answers=answers,
+        rule=experiment.select,
+        seed=subseed(experiment.seed, "choose", number),
+    )
+    return {"rows": rows}
 
 
 def round_name(stage: str, number: int, experiment: Experiment) -> str:
@@ -144,10 +162,13 @@ def gate(
         store.listener.note("gate", found["text"], "warning")
 
 
-def look_at_proxy(store: Store, experiment: Experiment, data: Artifact, teachers: Sequence[Artifact]) -> None:
-    """What the teacher makes of a pool that is not the data set's own, where answers are classes."""
+def look_at_proxy(
+    store: Store, experiment: Experiment, data: Artifact, teachers: Sequence[Artifact], answers: Artifact
+) -> None:
+    """What the teacher makes of a pool that is not the data set's own, where answers are classes. answers:
+    what the student learns from."""
     if experiment.pool and not experiment.given and data.json("data.json").get("classes"):
-        found = store.run(PROXY, data=data, teachers=teachers).json("proxy.json")
+        found = store.run(PROXY, data=data, teachers=teachers, answers=answers).json("proxy.json")
         if found.get("warn") and (options := _that_may_help(experiment, found["validation_n"])):
             store.listener.note(PROXY.name, f"what may lessen the harm of wrong answers: {options}", "info")
 

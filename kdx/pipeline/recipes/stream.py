@@ -30,10 +30,10 @@ class TestThenTrain(Recipe):
     Gama, Sebastiao and Rodrigues 2013, doi 10.1007/s10994-012-5320-9).
 
     chunks: how many. history: of them those that the teacher has learned before (teacher-pretrain), and no
-    student sees. Over the others student and student alone go with the rows, each once; the last batch of a
-    chunk is filled up from it. teacher: "kept", it stands, and grows old; "moving", it goes along, at `rate`
-    times the student's learning rate, one chunk before the student learns that; "both", the mean of the two.
-    Each chunk begins with the weights of the one before, and with a new optimiser at a constant rate.
+    student sees. Over the others student and student alone go with the rows, in their order and each once.
+    teacher: "kept", it stands, and grows old; "moving", it goes along, at `rate` times the student's learning
+    rate, one chunk before the student learns that; "both", the mean of the two. Each chunk begins with the
+    weights of the one before, and with a new optimiser at a constant rate.
     """
 
     stages = (SESSION, PREQUENTIAL)
@@ -42,6 +42,7 @@ class TestThenTrain(Recipe):
         "moving": Role(control_stage("moving"), "teacher that goes along", "goes along", "#7f6f9e")
     }
 
+    as_teacher = ("moving",)
     reads_pool = False
 
     def __init__(self, *, chunks: int, history: int, teacher: str, rate: float):
@@ -86,7 +87,7 @@ class TestThenTrain(Recipe):
             SESSION,
             name=f"{SESSION.name}-{number}",
             data=data,
-            sessions=self._described(),
+            sessions={**self._described(), **({"in_time": True} if number > self.history else {})},
             number=number,
             memory=0,
             joint=number == self.history,
@@ -152,6 +153,11 @@ class TestThenTrain(Recipe):
                 f"recipe.teacher={self.whose} trains the teacher by steps, and "
                 f"teacher={choices['teacher']} is fitted at once: set recipe.teacher=kept, or choose a "
                 "network"
+            )
+        if experiment.student_train.spec.get("accumulate", 1) != 1:
+            yield (
+                "recipe=stream takes each batch as it comes, and the last of a chunk may be small: leave "
+                "student_train.accumulate out, and lower student_train.batch_size"
             )
         yield from too_few_to_share("recipe.chunks", self.chunks, asked.rows.get("labelled"), "chunk")
 

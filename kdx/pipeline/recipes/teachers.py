@@ -8,7 +8,7 @@ from typing import Any
 from kdx.core.class_names import learned_classes, nfc
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes.data import decoded_rows, prepare_data
-from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
+from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup, name_of_several
 from kdx.pipeline.stages import BEFORE, DECODE, GIVEN, PREPARE, PRETRAIN, PROBE, THROUGH, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -44,6 +44,13 @@ def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[
     ]
     if len(experiment.teachers) == 1:
         _before_tuning(store, data, experiment, experiment.teachers[0], befores[0])
+    elif tuned := [teacher.name for teacher in experiment.teachers if is_tuned(teacher)]:
+        store.listener.note(
+            PRETRAIN.name,
+            f"{name_of_several(tuned)}: what it was before its fine-tuning is not measured in an ensemble; a "
+            f"run with teacher={tuned[0]} alone has it in its table",
+            "info",
+        )
     return data, made
 
 
@@ -138,13 +145,25 @@ def _all_at_once(training: Component | None) -> Component | None:
     return Component(spec, training.sources)
 
 
+def has_new_head(teacher: TeacherSetup) -> bool:
+    """Whether it is known without looking that its last layer is a new one: weights of a library came with
+    other classes, and nothing was learned since."""
+    spec = teacher.model.spec
+    return bool(spec.get("weights") or spec.get("pretrained")) and not (teacher.checkpoint or teacher.through)
+
+
+def is_tuned(teacher: TeacherSetup) -> bool:
+    """Whether it comes with weights and is trained on."""
+    spec = teacher.model.spec
+    begun = teacher.checkpoint or teacher.through or spec.get("weights") or spec.get("pretrained")
+    return teacher.training is not None and bool(begun)
+
+
 def _before_tuning(
     store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup, before: Artifact | None
 ) -> None:
     """Of one that comes with weights and is trained on: what it was, to be measured beside it."""
-    spec = teacher.model.spec
-    begun = teacher.checkpoint or teacher.through or spec.get("weights") or spec.get("pretrained")
-    if teacher.training is None or not begun:
+    if not is_tuned(teacher):
         return
     store.run(
         BEFORE,

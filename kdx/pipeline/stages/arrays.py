@@ -38,6 +38,8 @@ INPUTS, TRUTH, ROW_NUMBERS, ORIGIN = "inputs", "truth", "rows", "origin"
 """What a file of arrays is called after its split: <split>.inputs.npy, <split>.inputs.NAME.npy."""
 DECODED = "decoded"
 """In data.json: where the decoded rows lie that the numbers of a split are of, seen from its folder."""
+IN_TIME = "in_time"
+"""In data.json: whether the rows of its splits are passed over as they stand, in the order of time."""
 ORIGINS = "origins"
 """In data.json: split -> the same, of rows of another data set that stand in for its own."""
 

@@ -11,6 +11,7 @@ from torch import nn
 from kdx.core.examples import blank, random_rows
 from kdx.core.files import finite_or_null
 from kdx.core.scorer import Scorer
+from kdx.core.task import Task
 from kdx.core.trees import all_finite, picked
 from kdx.core.types import Answers, Split
 from kdx.models import size
@@ -41,6 +42,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
 from kdx.store.work import Work
+from kdx.tasks.several_heads import SeveralHeads
 from kdx.training.runtime import Runtime
 
 _MOVED = "moved_teacher"
@@ -83,7 +85,7 @@ def run(
     each row (kdx.pipeline.stages.row_answers), examples.json, and examples.npy where rows are levels."""
     about = data.json("data.json")
     own = {name: build_metric(name, described) for name, described in metrics.items()}
-    measure = Measure(build_task(about), own, runtime)
+    measure = Measure(task_measured(about, models), own, runtime)
     opened = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
     every = {name: split for name, split in opened.items() if split is not None}
     asked = rows_measured(about["counts"])
@@ -146,6 +148,16 @@ def run(
     test = {role: found["test"] for role, found in answers.items() if "test" in found}
     rows = example_rows(splits["test"], test, kept.worst("last"), measure.task)
     write_examples(work, rows, known["test"], splits["test"], test, measure.task, build_adapter(about))
+
+
+def task_measured(about: Mapping[str, Any], models: Mapping[str, Artifact | Sequence[Artifact]]) -> Task:
+    """That of the data, about: its data.json; where the networks have a head a task, of which a row is known
+    here, theirs."""
+    every = [one for made in models.values() for one in ([made] if isinstance(made, Artifact) else made)]
+    for found in (build_task(one.json("model.json")) for one in every):
+        if isinstance(found, SeveralHeads):
+            return found
+    return build_task(about)
 
 
 def _beside(

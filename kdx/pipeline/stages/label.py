@@ -136,6 +136,8 @@ def run(
     packing, mass = settle_format(
         form, task, seed, lambda: first_answers(work, runtime, data, wanted, asked_for), work
     )
+    if task.several_forms and wanted:
+        packing = packing.in_form_of(first_answers(work, runtime, data, wanted, asked_for))
     work.write_json(FORMAT_JSON, packing.about())
     asked_for = replace(asked_for, packing=packing)
     _answer(work, runtime, data, wanted, asked_for)

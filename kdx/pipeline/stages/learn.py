@@ -101,7 +101,7 @@ def _learn(work: Work, runtime: Runtime, inputs: TrainInputs, ranks: Ranks) -> N
         hand_on(watch, done)
     watch.publish(
         done,
-        {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()},
+        {name: stream.order.passed(done) for name, stream in lesson.streams.items()},
         views_of(inputs),
     )
     if inputs.stop is None and (why := lesson.objective.ended(max(done - 1, 0) / lesson.loop.steps)):

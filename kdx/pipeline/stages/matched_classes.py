@@ -49,12 +49,22 @@ class MatchedClasses:
         if not self.names:
             return []
         left = [name for name, place in zip(self.names, self.places, strict=True) if place < 0]
-        if not left:
+        if not left or not self.shared:
             return []
         return [
             f"{len(left)} of the {len(self.names)} classes of pool={self.called} are none of the data set's "
             f"({', '.join(left[:5])}{', ...' if len(left) > 5 else ''}): "
             + ("their rows are not tested on" if tested else "nobody knows what is right there")
+        ]
+
+    def warnings(self) -> list[str]:
+        """What is said of a pool without a single class of ours, where nothing is tested on it."""
+        if not self.names or self.shared:
+            return []
+        return [
+            f"pool={self.called} has no class of the data set's: it has {_some(self.names)}, and the data "
+            f"set {_some(self.here)}; whatever the teacher answers there is a class that the row is not. "
+            "Where they mean the same under other names: pool.classes_map=FILE, a line a class, theirs: ours"
         ]
 
 

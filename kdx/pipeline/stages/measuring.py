@@ -183,6 +183,7 @@ def describe_role(artifacts: Sequence[Artifact]) -> dict[str, Any]:
         "best_step": summaries[0]["best_step"] if alone else None,
         "precision": precisions.pop() if len(precisions) == 1 else None,
         "stopped": summaries[0]["stopped"] if alone else None,
+        **({"beside": summaries[0]["beside"]} if alone and summaries[0].get("beside") else {}),
         **({"fitted": True} if all(summary.get("fitted") for summary in summaries) else {}),
     }
 

@@ -58,12 +58,14 @@ class Taken:
 
 @dataclass(frozen=True)
 class OtherRows:
-    """What stands in for the pool, and for the test rows, None: these stay. notes: what there is to say.
+    """What stands in for the pool, and for the test rows, None: these stay. notes, warnings: what there is to
+    say.
     changed: whether they are the data set's own rows, changed."""
 
     pool: Taken
     test: Taken | None = None
     notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     changed: bool = False
 
 
@@ -130,8 +132,10 @@ def stood_in(
             numbers[name] = numbers[name][:0] if taken_in.numbers is None else taken_in.numbers
     if others.test is not None:
         truth["test"] = others.test.truth
-    for text in (*others.notes, *_seen_in_test(inputs)):
-        work.note(text, "info" if text in others.notes else "warning")
+    for text in others.notes:
+        work.note(text)
+    for text in (*others.warnings, *_seen_in_test(inputs)):
+        work.note(text, "warning")
     return inputs, truth, others.pool.truth, numbers, own
 
 
@@ -224,7 +228,7 @@ def of_another(
     mapping = MatchedClasses(task, own.task, called, classes)
     pool = Taken(other.in_form_of(own.labelled, inputs), mapping.of_pool(hidden), places)
     if test is False:
-        return OtherRows(pool, None, mapping.notes())
+        return OtherRows(pool, None, mapping.notes(), mapping.warnings())
     shipped = other.part("test")
     asked = shipped if shipped[0] is not None else (taken(train, tested), taken(known, tested))
     chosen, truth = mapping.of_test(asked[1])

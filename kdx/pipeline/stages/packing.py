@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,18 @@ _K = 8
 @dataclass(frozen=True)
 class Packing:
     """kept: the format, None: all of an answer, as the task packs it. whole: files that are kept whole all
-    the same."""
+    the same. one: a packed answer, where its form hangs on who answers (`Task.several_forms`)."""
 
     task: Task
     kept: AnswerFormat | None
     whole: tuple[str, ...] = ()
+    one: Mapping[str, Tensor] | None = None
+
+    def in_form_of(self, answers: Answers) -> Packing:
+        """For more answers such as these."""
+        if self.kept is not None or not self.task.several_forms:
+            return self
+        return replace(self, one={leaf: value[:1].cpu() for leaf, value in self.task.pack(answers).items()})
 
     def of(self, file: str) -> AnswerFormat | None:
         """The format of one file."""
@@ -57,6 +64,8 @@ class Packing:
     def like(self, file: str) -> dict[str, Tensor]:
         """What one row is packed as."""
         kept = self.of(file)
+        if kept is None and self.one is not None:
+            return dict(self.one)
         return self.task.pack(self.task.made_up(1)) if kept is None else kept.like()
 
     def about(self) -> dict[str, Any]:

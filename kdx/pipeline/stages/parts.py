@@ -133,7 +133,7 @@ def parts_of(
     if inputs.teachers:
         kept = answers.json("answers.json") if answers else {}
         combine = aggregate_in(kept, task)
-        teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main", combine)
+        teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main", combine, task=task)
         temperature = kept.get("temperature", 1)
         teacher = teacher if temperature == 1 else Tempered(teacher, temperature, task)
     elif answers:
@@ -158,7 +158,7 @@ def parts_of(
         class_weights=task.balanced(truth_used(data, task, settings, inputs.views_seed))
         if balanced
         else None,
-        validation_views=shown_in_training(validation, settings, runtime, inputs.views_seed),
+        validation_views=shown_in_training(validation, settings, runtime, inputs.views_seed, task),
         rows=about["counts"],
         build=lambda model: runtime.place(new_network(model, about)),
     )
@@ -170,13 +170,14 @@ def views_of(inputs: TrainInputs) -> str:
 
 
 def shown_in_training(
-    validation: Split | None, settings: Training, runtime: Runtime, seed: int
+    validation: Split | None, settings: Training, runtime: Runtime, seed: int, task: Task
 ) -> Callable[[], Iterator[Batch]] | None:
     """The validation rows as training shows rows; None where it shows clean ones, or mixes them."""
     chain = Chain(settings.augment)
     if validation is None or not len(chain) or chain.mixup is not None:
         return None
-    return partial(as_trained, validation, Views(chain, seed), device=torch.device(runtime.device))
+    device = torch.device(runtime.device)
+    return partial(as_trained, validation, Views(chain, seed), device=device, task=task)
 
 
 def reads_networks(loss: Component) -> bool:

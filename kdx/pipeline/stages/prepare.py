@@ -116,7 +116,8 @@ def run(
     own: dict[str, Any] = {}
     alone = "labelled" not in fitted_on  # then what stands in for the pool is all that may be looked at
     only: dict[str, Any] = {"labelled": False} if alone else {}
-    if (fitted := raw.fitted([inputs[name] for name in fitted_on], like, **only)) is not raw:
+    worded = (fitted := raw.fitted([inputs[name] for name in fitted_on], like, **only)) is not raw
+    if worded:
         raw = fitted
         inputs, truth, hidden = parted(raw, rows, task)
         # what is read as it is asked for is made once here, and not each time that it is looked at
@@ -130,7 +131,9 @@ def run(
     contract.check_finite(
         inputs, {**truth, "unlabelled": hidden}, row_namer(raw, rows), {"unlabelled": ~known}
     )
-    adapter, odd = (None, []) if alone else raw.adapter([inputs[name] for name in fitted_on])
+    # rows that are fitted, texts, have in that all that their adapter is made of
+    early = not alone or (asked and worded)
+    adapter, odd = raw.adapter([] if alone else [inputs[n] for n in fitted_on]) if early else (None, [])
     found, groups = inputs, classes_of(task, truth, hidden)
     looked = (
         look(work, raw, rows, (found, told_apart), groups, duplicates, left_out, near=near) if asked else None

@@ -5,7 +5,7 @@ pool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from kdx.core.errors import UserError
 from kdx.core.task import Categorical
-from kdx.core.trees import moved
-from kdx.core.types import Frozen, Split
+from kdx.core.trees import joined, moved, tree
+from kdx.core.types import Answers, Frozen, Split
 from kdx.data.streams import sequential
 from kdx.methods.features.mmd import median_of_pairs, mmd
 from kdx.models.tap import one_vector, penultimate
+from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.arrays import build_task, need_split, open_split, part_drawn
 from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
@@ -38,16 +39,20 @@ LEAST_NAMED = 0.75
 """Of the classes that a teacher uses on validation, the share below which a pool is warned of."""
 
 
-def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Artifact]) -> None:
+def run(
+    work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Artifact], answers: Artifact
+) -> None:
     """Files: proxy.json {"n", "validation_n", "classes", "classes_used" and "confidence" of "pool" and
     "validation" (None without that split), "mmd" between the features of both, "validation_right" (None
     without it), "estimates" (kdx.tasks.without_labels) of how often it is right on the pool, "warn" whether
     it is warned of, "text"}.
 
-    Of several teachers probabilities are their mean, and features those of the first. classes_used: exp(H) of
-    the shares of the classes that they name, from 1 to their number. confidence: the mean probability of the
-    class that is named. mmd: the biased estimate of MMD^2 between what the last linear layer sees of pool and
-    validation, with the widths of kdx.methods.features.mmd; None where no layer of it can be read."""
+    answers: what the student learns from: probabilities are those of the teacher that answers there, several
+    made one and with the temperature that was given or fitted; features are those of the first. classes_used:
+    exp(H) of the shares of the classes that they name, from 1 to their number. confidence: the mean
+    probability of the class that is named. mmd: the biased estimate of MMD^2 between what the last linear
+    layer sees of pool and validation, with the widths of kdx.methods.features.mmd; None where no layer of it
+    can be read."""
     about = data.json("data.json")
     task = build_task(about)
     if not isinstance(task, Categorical):
@@ -55,7 +60,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
     validation = open_split(data, "validation", runtime)
     shown = [part_drawn(need_split(data, "unlabelled", runtime), ROWS_LOOKED_AT)]
     shown += [] if validation is None else [part_drawn(validation, ROWS_LOOKED_AT)]
-    pool, *rest = _of_teachers(teachers, task, shown, runtime)
+    pool, *rest = _of_teachers(teachers, task, shown, runtime, answers.json("answers.json"))
     known = rest[0] if rest else None
     right = None if known is None else known[0].max(1).indices == moved(shown[1].known, "cpu")
     sure = None if known is None else confidences(known[0])
@@ -83,34 +88,48 @@ def to_be_warned_of(found: dict[str, Any]) -> bool:
 
 
 def _of_teachers(
-    teachers: Sequence[Artifact], task: Categorical, shown: Sequence[Split], runtime: Runtime
+    teachers: Sequence[Artifact],
+    task: Categorical,
+    shown: Sequence[Split],
+    runtime: Runtime,
+    about: Mapping[str, Any],
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """Of each split the mean of what the teachers answer, and the features of the first."""
-    found: list[tuple[Tensor, Tensor | None]] = []
+    """Of each split the probabilities of what the teachers answer together, and the features of the first.
+    about: an answers.json."""
+    combine, temperature = aggregate_in(about, task), float(about.get("temperature", 1))
+    found: list[list[tuple[Answers, Tensor | None]]] = [[] for _ in shown]
     for teacher in teachers:
         network = Frozen(runtime.place(open_network(teacher))).network
-        here = [probs_and_features(network, task, split, runtime) for split in shown]
-        found = [(a + b, first) for (a, first), (b, _) in zip(found, here, strict=True)] if found else here
-    return [(probs / len(teachers), features) for probs, features in found]
+        for several, split in zip(found, shown, strict=True):
+            several.append(answers_and_features(network, split, runtime))
+    return [
+        (
+            task.probs(
+                task.tempered(
+                    combine([a for a, _ in several]) if len(several) > 1 else several[0][0], temperature
+                )
+            ),
+            several[0][1],
+        )
+        for several in found
+    ]
 
 
 @torch.inference_mode()
-def probs_and_features(
-    network: nn.Module, task: Categorical, split: Split, runtime: Runtime
-) -> tuple[Tensor, Tensor | None]:
-    """((N, K) probabilities, (N, D) what the last linear layer sees, None where there is none)"""
-    probs, features = [], []
+def answers_and_features(network: nn.Module, split: Split, runtime: Runtime) -> tuple[Answers, Tensor | None]:
+    """(its answers to the clean rows, (N, D) what the last linear layer sees, None where there is none)"""
+    answers, features = [], []
     try:
         tap = penultimate(network)
     except UserError:
         tap = None
     for rows in sequential(split, batch=256, views=None, view=0, device=torch.device(runtime.device)):
-        probs.append(task.probs(network(rows.views["main"])).float().cpu())
+        answers.append(moved(tree(lambda leaf: leaf.float(), network(rows.views["main"])), "cpu"))
         if tap is not None:
             features.append(one_vector(tap.take()))
     if tap is not None:
         tap.close()
-    return torch.cat(probs), torch.cat(features) if features else None
+    return joined(answers), torch.cat(features) if features else None
 
 
 def classes_used(probs: Tensor) -> float:

@@ -17,6 +17,7 @@ from kdx.data.sessions import of_class, of_time, remembered
 from kdx.data.stored import in_blocks, taken
 from kdx.data.views.chain import Chain
 from kdx.pipeline.stages.arrays import (
+    IN_TIME,
     INPUTS,
     ORIGIN,
     ROW_NUMBERS,
@@ -30,7 +31,9 @@ from kdx.pipeline.stages.derived import lay_splits
 from kdx.pipeline.stages.names import decoded_numbers
 from kdx.pipeline.stages.other_pool import changed_once
 from kdx.store.artifact import Artifact
+from kdx.store.moved import kind_of_old
 from kdx.store.work import Work
+from kdx.tasks.several_heads import with_heads
 from kdx.training.runtime import Runtime
 
 _FEWEST = 2
@@ -51,7 +54,9 @@ def run(
     """sessions: "by", class, domain or time, "count", of classes "groups" of their numbers, of domains the
     "domains", a name and a step or None each, and the "seed" by which rows are given to them. number: of the
     session, from 1. memory: rows of the sessions before that come along, at most, as many of each class as
-    can be. joint: all rows of the sessions so far in place of its own. seed: of the memory.
+    can be. joint: all rows of the sessions so far in place of its own. seed: of the memory. Of this session
+    `sessions` may say too "heads", the classes among which a row is answered where its class is known
+    (kdx.tasks.several_heads), and "in_time", that a training passes over its rows as they stand.
 
     Files: as those of kdx.pipeline.stages.prepare, of the splits labelled, validation and, where there are
     such rows, memory; no pool and no test split.
@@ -68,7 +73,11 @@ def run(
         splits["memory"] = [("labelled", remembered(groups, earlier, memory, seed))]
     seen = session_of_rows(data, "validation", task, sessions) < number
     splits["validation"] = [("validation", np.flatnonzero(seen))]
-    lay_splits(work, data, splits, session=number)
+    task_of_data = kind_of_old(data.json("data.json"))["task"]
+    about: dict[str, Any] = {IN_TIME: True} if sessions.get(IN_TIME) else {}
+    if heads := sessions.get("heads"):
+        about["task"] = with_heads(task_of_data, heads)
+    lay_splits(work, data, splits, session=number, **about)
     if sessions["by"] == "domain":
         lay_domains(work, data, splits, sessions)
 

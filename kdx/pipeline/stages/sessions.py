@@ -41,10 +41,12 @@ def run(
     data: Artifact,
     arms: Mapping[str, Sequence[Artifact]],
     sessions: Mapping[str, Any],
+    way: str,
 ) -> None:
-    """arms: role -> its network after each session. sessions: as of kdx.pipeline.stages.session.
+    """arms: role -> its network after each session. sessions: as of kdx.pipeline.stages.session. way: how
+    all else of the run answers a row.
 
-    Files: sessions.json, {"names", "rows": test rows of each session, "arms": role -> way ->
+    Files: sessions.json, {"names", "way", "rows": test rows of each session, "arms": role -> way ->
     `summed`}. Ways: "task", each row answered among the classes of its own session, of sessions by class;
     "single", among all classes that have come so far."""
     about = data.json("data.json")
@@ -60,18 +62,19 @@ def run(
             rows: dict[str, list[float]] = {}
             for number, part in enumerate(parts[: after + 1]):
                 answers = predict(network, part, runtime)
-                for way, narrowed in among(answers, task, after, number, sessions).items():
+                for how, narrowed in among(answers, task, after, number, sessions).items():
                     right = task.by_row(narrowed, part.known).double().mean().item()
-                    rows.setdefault(way, []).append(right)
-            for way, row in rows.items():
-                matrices.setdefault(way, []).append(row)
+                    rows.setdefault(how, []).append(right)
+            for how, row in rows.items():
+                matrices.setdefault(how, []).append(row)
             made += 1
             work.progress(made, sum(map(len, arms.values())), role)
-        found[role] = {way: summed(matrix) for way, matrix in matrices.items()}
+        found[role] = {how: summed(matrix) for how, matrix in matrices.items()}
     work.write_json(
         "sessions.json",
         {
             "names": names(sessions, about.get("classes") or []),
+            "way": way,
             "rows": [len(part) for part in parts],
             "arms": found,
         },

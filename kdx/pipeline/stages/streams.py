@@ -15,7 +15,7 @@ from kdx.data.splits import stratified
 from kdx.data.streams import Makers, Stream
 from kdx.data.views.chain import Chain, Mixer, Views
 from kdx.methods.teachers import Stored
-from kdx.pipeline.stages.arrays import TRUTH, open_split, read_truth
+from kdx.pipeline.stages.arrays import IN_TIME, TRUTH, open_split, read_truth
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.stage import subseed
@@ -44,8 +44,8 @@ def open_streams(
     clean: bool,
     rows: Artifact | None,
 ) -> dict[str, Stream]:
-    """A stream for each split that the objective reads. Stored answers limit the views of a row to those that
-    have an answer.
+    """A stream for each split that the objective reads, in the order of time where the data say so. Stored
+    answers limit the views of a row to those that have an answer.
     """
     found: dict[str, Split] = {}
     for name in (*objective.uses, *objective.may_use):
@@ -84,7 +84,7 @@ def open_streams(
             split,
             makers,
             batch=sizes[name],
-            seed=subseed(seed, "order", name),
+            seed=None if data.json("data.json").get(IN_TIME) else subseed(seed, "order", name),
             cycle=cycles.get(name),
             rows=kept.get(name),
             device=torch.device(runtime.device),
@@ -119,6 +119,6 @@ def missing_stream(method: str, stream: str, found: list[str]) -> str:
     remedy = (
         "choose a recipe that lays such rows down, or another loss"
         if stream not in SIZES
-        else "set dataset.labelled=0.1, say, to hide the labels of the rest"
+        else "set dataset.labelled=0.1, say, to hide the labels of the rest, or pool=NAME for rows of another"
     )
     return f"{method} needs the stream '{stream}'; {has}: {remedy}"

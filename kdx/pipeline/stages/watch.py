@@ -219,6 +219,7 @@ class Watch:
         }
         if curves:
             self.work.write_json("curves.json", curves)
+        beside = {name: dict(found) for name, found in self.objective.beside().items()}
         self.work.write_json(
             "summary.json",
             {
@@ -232,6 +233,7 @@ class Watch:
                 "views": views,
                 "threads": torch.get_num_threads(),
                 "device": self.loop.runtime.device,
+                **({"beside": beside} if beside else {}),
             },
         )
 

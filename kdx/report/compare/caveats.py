@@ -104,6 +104,22 @@ def unlike_students(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
     ]
 
 
+def answered_otherwise(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
+    """Rows whose students answer among the classes of each row's task, beside such as answer among all."""
+    by_task = [
+        name
+        for name, ((first, *_)) in rows
+        if first.settings.get("recipe.heads") == "task" and first.settings.get("recipe.by") == "class"
+    ]
+    others = [name for name, _ in rows if name not in by_task]
+    if not by_task or not others:
+        return []
+    return [
+        f"the task of a row is known in {some(by_task)}, and in {some(others)} a row is answered among all "
+        "classes: what lies between these rows is not the loss alone"
+    ]
+
+
 def best_of_rounds(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
     """Rows whose students were the best of several rounds on validation, where what they are compared with is
     one run.

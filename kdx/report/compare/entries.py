@@ -39,6 +39,8 @@ APART = {
     "noiseless",
     "ceiling",
     "validation_labels",
+    "untuned_student",
+    "probed_student",
     "shift",
     "headline",
     "experiment",

@@ -34,6 +34,7 @@ _SPLIT = {
     "mistaken": [COUNT],
     "arrays": {"*": {"file": str, "shape": [COUNT], "sha256": str}},
     "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]},
+    "map_by_class": {"*": SHARE},
     "figures": [{"title": str, "tag": str, "kind": str, "data": {}}],
 }
 """Of one split, what is no metric."""
@@ -49,6 +50,7 @@ MEASURED = {
 _WAY = {"matrix": [[Number()]], **dict.fromkeys(("average", "old", "last"), Number())}
 _SESSIONS = {
     "names": [str],
+    "way": str,
     "rows": [COUNT],
     "arms": {"*": {"*": {**_WAY, "forgetting": Number(), "backward": Number()}}},
 }
@@ -70,6 +72,7 @@ _NETWORK = {
     "precision": str,
     "stopped": str,
     "weights": {"*": str},
+    "beside": {"*": {"*": Number()}},
 }
 
 

@@ -37,6 +37,8 @@ _LATER = {
     "noiseless": "without noise,",
     "ceiling": "with all labels,",
     "validation_labels": "with validation labels,",
+    "untuned_student": "of the untuned teacher,",
+    "probed_student": "of the probed teacher,",
 }
 """Names that sort behind the others, as TensorBoard shows the first five figures only."""
 AUDITED = ("accuracy", "accuracy_all", "expected_accuracy", "kept_share", "changed", "student_accuracy")

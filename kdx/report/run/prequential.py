@@ -4,6 +4,7 @@ results.prequential, as kdx.pipeline.stages.prequential writes it."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kdx.core.roles import Role, known_roles
@@ -11,6 +12,8 @@ from kdx.report.metric import cell
 from kdx.report.run.canvas import Axes, ticks
 from kdx.tasks.shown import counting_metric
 
+TEST_THEN_TRAIN = "test_then_train"
+"""What the mean over the chunks, each before it is learned, is called among the metrics."""
 _FEW = 12
 """Chunks up to which each has a column."""
 
@@ -21,6 +24,24 @@ def _arms(results: Mapping[str, Any]) -> Iterator[tuple[str, Role, Mapping[str, 
         found = arms.get(name) or {}
         if found.get("by_chunk") and found.get("mean") is not None:
             yield name, role, found
+
+
+def with_chunk_metric(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results with the mean over the chunks as a metric of each role, beside those of the test split, so
+    that comparisons know it."""
+    found, counts = dict(results), counting_metric(results)
+    for name, _, arm in _arms(results):
+        last = found[name]["last"]
+        found[name] = {
+            **found[name],
+            "last": {**last, "test": {**last["test"], TEST_THEN_TRAIN: arm["mean"]}},
+        }
+    head = f"test-then-train {counts.unit.strip() or counts.title}"
+    shown = replace(
+        counts, name=TEST_THEN_TRAIN, title=f"test-then-train {counts.title}", share=False, head=head
+    )
+    shown = replace(shown, note="", column="none")
+    return {**found, "metrics": [*found["metrics"], shown.document()]}
 
 
 def chunk_cells(results: Mapping[str, Any], short: bool = False) -> tuple[list[str], list[list[str]]]:
@@ -38,8 +59,9 @@ def chunk_cells(results: Mapping[str, Any], short: bool = False) -> tuple[list[s
     return [f"{counts.labelled} before chunk", "all", *map(str, shown)], rows
 
 
-def chunk_gain(results: Mapping[str, Any]) -> list[str]:
-    """By how much the student is better than the student alone, before each chunk is learned."""
+def chunk_gain(results: Mapping[str, Any], at_end: float) -> list[str]:
+    """By how much the student is better than the student alone, before each chunk is learned. at_end: on the
+    test split, when all is learned, as run.json has it."""
     counts, means = counting_metric(results), {name: arm["mean"] for name, _, arm in _arms(results)}
     if not {"student", "baseline"} <= means.keys():
         return []
@@ -47,7 +69,8 @@ def chunk_gain(results: Mapping[str, Any]) -> list[str]:
     rows, chunks = (results["prequential"].get(key) or [] for key in ("rows", "chunks"))
     return [
         f"Gain of distillation on what comes next: {counts.difference(gain)} {unit} of {counts.title}, over "
-        f"{sum(rows):,} rows of {len(chunks)} chunks, each tested on before it was learned."
+        f"{sum(rows):,} rows of {len(chunks)} chunks, each tested on before it was learned. At the end, on "
+        f"the test split: {counts.difference(at_end)} {unit}."
     ]
 
 

@@ -33,7 +33,7 @@ def guessing(results: Mapping, role: str, headline: str) -> str | None:
     counts = (results.get("class_counts") or {}).get("test")
     if value is None:
         return None
-    if not counts:
+    if not counts or floor_of(results, "test"):
         return _below_floor(results, value)
     accuracy, balanced = (
         metric(results, role, headline, "test", name) for name in ("accuracy", "balanced_accuracy")
@@ -65,11 +65,10 @@ def result_warnings(results: Mapping, headline: str) -> list[str]:
     """
     used, counts = settle(results, headline), counting_metric(results)
     test = {role: score(results, role, used) for role in present(results)}
-    judged = [role for role in test if role != "teacher_before"]  # it may know nothing yet
-    found = [] if _by_task(results) else [w for role in judged for w in _warnings_of(results, role, used)]
+    judged = [role for role in test if role not in ("teacher_before", "untuned_student")]  # may know nothing
+    found = [w for role in judged for w in _warnings_of(results, role, used)]
     alone, student = test.get("baseline"), test.get("student")
-    told_apart = student is not None and alone is not None and not _by_task(results)
-    if told_apart and counts.gain(student, alone) < 0:
+    if student is not None and alone is not None and counts.gain(student, alone) < 0:
         found.append(
             f"The distilled student ({counts.text(student)}) is worse than the student alone "
             f"({counts.text(alone)})"
@@ -86,13 +85,6 @@ def result_warnings(results: Mapping, headline: str) -> list[str]:
             "weights are shown"
         )
     return found
-
-
-def _by_task(results: Mapping) -> bool:
-    """Whether a row is answered among the classes of its own session, so that answers among all classes, as
-    the table of roles has them, say little."""
-    arms = (results.get("sessions") or {}).get("arms") or {}
-    return any("task" in arm for arm in arms.values())
 
 
 def _against_overfitting(teacher: Mapping) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from kdx.core.metric import Metric
@@ -49,23 +50,67 @@ def result_sentences(results: Mapping, headline: str) -> list[str]:
         *_of_balance(results, used),
         *([] if summarised["gain"] is None else _caution(results, used, counts)),
         *_of_teacher(results, used),
+        *_of_second_task(results),
         *_of_tuning(results, used, counts),
         *_of_members(results, used, counts),
         *privacy_sentences(results),
     ]
 
 
+_BEFORE = {
+    "untuned_student": "before its fine-tuning",
+    "probed_student": "whose last layer alone has learned",
+}
+"""role -> of which teacher that student learned."""
+
+
+def _of_second_task(results: Mapping) -> list[str]:
+    """What the teacher's head for another task attains."""
+    found = (results.get("teacher") or {}).get("beside") or {}
+    return [
+        f"The teacher's second task ({name}): R² {figures.get('r2', math.nan):.3f} (0: as good as the mean)"
+        + (f", RMSE {figures['rmse']:.4g}" if "rmse" in figures else "")
+        + f", on {figures.get('rows', 0):,.0f} validation rows after the last step; the student learns the "
+        "first task alone."
+        for name, figures in found.items()
+    ]
+
+
 def _of_tuning(results: Mapping, used: str, counts: Metric) -> list[str]:
-    """What fine-tuning made of a teacher that came with weights."""
+    """What fine-tuning made of a teacher that came with weights, and of its student."""
     before, after = (score(results, role, used) for role in ("teacher_before", "teacher"))
     if before is None or after is None:
         return []
-    return [
+    told = [
         f"Fine-tuning took the teacher from {counts.text(before)} to {counts.text(after)} of test "
-        f"{counts.title}. Whether the student gains by it: the same run with "
-        "teacher_pretrain.head_first=1.0, where its last layer alone learns, or taken as it is "
-        "(teacher_pretrain.epochs=null), over seeds."
+        f"{counts.title}."
     ]
+    students = [told_by for role in _BEFORE if (told_by := _student_gained(results, role, used, counts))]
+    if not students and score(results, "student", used) is not None:
+        told[0] += (
+            " Whether the student gains by it: untuned_student=true distils it from the teacher before too, "
+            "probed_student=true from one whose last layer alone has learned; over seeds."
+        )
+    return [*told, *students]
+
+
+def _student_gained(results: Mapping, role: str, used: str, counts: Metric) -> str | None:
+    """Whether the student is better than that of the teacher before, and by how much."""
+    student, other = score(results, "student", used), score(results, role, used)
+    if student is None or other is None:
+        return None
+    gain, n = counts.gain(student, other), int(metric(results, role, used, "test", "n") or 0)
+    figures = (
+        f"{counts.text(student)}, and {counts.text(other)} from the teacher {_BEFORE[role]}: "
+        f"{gained(counts, gain)} of test {counts.title}"
+    )
+    error = math.hypot(*(standard_error(value, n) for value in (student, other))) if counts.share and n else 0
+    if abs(gain) <= 2 * error:
+        return (
+            f"Whether fine-tuning the teacher helped the student, {n} test rows of one run cannot tell: it "
+            f"has {figures}, within two standard errors ({counts.counted(2 * error, 1)})."
+        )
+    return f"Fine-tuning the teacher {'helped' if gain > 0 else 'harmed'} the student: it has {figures}."
 
 
 def _of_members(results: Mapping, used: str, counts: Metric) -> list[str]:
@@ -89,9 +134,9 @@ def _of_gain(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]
     if summarised["gain"] is None:
         return []
     if results.get("sessions"):
-        return session_gains(results)
+        return session_gains(results, summarised["gain"])
     if results.get("prequential"):
-        return chunk_gain(results)
+        return chunk_gain(results, summarised["gain"])
     better = "" if counts.more else f" Less {counts.title} is better, so a gain above 0 is an improvement."
     what = results.get("gained_by") or ["distillation"]
     if results.get("privacy"):

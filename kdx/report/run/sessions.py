@@ -5,6 +5,7 @@ from run.json alone: results.sessions, as kdx.pipeline.stages.sessions writes it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kdx.core.metric import Metric
@@ -18,7 +19,39 @@ _WAYS = {"task": "by task", "single": "single head"}
 _SUMMED = {"average": "average", "old": "old sessions", "last": "last one"}
 _COMPARED = {"forgetting": "forgetting", "backward": "backward transfer"}
 """Keys of a summary, in the order of the table: values of the metric, and differences of such."""
+_AS_METRICS = {
+    "average": ("average", "average over the sessions", True),
+    "old": ("old_sessions", "mean of the old sessions", True),
+    "last": ("last_session", "last session", True),
+    "forgetting": ("forgetting", "forgetting", False),
+    "backward": ("backward_transfer", "backward transfer", True),
+}
+"""Key of a summary -> name, title and whether more is better, where comparisons have it as a metric."""
 _Cells = tuple[list[str], list[list[str]]]
+
+
+def with_session_metrics(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results with what sums up the sessions, answered as all else of the run, as metrics of each role
+    on the test split."""
+    found, counts = dict(results), counting_metric(results)
+    way = results["sessions"].get("way", "single")
+    for role, arm in results["sessions"]["arms"].items():
+        if role in found and way in arm:
+            summed = {name: arm[way][key] for key, (name, _, _) in _AS_METRICS.items()}
+            last = found[role]["last"]
+            found[role] = {**found[role], "last": {**last, "test": {**last["test"], **summed}}}
+    shown = [_as_metric(counts, *about) for about in _AS_METRICS.values()]
+    return {**found, "metrics": [*found["metrics"], *(metric.document() for metric in shown)]}
+
+
+def _as_metric(counts: Metric, name: str, title: str, more: bool) -> Metric:
+    """In the unit of the metric that counts, which is a mean over rows: a sum is none, and may be below 0."""
+    ends = (counts.low, counts.high)
+    if name in ("forgetting", "backward_transfer"):
+        ends = (None, None)
+    low, high = ends
+    plain = replace(counts, share=False, head="", note="", column="none")
+    return replace(plain, name=name, title=title, more=more, low=low, high=high)
 
 
 def _arms(results: Mapping[str, Any]) -> Iterator[tuple[Role, str, Mapping[str, Any]]]:
@@ -61,15 +94,19 @@ def session_sentences(results: Mapping[str, Any]) -> list[str]:
         "much more of an old session was known at best; backward transfer: what later sessions added to it."
     ]
     if "task" in ways:
+        way = results["sessions"].get("way", "single")
+        beside = ", as in the other tables"
         lines.append(
             "By task a row is answered among the classes of its own session, which must then be known where "
-            "the network is used; on a single head, as in the other tables, among all classes."
+            f"the network is used{beside if way == 'task' else ''}; on a single head"
+            f"{beside + ',' if way == 'single' else ''} among all classes."
         )
     return lines
 
 
-def session_gains(results: Mapping[str, Any]) -> list[str]:
-    """By how much the student's average is better than that of fine-tuning, which is the student alone."""
+def session_gains(results: Mapping[str, Any], gain: float) -> list[str]:
+    """By how much the student is better than fine-tuning, which is the student alone. gain: as run.json has
+    it."""
     arms, counts = results["sessions"].get("arms") or {}, counting_metric(results)
     alone, student = (arms.get(role) or {} for role in ("baseline", "student"))
     gains = []
@@ -79,9 +116,10 @@ def session_gains(results: Mapping[str, Any]) -> list[str]:
             gains.append(f"{counts.difference(counts.gain(means[0], means[1]))} {words}")
     if not gains:
         return []
-    unit = counts.gains or counts.unit.strip() or counts.title
+    unit = counts.gains or counts.unit.strip()
     return [
-        f"Gain over fine-tuning, which is the student alone, in {unit} of the average: {', '.join(gains)}."
+        f"Gain over fine-tuning, which is the student alone: {counts.difference(gain)} {unit} of test "
+        f"{counts.title} over all rows as they are; of the average over the sessions {', '.join(gains)}."
     ]
 
 

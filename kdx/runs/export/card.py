@@ -13,15 +13,21 @@ from kdx.core.metric import Metric
 from kdx.core.roles import known_roles, roles_of
 from kdx.report.metric import with_unit
 from kdx.report.run.markdown import moment
-from kdx.report.run.markup import code, escape, fenced, folded, markdown_table
+from kdx.report.run.markup import code, escape, fenced, folded, markdown_table, table_of_cells
 from kdx.report.run.privacy import privacy_section
 from kdx.report.run.sentences import gained
+from kdx.report.run.sessions import session_cells
 from kdx.report.run.units import bytes_in_words, percent, whole_number
 from kdx.report.run.verdict import measured_on
+from kdx.runs.export.inputs_outputs import taken_and_answered
 from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
 
+_ANSWERED = {
+    "exact": "the largest votes of the teachers of the shards, without noise",
+    "plain": "the answers of a teacher of all private rows",
+}
 _WHICH = {"last": "last (at the end of training)", "best": "best (on validation)"}
 
 
@@ -30,7 +36,7 @@ def markdown(card: Mapping[str, Any]) -> str:
     parts = [
         f"# {escape(card['model'])}: {escape(role_words(card))}",
         opening(card),
-        *_contract(card),
+        *taken_and_answered(card),
         *preparing(card),
         *use(card),
         *_results(card),
@@ -52,46 +58,6 @@ def opening(card: Mapping[str, Any]) -> str:
     text = f"{counted}{bytes_in_words(card['bytes'])}. Weights: {which}."
     text += f" Exported {escape(card['exported'])} by kdx {escape(card['kdx'])}."
     return text + f"\n\nKey: {code(card['artifact'])}"
-
-
-def _contract(card: Mapping[str, Any]) -> list[str]:
-    wanted = card["input"]
-    if "inputs" in wanted:
-        return ["## Input and output", "\n".join([*_named(wanted), *_output(card)]), *_classes(card)]
-    channels, height, width = wanted["shape"]
-    lines = [
-        f"- input {code('pixels')}: float32, shape (N, {channels}, {height}, {width}), any N of at least 1",
-        f"- values from 0 to 1 (a byte divided by 255); channels: {escape(wanted['channels'])}",
-        "- the normalisation is built in: do not normalise before",
-        *_output(card),
-    ]
-    return ["## Input and output", "\n".join(lines), *_classes(card)]
-
-
-def _named(wanted: Mapping[str, Any]) -> list[str]:
-    """One line an input, of rows that are no pictures."""
-    return [
-        f"- input {code(name or 'rows')}: {escape(of['dtype'])}, shape (N, "
-        f"{', '.join(map(str, of['shape']))}), any N of at least 1"
-        for name, of in wanted["inputs"].items()
-    ]
-
-
-def _output(card: Mapping[str, Any]) -> list[str]:
-    if not card.get("classes"):
-        return [
-            f"- output {code(name)}: shape ({', '.join(map(str, ('N', *shape)))})"
-            for name, shape in (card.get("output") or {"answers": []}).items()
-        ]
-    shape = f"(N, {len(card['classes'])})"
-    return [f"- output {code('logits')}: float32, shape {shape}; softmax gives probabilities"]
-
-
-def _classes(card: Mapping[str, Any]) -> list[str]:
-    rows = [[str(i), escape(name)] for i, name in enumerate(card.get("classes") or [])]
-    if not rows:
-        return []
-    return [folded("Classes", markdown_table(["index", "class"], rows))]
 
 
 def _results(card: Mapping[str, Any]) -> list[str]:
@@ -118,10 +84,11 @@ def _results(card: Mapping[str, Any]) -> list[str]:
     lines = ["## Results", markdown_table([*header, "test rows"], rows)]
     if card["gain"] is not None:
         lines.append(
-            f"Gain of distillation over the student alone: {gained(counts, card['gain'])} of test "
-            f"{escape(counts.title)}, from one seed."
+            f"Gain of distillation over the {escape(known_roles(results)['baseline'].words)}: "
+            f"{gained(counts, card['gain'])} of test {escape(counts.title)}, from one seed."
         )
-    return lines
+    header, cells = session_cells(results)
+    return [*lines, table_of_cells(header, cells)] if cells else lines
 
 
 def _head(counts: Metric, split: str) -> str:
@@ -154,7 +121,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     if made.get("privacy"):
         parts.append("Labels: those that a noisy vote released, see Privacy.")
     elif labels is None:
-        parts.append("Labels: those of the dataset only; no teacher.")
+        parts.append(_without_stored_answers(made))
     elif labels["mode"] == "given":
         rows = [
             ["key", code(labels["artifact"])],
@@ -187,6 +154,16 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     if data["range"]:
         rows.append(["black to white in the files", code(json.dumps(data["range"]))])
     return [*parts, f"Data:\n\n{markdown_table(['', 'value'], rows)}"]
+
+
+def _without_stored_answers(made: Mapping[str, Any]) -> str:
+    """The labels of a network whose teacher, if there was one, laid down no answers."""
+    if (of := made.get("answered")) in _ANSWERED:
+        return f"Labels: {_ANSWERED[of]}. Nothing is promised of the private rows."
+    if asked := made.get("asked"):
+        named = ", ".join(code(name) for name in asked)
+        return f"Labels: those of the dataset, and the answers of {named}, which was asked as it learned."
+    return "Labels: those of the dataset only; no teacher."
 
 
 def _of_network(card: Mapping[str, Any], about: Mapping[str, Any]) -> str:

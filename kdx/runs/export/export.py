@@ -30,13 +30,15 @@ from kdx.core.scorer import Scorer
 from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models import size
+from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import CLASS_PLACES, MODEL_KEYS, build_adapter
 from kdx.report.run.verdict import of_table, summary, which_of
 from kdx.runs import lineage
 from kdx.runs.export import card
-from kdx.runs.export.formats import FORMATS, Exported, check_onnx, contract, names_inside
+from kdx.runs.export.formats import FORMATS, Answerer, Exported, check_onnx, contract, names_inside
 from kdx.runs.export.parity import check_parity, real_rows
 from kdx.runs.export.preparing import preparation
+from kdx.runs.own_inputs import of_own_inputs, own_preprocessing, own_rows
 from kdx.runs.preprocessing import PREPROCESSING, preprocessing
 from kdx.runs.reading import Run, only_input, read_mapping
 from kdx.runs.stored import Weights, of_role
@@ -45,6 +47,7 @@ from kdx.store.component import targets
 from kdx.store.moved import kind_of_old
 from kdx.store.resolve import allow as allow_packages
 from kdx.store.source import sha256
+from kdx.tasks.several_heads import SeveralHeads
 
 
 def export(
@@ -55,21 +58,24 @@ def export(
     Raises UserError where something is missing, Unlike where a format answers differently from the original.
     """
     allow_packages(allow)
-    check_folder(to)
+    check_folder(to, role)
     if "onnx" in formats:
         check_onnx()
-    weights, artifact = of_role(run, role, which, allow)
-    how = preprocessing(only_input(artifact, "data"))
+    whole, artifact = of_role(run, role, which, allow)
+    weights = of_own_inputs(whole)
+    how = own_preprocessing(preprocessing(only_input(artifact, "data")), weights.reads)
     about = draw_card(run, role, which, weights, artifact, how)
     split, rows = real_rows(only_input(artifact, "data"))
     network = weights.network()
+    original = network if weights is whole else whole.network()
     check_exportable(role, weights, network)
     example = random_rows(kind_of_old(weights.about)["example"], 4)
     if own := packages_of(weights.about, allow):
         about["allow"] = own
     if not about.get("classes"):
         about["output"] = shapes_of_row(network, example, names_inside(weights.about).output)
-    temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
+    temporary, lonely = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
+    classes = bool(about.get("classes"))
     try:
         temporary.mkdir(parents=True)
         write_model(temporary, weights, role, how)
@@ -83,10 +89,10 @@ def export(
                 "sha256": sha256(path),
                 "parity": {
                     "split": split,
-                    **check_parity(name, network, answer, rows, classes=bool(about.get("classes"))),
+                    **check_parity(name, original, alone(answer, weights), rows, classes=classes),
                 },
             }
-        if beside := sorted({path.name for path in temporary.iterdir()} - _usual()):
+        if beside := sorted({path.name for path in temporary.iterdir()} - _usual(role)):
             about["beside"] = beside
         write_atomically(temporary / "card.json", dump(about))
         write_atomically(temporary / "card.md", card.markdown(json.loads(dump(about))))
@@ -99,24 +105,29 @@ def export(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if alone:
+        if lonely:
             with suppress(OSError):  # not empty: the export is in it
                 to.parent.rmdir()
     return about
+
+
+def alone(answer: Answerer, weights: Weights) -> Answerer:
+    """What answers rows of the data set by the inputs that the network reads, where there are several."""
+    return lambda rows: answer(own_rows(rows, weights.reads))
 
 
 def check_exportable(role: str, weights: Weights, network: nn.Module) -> None:
     """Raises UserError of a network whose answers no file could hold."""
     if any(isinstance(module, Scorer) for module in network.modules()):
         raise UserError(
-            f"the {ROLE_WORDS[role]} reads a vocabulary of its own, and gives no answers that could be "
-            "exported: take the folder that it came from"
+            f"the {ROLE_WORDS.get(role, role)} reads a vocabulary of its own, and gives no answers that "
+            "could be exported: take the folder that it came from"
         )
     if other := [n for n, one in enumerate(weights.members, 1) if CLASS_PLACES in one.about]:
         raise UserError(
-            f"{together([f'member {n}' for n in other])} of the {ROLE_WORDS[role]} learned other classes "
-            "(classes_map), which an export of several networks cannot hold: kdx predict role=teacher "
-            "answers with them"
+            f"{together([f'member {n}' for n in other])} of the {ROLE_WORDS.get(role, role)} learned "
+            "other classes (classes_map), which an export of several networks cannot hold: "
+            "kdx predict role=teacher answers with them"
         )
 
 
@@ -166,7 +177,7 @@ def draw_card(
         ) from error
     network = weights.network()
     config = run.document["config"]
-    return {
+    found = {
         "kdx": kdx.__version__,
         "exported": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": weights.model,
@@ -181,6 +192,7 @@ def draw_card(
         "input": contract(weights.about),
         "prepare": preparation(kind_of_old(weights.about), how),
         **({"classes": weights.about["classes"]} if weights.about.get("classes") else {}),
+        **_heads(weights.about),
         "formats": {},
         "seed": config.get("seed"),
         "metrics": metrics,
@@ -199,6 +211,13 @@ def draw_card(
         },
         "environment": {"python": platform.python_version(), "platform": platform.platform(), **_versions()},
     }
+    return lineage.withheld(found) if released else found
+
+
+def _heads(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of a head a task: the numbers of the classes of each."""
+    task = build_task(about)
+    return {"tasks": task.groups} if isinstance(task, SeveralHeads) else {}
 
 
 def packages_of(about: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
@@ -215,17 +234,18 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _usual() -> set[str]:
-    """Files that an export may have, whatever the network; others are named in card.json ("beside")."""
-    weights = {f"{role}.{kind}" for role in ROLE_WORDS for kind in ("safetensors", "pt2", "onnx")}
+def _usual(own: str) -> set[str]:
+    """Files that an export may have, whatever the network; others are named in card.json ("beside"). own: the
+    role, which kdx may not have."""
+    weights = {f"{role}.{kind}" for role in (*ROLE_WORDS, own) for kind in ("safetensors", "pt2", "onnx")}
     return weights | {"model.json", "card.json", "card.md"}
 
 
-def check_folder(to: Path) -> None:
+def check_folder(to: Path, role: str = "student") -> None:
     """The folder is free, or holds an earlier export and nothing else: that is replaced."""
     if not to.exists() and not to.is_symlink():
         return
-    names = _usual()
+    names = _usual(role)
     with suppress(UserError, OSError):
         names |= {str(name) for name in read_mapping(to / "card.json").get("beside") or ()}
     strange = (

@@ -76,11 +76,12 @@ def batches(rows: Inputs) -> Iterator[Inputs]:
 
 
 def real_rows(data: Artifact) -> tuple[str, Inputs]:
-    """(name of the split, rows as a network sees them): the first of validation, or test rows where nothing
-    validates.
+    """(name of the split, rows as a network sees them): the first of validation, of test where nothing
+    validates, or of those that were learned from, where a part of the data has no other.
     """
     cpu = Runtime(
         device="cpu", threads="auto", workers=0, channels_last=False, compile=False, checkpoint_seconds=0
     )
-    split = open_split(data, "validation", cpu) or open_split(data, "test", cpu)
+    found = (open_split(data, name, cpu) for name in ("validation", "test", "labelled"))
+    split = next(split for split in found if split is not None)
     return split.name, tree(as_float, part_of(split.inputs, 0, _ROWS))

@@ -52,7 +52,15 @@ def label(
     hidden = bench.hidden(step)
     work, packing = Work(folder, step.name, Listener()), bench.packing(step, hidden)
     work.write_json(FORMAT_JSON, packing.about())
-    for name, (rows, views, first) in wanted.items():
+    if task.several_forms:
+        name, (_, views, first) = next(iter(wanted.items()))
+        batch = next(_some(bench, splits[name], maker, views, first, task))
+        with torch.inference_mode():
+            packing = packing.in_form_of(teacher(batch))
+    for name, (foretold, views, first) in wanted.items():
+        # of a session nobody knows beforehand how many there are
+        whole_split = name in ("labelled", "memory") and name not in inputs["looked_at"]
+        rows = len(splits[name]) if whole_split else foretold
         files = open_files(work, name, packing, (rows, views), fresh=True)
         packed, marks = [], [time.perf_counter()]
         for batch in _some(bench, splits[name], maker, views, first, task):
