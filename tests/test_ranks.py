@@ -24,7 +24,10 @@ NUMBERS = ["dataset=diabetes", "teacher=mlp_small", "student=mlp_small", "baseli
 OWN = {
     "noisy_student": [*TEACHER, *STUDENT, "select=all"],
     "self_training": [*TEACHER, *STUDENT, "select=all"],
-    "heteroscedastic": NUMBERS,
+    "heteroscedastic": [
+        *("dataset=diabetes", "teacher=sklearn", "teacher.estimator=RandomForestRegressor"),
+        *("student=mlp_small", "baseline=false"),
+    ],
     "teacher_bounded": NUMBERS,
     "distillation_token": [*TEACHER, "student=vit_tiny"],
     "lwf": [*STUDENT, "recipe=continual"],
@@ -132,7 +135,7 @@ LONG = [*STUDENT, "student_train.steps=100000", "device.checkpoint_seconds=0.2"]
 
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_run_goes_on_with_another_number(place):
-    begun = run([*LONG, "recipe=supervised", "store=killed", "device.gpus=2"])
+    begun = run([*LONG, "recipe=supervised", "loss=supervised", "store=killed", "device.gpus=2"])
     (other,) = beside(begun)
     while not list(Path("killed").glob("train/*.partial/checkpoint.pt")):
         assert begun.poll() is None, begun.communicate()[0]
@@ -140,8 +143,8 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_with_another_number(place
     os.kill(other, signal.SIGKILL)
     said = begun.communicate(timeout=120)[0]
     assert begun.returncode == 1
-    assert "process 2 of 2 was killed by signal 9; student-train stopped with it" in said
-    again = run([*LONG, "recipe=supervised", "store=killed", "device.gpus=3"])
+    assert "process 2 of 2 was killed by signal 9; baseline-train stopped with it" in said
+    again = run([*LONG, "recipe=supervised", "loss=supervised", "store=killed", "device.gpus=3"])
     for line in again.stdout:
         if "goes on from step" in line:
             break
@@ -161,7 +164,7 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_with_another_number(place
 
 @pytest.mark.slow
 def test_torchrun_starts_one_run(place):
-    words = ["recipe=supervised", *STUDENT, "store=launched"]
+    words = ["recipe=supervised", "loss=supervised", *STUDENT, "store=launched"]
     found = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "kdx", "train"),
@@ -179,7 +182,7 @@ def test_torchrun_starts_one_run(place):
 
 
 def test_a_network_with_batch_normalisation_is_told_what_it_takes(place, capfd):
-    words = ["recipe=supervised", "student=cnn_tiny"]
+    words = ["recipe=supervised", "loss=supervised", "student=cnn_tiny"]
     assert main(["train", *SMALL, *words, "store=normalised", "device.gpus=2"]) == 0
     assert "statistics over the rows of one process, 32 of 64" in capfd.readouterr().err
     words += ["store=synced", "device.gpus=2", "device.sync_batch_norm=true"]

@@ -32,6 +32,9 @@ class RowOrder:
     pass.
     """
 
+    even = True
+    """Whether all batches are of one size."""
+
     def __init__(self, n: int, batch: int, seed: int):
         if n < 1 or batch < 1:
             raise UserError(
@@ -68,6 +71,8 @@ class TimeOrder(RowOrder):
     """Passes over n rows as they stand, each row once: the last batch of a pass has what is left, but two
     rows at least, the one before along with a single one.
     """
+
+    even = False
 
     def __init__(self, n: int, batch: int):
         super().__init__(n, batch, seed=0)
@@ -123,13 +128,8 @@ class Stream:
     task: needed where the chain mixes or moves rows of a split with truth, as it does so to that too.
     device: where inputs and y are made; by default where split.inputs lies.
     rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view
-<<<<<<< HEAD
-    numbers of its own. None: all. part: which rows of each batch are made: of several processes each makes
-    some of them.
-=======
-    numbers of its own. None: all. seed: of their permutations, None: they come as they
-    stand.
->>>>>>> main
+    numbers of its own. None: all. seed: of their permutations, None: they come as they stand.
+    part: which rows of each batch are made, as of several processes each makes some of them.
     """
 
     def __init__(

@@ -215,9 +215,10 @@ def _gathered(own: Tensor, rows: int, count: int) -> Tensor:
     return torch.stack(parts, 1).flatten(0, 1)[:rows]
 
 
-def share_out(ranks: Ranks, objective: Objective, sizes: Mapping[str, int], seed: int) -> Ranks:
-    """The same with the road that this training takes. sizes: rows of each stream in a batch."""
+def share_out(ranks: Ranks, objective: Objective, sizes: Mapping[str, int], even: bool, seed: int) -> Ranks:
+    """The same with the road that this training takes. sizes: rows of each stream in a batch, of some streams
+    fewer in the last one where not `even`."""
     parts = [part for part in objective.modules() if isinstance(part, Objective | Features)]
-    uneven = any(size % ranks.count for size in sizes.values())
+    uneven = not even or any(size % ranks.count for size in sizes.values())
     compared = any(part.whole_batch or part.remembers for part in parts)
     return Ranks(ranks.number, ranks.count, not ranks.alone and (uneven or compared), seed)

@@ -258,7 +258,8 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs, ranks: Rank
         rows=inputs.rows,
     )
     sizes = {stream: found.order.batch for stream, found in streams.items()}
-    ranks = share_out(ranks, objective, sizes, inputs.seed)
+    even = all(stream.order.even for stream in streams.values())
+    ranks = share_out(ranks, objective, sizes, even, inputs.seed)
     for stream in streams.values():
         stream.part = ranks.part
     if not (ranks.alone or ranks.whole):
