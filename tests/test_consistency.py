@@ -311,9 +311,10 @@ def test_the_strong_view_is_the_weak_augmentation_drawn_anew_and_then_the_strong
         lambda data, name, runtime: Split(name, torch.zeros(4, 1, 2, 2), torch.zeros(4)),
     )
     objective = type("F", (), {"uses": ("labelled",), "may_use": (), "extra_views": ("strong",)})
+    data = type("D", (), {"json": lambda self, name: {}})()
     chains = stage_streams.open_streams(
         objective,
-        None,
+        data,
         order.experiment.student_train.build(),
         order.runtime,
         seed=1,

@@ -553,6 +553,7 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
             "gpt_small",
             "span_cnn",
             "fusion",
+            "fusion_text",
             "fcos_small",
         ),
         student=(

@@ -44,6 +44,7 @@ TOKENS = (
     "causal_lm",
     "causal_lm_text",
     "fusion",
+    "fusion_text",
 )
 """Those of test_decoder, test_save_pretrained, test_text_across and test_pairs."""
 NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in (*OTHERS, *TOKENS))

@@ -147,6 +147,8 @@ def test_rerun_gives_the_same_numbers(run, capsys):
         "aggregate": {},
         "answer_price": None,
         "answer_seconds": None,
+        "probed_student": False,
+        "untuned_student": False,
         "choices": {**theirs["choices"], **chosen},
     }
 

@@ -34,7 +34,9 @@ from kdx.core.errors import UserError
 COMMANDS = printed_commands()
 BEFORE_RUNS = "stopped before the first run"
 CODE = {
-    **dict.fromkeys(("README.md", "docs/text.md"), "test_page_runs.py::test_python_of_a_page_runs"),
+    **dict.fromkeys(
+        ("README.md", "docs/text.md", "docs/private.md"), "test_page_runs.py::test_python_of_a_page_runs"
+    ),
     "docs/python.md": "test_python.py::test_the_blocks_of_the_page_run_as_printed",
     **dict.fromkeys(("docs/own-parts.md", "docs/own-parts-more.md"), OWN_PARTS),
     "docs/your-own.md": YOUR_OWN,

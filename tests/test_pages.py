@@ -31,7 +31,7 @@ PAGES = {
 }
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SLOTS = {"weights": "loss.weights", "features": "loss.features"}
-LONGEST = {"pool": 92, "own-parts": 132, "dataset": 104, "loss": 187, "networks": 115, "task": 97, "init": 96}
+LONGEST = {"pool": 92, "own-parts": 132, "dataset": 104, "loss": 187, "networks": 117, "task": 98, "init": 96}
 """Lines of a page of that form, where it may have more than 90."""
 
 

@@ -12,6 +12,9 @@ from PIL import Image
 
 from kdx import models
 from kdx.cli import main
+from kdx.config.compose import check_words
+from kdx.config.validate import inspect
+from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.core.examples import blank
 from kdx.core.several import kinds_by_name, kinds_in, word_for
@@ -374,6 +377,12 @@ def test_what_does_not_go_together_is_said_in_a_sentence(tmp_path, monkeypatch, 
     assert main(["train", *([] if words[0].startswith("dataset=") else ["dataset=digits_sums"]), *words]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("teacher", ["cnn", "text_cnn", "fusion_text"])
+def test_one_word_makes_another_teacher_of_captions(teacher):
+    words = ["dataset=digits_captions", f"teacher={teacher}", "device=cpu"]
+    assert inspect(wire(check_words(words))) == []
 
 
 def test_the_numbers_of_a_second_task_are_standardised_by_what_was_seen():

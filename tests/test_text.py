@@ -583,7 +583,7 @@ def test_every_loss_and_rule_passes_the_checks_on_texts(corpus, loss):
         "noisy_student": ["teacher=bag"],  # their teacher is what a student is
         "self_training": ["teacher=bag"],
         "adversarial_kd": ["loss.epsilon=0"],  # it moves levels, and tokens have none
-        "lwf": ["recipe.sessions=2"],  # as many as there are classes
+        "lwf": ["recipe.sessions=2", "recipe.heads=single"],  # as many sessions as there are classes
     }
     words = [*words_for(corpus), f"loss={loss}", "augment=[word_dropout]", *needs.get(loss, [])]
     if loss in ("soft", "hard", "weighted", "slam"):

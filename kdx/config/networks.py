@@ -16,6 +16,7 @@ from kdx.config.checkpoints import beginnings, check_checkpoints
 from kdx.config.kinds import adapter_of, task_of
 from kdx.config.losses import available, check_losses, check_teacher_tells
 from kdx.config.network_names import called_in_words, option_words, teachers_by_node, who_chose_student
+from kdx.config.options import option_file, read_option
 from kdx.config.suggestions import such_as
 from kdx.config.trials import STAND_IN, MadeUp, made_up
 from kdx.config.tried_networks import check_answers_of
@@ -153,8 +154,11 @@ def _in_keys(role: str, named: str, model: Component, experiment: Experiment) ->
         if experiment.loss:
             loss = experiment.loss.target.split(".")[-2]
         if not from_own_package(model.target):
+            file = option_file("loss", loss) if loss else None
+            by_loss = file is not None and key[1] in (read_option(file).get(role) or {})
+            by, other = (f"loss={loss}", "another loss") if by_loss else ("another option", "leave that out")
             raise UserError(
-                f"{named} takes no {key[1]}, which loss={loss} sets: choose another {role}, or another loss"
+                f"{named} takes no {key[1]}, which {by} sets: choose another {role}, or {other}"
             ) from error
         noised = role == "student" and key[1] in ("dropout", "stochastic_depth")
         more = f"loss={loss} noises the student by it; let it take that, or choose another loss"

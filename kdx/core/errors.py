@@ -144,7 +144,7 @@ def nearest(word: str, options: Iterable[str]) -> str:
         close = [small[name] for name in difflib.get_close_matches(word.lower(), small, n=1, cutoff=0.6)]
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; one of: {', '.join(options)}" if options and len(options) <= 40 else ""
+    return f"; one of: {', '.join(options)}" if options and len(options) <= 50 else ""
 
 
 def lacks_answer(loss: str, what: str, who: str = "this teacher") -> UserError:
