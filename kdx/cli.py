@@ -43,7 +43,7 @@ _HINTS = {
 HINTS = {word: meant for meant, words in _HINTS.items() for word in words.split()}
 """What other tools call a command -> the words of kdx, where there is no such command."""
 _JSON, _FILES_TOO = "--json", ("compare", "plan")
-TRAINS = ("train", "rerun", "reproduce")
+TRAINING_COMMANDS = ("train", "rerun", "reproduce")
 """Commands that train."""
 _UNREAD = 141
 """Exit code where nobody reads the output any more: 128 + SIGPIPE, what a shell shows for `yes | head`."""
@@ -174,7 +174,7 @@ def begin_side_by_side(argv: Sequence[str]) -> None:
     here = launched()
     if here is None:
         return
-    if split_command(argv)[0] in TRAINS and not asks_for_text(argv):
+    if split_command(argv)[0] in TRAINING_COMMANDS and not asks_for_text(argv):
         import_module("kdx.training.team").begin_launched()
     elif here[0]:
         sys.exit(0)

@@ -130,7 +130,7 @@ def beside(process):
     raise AssertionError("none was started")
 
 
-LONG = [*STUDENT, "student_train.steps=100000", "device.checkpoint_seconds=0.2"]
+LONG = [*TEACHER[:3], *STUDENT, "student_train.steps=100000", "device.checkpoint_seconds=0.2"]
 
 
 @pytest.mark.slow
@@ -164,7 +164,7 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_with_another_number(place
 
 @pytest.mark.slow
 def test_torchrun_starts_one_run(place):
-    words = ["recipe=supervised", "loss=supervised", *STUDENT, "store=launched"]
+    words = ["recipe=supervised", "loss=supervised", *TEACHER[:3], *STUDENT, "store=launched"]
     found = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "kdx", "train"),
@@ -182,7 +182,7 @@ def test_torchrun_starts_one_run(place):
 
 
 def test_a_network_with_batch_normalisation_is_told_what_it_takes(place, capfd):
-    words = ["recipe=supervised", "loss=supervised", "student=cnn_tiny"]
+    words = ["recipe=supervised", "loss=supervised", *TEACHER[:3], "student.batch_norm=true"]
     assert main(["train", *SMALL, *words, "store=normalised", "device.gpus=2"]) == 0
     assert "statistics over the rows of one process, 32 of 64" in capfd.readouterr().err
     words += ["store=synced", "device.gpus=2", "device.sync_batch_norm=true"]

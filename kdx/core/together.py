@@ -31,7 +31,7 @@ def gathering(shared: nn.Module, gather: Gather) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def apart() -> Iterator[None]:
+def by_itself() -> Iterator[None]:
     """Inside, this process answers whole batches by itself, as none of the others asks meanwhile."""
     held = _gather[:]
     _gather.clear()
@@ -46,6 +46,6 @@ def is_shared() -> bool:
     return bool(_gather)
 
 
-def whole(module: nn.Module, seen: Tensor) -> Tensor:
+def of_all_rows(module: nn.Module, seen: Tensor) -> Tensor:
     """What went into or came out of a module, of all rows of the batch."""
     return _gather[-1](seen) if _gather and module in _shared else seen

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdx.core.errors import UserError, WrongStudent
 from kdx.core.hidden_answers import TellsHidden
-from kdx.core.together import whole
+from kdx.core.together import of_all_rows
 
 
 class Tap:
@@ -50,7 +50,7 @@ class Tap:
                 "network before each take()"
             )
         kept, self._kept = self._kept, None
-        return whole(self._module, kept)
+        return of_all_rows(self._module, kept)
 
     def close(self) -> None:
         """Takes the hook out again, and forgets what it kept."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kdx.core.errors import UserError
 from kdx.core.trees import picked
 from kdx.core.types import Batch, Features, Objective, Outcome, ParameterGroup, Streams
-from kdx.training.ranks import ALONE, Ranks
+from kdx.training.ranks import ONE_PROCESS, Ranks
 from kdx.training.runtime import Runtime
 
 NORMS_EVERY = 4
@@ -88,7 +88,7 @@ class Loop:
     refresh_every: int
     log_every: int
     accumulate: int = 1
-    ranks: Ranks = ALONE
+    ranks: Ranks = ONE_PROCESS
 
 
 def fit(
@@ -203,7 +203,7 @@ class Gradients:
             old = self._found.get(name)
             self._found[name] = new if old is None else [_sum(a, b) for a, b in zip(old, new, strict=True)]
 
-    def norms(self, parts: int, ranks: Ranks = ALONE) -> dict[str, float]:
+    def norms(self, parts: int, ranks: Ranks = ONE_PROCESS) -> dict[str, float]:
         """name -> the norm of the mean over so many parts; 0 for a term that does not reach the
         parameters."""
         return {

@@ -133,7 +133,7 @@ class Ranks:
     def rows(self, own: Tensor) -> Tensor:
         """(b, ...) what this process has of its rows -> (B, ...) of all rows, without gradient, where rows
         are shared out."""
-        return own if self.alone or self.whole else _gathered(own, own.shape[0] * self.count, self.count)
+        return own if self.alone or self.whole else _gathered(own, len(own) * self.count, self.count)
 
     @contextlib.contextmanager
     def sharing(self, networks: Sequence[nn.Module]) -> Iterator[None]:
@@ -152,7 +152,7 @@ class Ranks:
             yield
 
 
-ALONE = Ranks()
+ONE_PROCESS = Ranks()
 
 
 class _Shared:

@@ -26,17 +26,17 @@ import torch.distributed as dist
 from kdx.core.errors import UserError
 from kdx.core.launch import launched
 from kdx.store import resolve
-from kdx.training.ranks import ALONE, Ranks
+from kdx.training.ranks import ONE_PROCESS, Ranks
 from kdx.training.runtime import Runtime
 
-PATIENCE = timedelta(days=30)
+LONGEST_WAIT = timedelta(days=30)
 """How long one waits for another: between two trainings hours may pass, and one that ended is noticed at
 once, as its connection is closed."""
 _FOLDER, _NUMBER, _COUNT = "KDX_TEAM", "KDX_TEAM_NUMBER", "KDX_TEAM_COUNT"
 
 
 @dataclass(frozen=True)
-class Job:
+class Handed:
     """A training, for the others: `module.follow(ranks, name, runtime, inputs)`. allowed: the user's own
     packages that it may read."""
 
@@ -60,7 +60,7 @@ class Team:
         self.folder = Path(tempfile.mkdtemp(prefix="kdx-team-"))
         if launched() is None:
             self._start()
-        join(self.folder, 0, count, cuda)
+        join_group(self.folder, 0, count, cuda)
 
     def _start(self) -> None:
         for number in range(1, self.count):
@@ -77,7 +77,7 @@ class Team:
                     )
                 )
 
-    def send(self, job: Job | None) -> None:
+    def send(self, job: Handed | None) -> None:
         dist.broadcast_object_list([job], src=0)
 
     def why(self) -> str:
@@ -111,16 +111,16 @@ class Team:
 _team: list[Team] = []
 
 
-def join(folder: Path, number: int, count: int, cuda: bool) -> None:
+def join_group(folder: Path, number: int, count: int, cuda: bool) -> None:
     """Makes the process group: over a file where kdx started the processes, else as torchrun says."""
     torch.set_num_threads(1)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     if launched() is None:
         dist.init_process_group(
-            backend, init_method=f"file://{folder}/meet", rank=number, world_size=count, timeout=PATIENCE
+            backend, init_method=f"file://{folder}/meet", rank=number, world_size=count, timeout=LONGEST_WAIT
         )
     else:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=LONGEST_WAIT)
 
 
 def team_of(runtime: Runtime) -> Team:
@@ -147,7 +147,7 @@ def begin_launched() -> None:
         return
     cuda = torch.cuda.is_available()
     if here[0]:
-        sys.exit(follow(Path(), *here, cuda))
+        sys.exit(follow_first(Path(), *here, cuda))
     _team.append(Team(here[1], cuda))
 
 
@@ -163,16 +163,18 @@ def runtime_of(runtime: Runtime, number: int) -> Runtime:
 
 
 @contextlib.contextmanager
-def together(runtime: Runtime, module: str, name: str, inputs: Any) -> Iterator[tuple[Ranks, Runtime]]:
+def trained_together(
+    runtime: Runtime, module: str, name: str, inputs: Any
+) -> Iterator[tuple[Ranks, Runtime]]:
     """Gives a training to all processes. Yields what the first one is among them, and computes with. Where
     one ends, all end: UserError."""
     if runtime.gpus == 1:
-        yield ALONE, runtime
+        yield ONE_PROCESS, runtime
         return
     team, threads = team_of(runtime), torch.get_num_threads()
     own = runtime_of(runtime, 0)
     try:
-        team.send(Job(module, name, runtime, inputs, tuple(resolve.own_packages)))
+        team.send(Handed(module, name, runtime, inputs, tuple(resolve.own_packages)))
         _settle(own)
         yield Ranks(0, team.count), own
     except BaseException as error:
@@ -200,12 +202,12 @@ def _given_time(team: Team) -> list[subprocess.Popen[bytes]]:
     return team.children
 
 
-def follow(folder: Path, number: int, count: int, cuda: bool) -> int:
+def follow_first(folder: Path, number: int, count: int, cuda: bool) -> int:
     """The life of a process beside the first: one training after the other, until it is let go."""
     for name in ("SIGINT", "SIGHUP", "SIGTERM") if launched() is None else ("SIGINT",):
         if name in vars(signal):
             signal.signal(vars(signal)[name], signal.SIG_IGN)
-    join(folder, number, count, cuda)
+    join_group(folder, number, count, cuda)
     while True:
         held: list[Any] = [None]
         try:
@@ -231,7 +233,7 @@ def follow(folder: Path, number: int, count: int, cuda: bool) -> int:
 def main() -> int:
     """Of a process that kdx started."""
     cuda = sys.argv[1] == "cuda"
-    return follow(Path(os.environ[_FOLDER]), int(os.environ[_NUMBER]), int(os.environ[_COUNT]), cuda)
+    return follow_first(Path(os.environ[_FOLDER]), int(os.environ[_NUMBER]), int(os.environ[_COUNT]), cuda)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,10 @@ from kdx.store.stage import split_number
 from kdx.store.work import Listener, Work
 from kdx.training.depth import groups_by_depth
 from kdx.training.loop import Loop, NonFinite, check_accumulate, check_groups, fit
-from kdx.training.ranks import ALONE, Ranks, share_out
+from kdx.training.ranks import ONE_PROCESS, Ranks, share_out
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
-from kdx.training.team import together
+from kdx.training.team import trained_together
 
 LOGS = 40
 """How often a training stage logs."""
@@ -70,7 +70,7 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
     (kdx.pipeline.stages.beside). Of a part of a training, which ends before `inputs.stop`, onward.pt too
     (kdx.pipeline.stages.onward).
     """
-    with together(runtime, __name__, work.name, inputs) as (ranks, own):
+    with trained_together(runtime, __name__, work.name, inputs) as (ranks, own):
         _learn(work, own, inputs, ranks)
 
 
@@ -228,7 +228,7 @@ def normalised_together(network: nn.Module, runtime: Runtime, ranks: Ranks, rows
     return network
 
 
-def begin_training(name: str, runtime: Runtime, inputs: TrainInputs, ranks: Ranks = ALONE) -> Lesson:
+def begin_training(name: str, runtime: Runtime, inputs: TrainInputs, ranks: Ranks = ONE_PROCESS) -> Lesson:
     """Builds all that one training needs, for one of the processes that train together."""
     settings: Training = inputs.training.build()
     meet_rows([*settings.augment, *settings.strong_augment], inputs.data, runtime)

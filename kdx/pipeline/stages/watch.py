@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kdx.core import shortage, signals
 from kdx.core.metric import Metric
 from kdx.core.task import Task
-from kdx.core.together import apart
+from kdx.core.together import by_itself
 from kdx.core.types import Objective, Outcome, Split, Streams
 from kdx.store.work import Work
 from kdx.tasks.shown import named_metric
@@ -103,7 +103,7 @@ class Watch:
         ranks = self.loop.ranks
         if self.validation is not None and (done % self.every == 0 or done == self.loop.steps):
             if ranks.first:
-                with apart():  # the others do not ask meanwhile
+                with by_itself():  # the others do not ask meanwhile
                     stop = self.validate(step, self.validation)
             stop = ranks.decide(stop)
         if not ranks.first:
