@@ -16,7 +16,7 @@ from kdx.cli import main
 from kdx.config.options import options_of
 from kdx.training import team
 
-CHEAP = {"kd", "codistill"}
+CHEAP = {"kd"}
 SMALL = ["device=cpu", "device.threads=2", "student_train.steps=10", "student_train.optimiser=sgd"]
 TEACHER = ["teacher=cnn_tiny", "teacher.batch_norm=false", "teacher_pretrain.steps=20", "baseline=false"]
 STUDENT = ["student=cnn_tiny", "student.batch_norm=false"]
@@ -188,6 +188,13 @@ def test_a_network_with_batch_normalisation_is_told_what_it_takes(place, capfd):
     words += ["store=synced", "device.gpus=2", "device.sync_batch_norm=true"]
     assert main(["train", *SMALL, *words]) == 1
     assert "SyncBatchNorm, which needs CUDA" in capfd.readouterr().err
+
+
+def test_a_process_that_does_not_begin_is_not_waited_for(place, capfd, monkeypatch):
+    team.dismiss(well=True)
+    monkeypatch.setattr(team.sys, "executable", "/bin/false")
+    assert main(["train", *SMALL, *TEACHER, *STUDENT, "store=unbegun", "device.gpus=2"]) == 1
+    assert "process 2 of 2 ended with code 1; not all of the processes" in capfd.readouterr().err
 
 
 def test_a_number_beside_that_of_torchrun_is_refused(place, capsys, monkeypatch):

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -55,11 +56,13 @@ class Team:
     """The processes beside the first one."""
 
     def __init__(self, count: int, cuda: bool):
-        self.count, self.cuda = count, cuda
+        self.count, self.cuda, self.folder = count, cuda, Path()
         self.children: list[subprocess.Popen[bytes]] = []
-        self.folder = Path(tempfile.mkdtemp(prefix="kdx-team-"))
         if launched() is None:
+            self.folder = Path(tempfile.mkdtemp(prefix="kdx-team-"))
             self._start()
+        elif _dismissed:
+            raise Broken("the processes that torchrun started have ended: start them again")
         join_group(self.folder, 0, count, cuda)
 
     def _start(self) -> None:
@@ -76,6 +79,17 @@ class Team:
                         start_new_session=True,  # Ctrl-C is the first one's to heed
                     )
                 )
+
+        self._meet()
+
+    def _meet(self) -> None:
+        """Waits until all are there. One that ends before would be waited for without end."""
+        while missing := [n for n in range(1, self.count) if not (self.folder / f"{n}.here").exists()]:
+            if any(child.poll() is not None for child in self.children):
+                why = self.why()
+                self.end(well=False)
+                raise Broken(f"{why}; not all of the processes that should train together began")
+            time.sleep(0.02 * len(missing))
 
     def send(self, job: Handed | None) -> None:
         dist.broadcast_object_list([job], src=0)
@@ -105,10 +119,12 @@ class Team:
                 child.wait()
         with contextlib.suppress(Exception):
             dist.destroy_process_group()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.children:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 _team: list[Team] = []
+_dismissed: list[bool] = []
 
 
 def join_group(folder: Path, number: int, count: int, cuda: bool) -> None:
@@ -116,6 +132,7 @@ def join_group(folder: Path, number: int, count: int, cuda: bool) -> None:
     torch.set_num_threads(1)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     if launched() is None:
+        (folder / f"{number}.here").touch()
         dist.init_process_group(
             backend, init_method=f"file://{folder}/meet", rank=number, world_size=count, timeout=LONGEST_WAIT
         )
@@ -137,6 +154,7 @@ def dismiss(*, well: bool) -> None:
     """Ends what `team_of` began, if it did."""
     while _team:
         _team.pop().end(well=well)
+        _dismissed.append(well)
 
 
 def begin_launched() -> None:
@@ -156,10 +174,10 @@ atexit.register(lambda: dismiss(well=True))
 
 def runtime_of(runtime: Runtime, number: int) -> Runtime:
     """What one of the processes computes with: a device of its own, and its part of the threads."""
-    count, threads = runtime.gpus, int(runtime.threads)
+    here, threads = int(os.environ.get("LOCAL_WORLD_SIZE", runtime.gpus)), int(runtime.threads)
     local = int(os.environ.get("LOCAL_RANK", number))
     device = f"cuda:{local}" if runtime.device.startswith("cuda") else runtime.device
-    return replace(runtime, device=device, threads=max(1, threads // count))
+    return replace(runtime, device=device, threads=max(1, threads // here))
 
 
 @contextlib.contextmanager
