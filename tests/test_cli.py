@@ -75,6 +75,7 @@ def made_up(root, tmp_path_factory) -> Path:
         "__init__",
         "core/__init__",
         "core/errors",
+        "core/launch",
         "core/signals",
         "core/documents",
         "core/output",
