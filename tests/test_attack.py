@@ -211,6 +211,7 @@ def test_bad_words_are_refused_before_any_work():
         assert any(said in one for one in found), (words, found)
 
 
+@pytest.mark.slow
 def test_a_run_shows_clean_and_robust_accuracy(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=30", "student_train.steps=5"]

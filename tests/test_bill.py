@@ -68,7 +68,9 @@ def place(tmp_path_factory):
         yield folder
 
 
-@pytest.mark.parametrize("rule", ["rad", "margin", "uniform"])
+@pytest.mark.parametrize(
+    "rule", ["rad", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("margin", "uniform"))]
+)
 def test_a_run_has_its_bill_and_its_game(place, capsys, rule):
     words = [*BUYING, f"select={rule}", "answer_price=0.1", "answer_seconds=2", f"hydra.run.dir={rule}"]
     assert main(words) == 0

@@ -319,6 +319,7 @@ def test_every_role_of_the_table_can_be_exported_and_says_what_its_task_is(whole
         main_of("export", "runs/whole", "role=jont")
 
 
+@pytest.mark.slow
 def test_a_run_again_is_all_from_the_store_and_the_plan_knows_its_keys(whole, capsys):
     again = train("again", "recipe.joint=true")
     assert all(stage["cached"] for stage in again["stages"]) and again["results"] == whole["results"]
@@ -365,6 +366,7 @@ def test_a_run_that_is_killed_in_a_session_goes_on_to_the_same_weights(whole, mo
     assert run["results"]["sessions"] == whole["results"]["sessions"]
 
 
+@pytest.mark.slow
 def test_without_weight_the_student_is_fine_tuning(whole):
     made = keys(train("fine", "loss.weight=0"))
     assert [made[f"student-train{end}"] for end in ("-1", "-2", "")] == [

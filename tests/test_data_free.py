@@ -101,6 +101,7 @@ def place(tmp_path_factory):
         yield folder
 
 
+@pytest.mark.slow
 def test_the_student_sees_made_rows_alone(place, capsys):
     assert main([*WORDS, "hydra.run.dir=run"]) == 0
     made = json.loads(Path("run/run.json").read_text())

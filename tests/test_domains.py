@@ -248,6 +248,7 @@ def texts(folder, name, words, rows=40):
 WORDS = ["train", "device=cpu", "device.threads=1", "teacher_pretrain.steps=3", "student_train.steps=3"]
 
 
+@pytest.mark.slow
 def test_a_pair_of_texts_end_to_end(tmp_path, monkeypatch):
     """The test rows are the other domain's."""
     monkeypatch.chdir(tmp_path)

@@ -99,6 +99,7 @@ def test_a_limit_draws_by_the_seed_and_more_of_a_set_hold_fewer():
     assert len(few) == 3 and set(few) < set(more)
 
 
+@pytest.mark.slow
 def test_own_hidden_rows_that_another_pool_stands_in_for_are_said_to_be_idle(place, capsys):
     till = "stages=[teacher_pretrain]"
     for words, said in (
@@ -211,6 +212,7 @@ def test_a_run_learns_from_the_pool_of_another_set_and_knows_its_rows(place):
     assert "estimates" not in made["audit"]  # nobody knows the truth of digits here
 
 
+@pytest.mark.slow
 def test_estimates_are_of_the_teacher_that_answers(place, capsys):
     several = [
         "teacher.members=2",
@@ -267,6 +269,7 @@ def test_the_test_rows_of_another_domain_are_tested_on(place, capsys):
         assert "pseudo_label.temperature=fitted" in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_the_own_rows_changed_are_pool_and_test(place):
     before, changed = prepared(run("own")), prepared(run("shifted", "pool=shifted", "pool.by=[contrast]"))
     for name in ("unlabelled", "test"):

@@ -436,6 +436,7 @@ def test_the_second_task_is_measured_on_validation():
     assert TwoTasks(parts, input="sums", weight=0.0).beside() == {}
 
 
+@pytest.mark.slow
 def test_a_teacher_of_two_tasks_teaches_a_student_of_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "dataset=digits_ink", *NETWORK, *STEPS]) == 0

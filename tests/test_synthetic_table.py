@@ -118,6 +118,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.skipif(
     importlib.util.find_spec("dp_accounting") is None, reason="could not import 'dp_accounting'"
 )
+@pytest.mark.slow
 def test_a_private_table_without_public_rows_is_taught_and_charged(here, capsys):
     pytest.importorskip("scipy")
     assert main(["train", *RUN, "hydra.run.dir=run"]) == 0

@@ -102,6 +102,7 @@ def checkpoint():
     return read_run("first").stage("teacher-pretrain").file("last.safetensors")
 
 
+@pytest.mark.slow
 def test_the_head_alone_learns_first(place):
     words = [*BASE, f"teacher.checkpoint={checkpoint()}", "stages=[teacher_pretrain]", "seed=1"]
     words += ["teacher_pretrain.steps=3"]
@@ -156,6 +157,7 @@ def accuracy_of(name, role):
     return json.loads(Path(f"{name}/run.json").read_text())["results"][role]["last"]["test"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_the_student_of_the_teacher_before_is_that_of_a_run_which_takes_it_as_it_is(place, capsys):
     words = [*BASE, f"teacher.checkpoint={checkpoint()}"]
     tuned = [*words, "teacher_pretrain.steps=5"]
