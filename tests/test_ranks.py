@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,17 @@ def test_a_network_with_batch_normalisation_is_told_what_it_takes(place, capfd):
     words += ["store=synced", "device.gpus=2", "device.sync_batch_norm=true"]
     assert main(["train", *SMALL, *words]) == 1
     assert "SyncBatchNorm, which needs CUDA" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("pycocotools") is None, reason="pip install 'kdx[detection]'")
+def test_detectors_are_measured_by_one_process(place):
+    """The meter's own way to gather from all would wait for processes that measure nothing."""
+    sizes = [f"dataset.{part}={rows}" for part, rows in dict(labelled=40, unlabelled=60, test=40).items()]
+    words = ["dataset=shapes_detect", *sizes, "dataset.validation=20", "teacher_pretrain.steps=4"]
+    begun = run([*words, "student_train.steps=4", "baseline=false", "store=boxes", "device.gpus=2"])
+    said = begun.communicate(timeout=300)[0]
+    assert begun.returncode == 0, said
 
 
 def test_a_process_that_does_not_begin_is_not_waited_for(place, capfd, monkeypatch):

@@ -47,7 +47,8 @@ def _measured(
 ) -> Mapping[str, Tensor]:
     from torchmetrics.detection import MeanAveragePrecision
 
-    meter = MeanAveragePrecision(backend="pycocotools", class_metrics=each)
+    # one of several processes that train together measures all rows, and no other has any to add
+    meter = MeanAveragePrecision(backend="pycocotools", class_metrics=each, sync_on_compute=False)
     said = [
         {"boxes": box[kind >= 0], "scores": sure[kind >= 0], "labels": kind[kind >= 0]}
         for box, sure, kind in zip(named[BOXES], named[SCORES], named[CLASSES], strict=True)
