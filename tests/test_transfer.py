@@ -73,7 +73,9 @@ def test_rates_fall_by_depth_and_all_but_the_head_wait():
         40,
         0,
     ]
-    with pytest.raises(UserError, match="head_first=50 steps are more than the 40 of the training"):
+    with pytest.raises(
+        UserError, match="teacher_pretrain.head_first=50 steps are more than the 40 of the training"
+    ):
         groups_by_depth([group], net, settings(head_first=50), 40)
 
 
@@ -121,12 +123,17 @@ def test_the_head_alone_learns_first(place):
         (["teacher_pretrain.head_first=0.2"], "this one's are fresh: set teacher.checkpoint=PATH"),
         (["teacher_pretrain.head_first=1.5"], "teacher_pretrain.head_first must be"),
         (["teacher_pretrain.layer_decay=0"], "teacher_pretrain.layer_decay must be"),
+        (
+            ["teacher.through=[digits]", "teacher_pretrain.head_first=500", "teacher_pretrain.steps=60"],
+            "teacher_pretrain.head_first=500 steps are more than the 60 of the training",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_work(place, capsys, words, said):
-    assert main(["train", *BASE, *words]) == 2
-    told = "".join(capsys.readouterr())
-    assert said in told and "Traceback" not in told
+    for command in ("train", "plan"):
+        assert main([command, *BASE, *words]) == 2
+        told = "".join(capsys.readouterr())
+        assert told.count(said) == 1 and "Traceback" not in told
 
 
 def test_the_teacher_stands_in_the_table_before_and_after(place, capsys):
