@@ -31,8 +31,8 @@ def groups_by_depth(
 
 
 def check_head_first(node: str, first: int | float, steps: int) -> None:
-    """Raises UserError where the last layer would learn alone for longer than the training lasts. node: of the
-    settings."""
+    """Raises UserError where the last layer would learn alone for longer than the training lasts. node: of
+    the settings."""
     if isinstance(first, int) and first > steps:
         raise UserError(
             f"{node}.head_first={first} steps are more than the {steps} of the training: fewer, or a share "
