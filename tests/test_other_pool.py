@@ -14,10 +14,12 @@ from small_words import SYNTHETIC
 from kdx.cli import main
 from kdx.config import compose
 from kdx.config.nodes import read_runtime
+from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.data.pictures.fitted import FittedPictures, in_shape
 from kdx.data.pictures.made_up import MadeUpPictures
 from kdx.data.pictures.rows import Pictures
+from kdx.pipeline.recipes.steps import _that_may_help
 from kdx.pipeline.stages import proxy
 from kdx.pipeline.stages.answers import pool_answers
 from kdx.pipeline.stages.arrays import need_split, read_inputs
@@ -183,6 +185,48 @@ def test_made_up_pictures_have_the_form_of_the_labelled_ones_and_are_drawn_by_th
         assert all(any(np.array_equal(row, one) for one in known) for row in values)
 
 
+@pytest.mark.parametrize(
+    ("told", "words", "named", "not_named"),
+    [
+        (
+            {"few": True, "less_sure": False, "temperature": 0.5},
+            [],
+            ["pool=NAME", "loss.alpha="],
+            ["threshold", "temperature", "classes_map"],
+        ),
+        (
+            {"few": False, "less_sure": True, "temperature": 1.8},
+            [],
+            ["select=threshold", "about 1.8 (pseudo_label.temperature=fitted)"],
+            ["pool=NAME"],
+        ),
+        ({"few": False, "less_sure": True, "temperature": 1.8}, ["select=threshold"], [], ["select="]),
+        ({"few": True, "less_sure": True}, ["pseudo_label.temperature=2"], ["select="], ["temperature"]),
+    ],
+)
+def test_the_advice_goes_against_what_is_wrong(told, words, named, not_named):
+    experiment = wire(compose.check_words([*WORDS[1:], *DIGITS, *words])).experiment
+    said = _that_may_help(experiment, told)
+    assert all(word in said for word in named) and not any(word in said for word in not_named), said
+
+
+def test_few_classes_and_low_confidence_are_told_apart():
+    found = {
+        "classes": 10,
+        "n": 1000,
+        "validation_n": 1000,
+        "classes_used": {"pool": 1.0, "validation": 2.0},
+        "confidence": {"pool": 1.0, "validation": 1.0},
+    }
+    assert proxy.reasons_of(found) == {"few": True, "less_sure": False}
+    used = {"pool": 9.0, "validation": 10.0}
+    sure = {"pool": 0.5, "validation": 0.9}
+    assert proxy.reasons_of({**found, "classes_used": used, "confidence": sure}) == {
+        "few": False,
+        "less_sure": True,
+    }
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("other_pool")
@@ -265,8 +309,10 @@ def test_the_test_rows_of_another_domain_are_tested_on(place, capsys):
     for name, off in against["errors"].items():
         assert off == pytest.approx(made["proxy"]["estimates"][name] - against["accuracy"], abs=1e-5)
     assert "the estimates were off by" in Path("domain/report.md").read_text()
-    if made["proxy"]["warn"]:
-        assert "pseudo_label.temperature=fitted" in "".join(capsys.readouterr())
+    told, shown = made["proxy"], "".join(capsys.readouterr())
+    assert told["warn"] == (told["few"] or told["less_sure"]) and 0.05 < told["temperature"] < 20
+    if told["warn"]:
+        assert ("pseudo_label.temperature=fitted" in shown) == (told["temperature"] > 1)
 
 
 @pytest.mark.slow
