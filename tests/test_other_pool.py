@@ -342,7 +342,7 @@ def test_the_own_rows_changed_are_pool_and_test(place):
         (["pool=digits", "pool.test=1.5"], "pool.test must be"),
         (["pool=digits", "pool.image_size=8", "pool.test=9999"], "pool=digits has 1,797 in all"),
         (["pool=digits", "loss=supervised"], "pool=digits can never act: loss=supervised reads no pool"),
-        (["pool=digits", "recipe=data_free"], "recipe=data_free reads no pool: leave it out"),
+        (["pool=digits", "recipe=data_free", "teacher=cnn"], "recipe=data_free reads no pool: leave it out"),
         (["pool=digits", "loss=lwf", "recipe.sessions=2"], "recipe=continual reads no pool: leave it out"),
         (["pool=shifted", "pool.by=[]"], "pool.by must name steps of shift"),
         (["pool=shifted", "pool.by=[turn]"], "pool.by has no option 'turn'"),
@@ -377,12 +377,35 @@ def test_the_own_rows_changed_are_pool_and_test(place):
         (["pool=digits", "pool.limt=5"], "did you mean 'pool.limit'?"),
         (["pool=digits", "pool.classes_map=nowhere.yaml"], "pool.classes_map 'nowhere.yaml' is no file"),
         (
+            ["pool=digits", "pool.classes_map=wrong.yaml"],
+            "pool.classes_map names 'a', and pool=digits has no such class",
+        ),
+        (
+            ["pool=digits", "pool.classes_map=wrong.yaml"],
+            "pool.classes_map says that '1' is 'klass 1', and the data set has no such class; did you mean "
+            "'class 1'?",
+        ),
+        (
+            ["pool=digits", "pool.classes_map=listed.yaml"],
+            "holds no keys: it must hold a line a class, theirs: ours, such as zero: '0'",
+        ),
+        (
+            ["pool=digits", "pool.classes_map=nested.yaml"],
+            "it must hold a line a class, theirs: ours",
+        ),
+        (
             ["pool=cifar10", "pool.root=nowhere"],
             "pool.root",
         ),
     ],
 )
 def test_what_cannot_be_is_said_before_work(place, capsys, words, said):
+    for name, content in {
+        "wrong": "a: class 1\n'1': klass 1\n",
+        "listed": "- a\n",
+        "nested": "'1': [class 1]\n",
+    }.items():
+        Path(f"{name}.yaml").write_text(content)
     assert main([*WORDS, *words]) == 2
     told = "".join(capsys.readouterr())
     assert said in told and "Traceback" not in told
