@@ -129,7 +129,8 @@ def misfits(
                 remedy = (
                     f"these pictures are {'all grey' if found.shape[0] == 1 else 'not all grey'}, and those "
                     f"that were learned from {'were not' if found.shape[0] == 1 else 'were'}; save them as "
-                    f"{'colours (RGB)' if found.shape[0] == 1 else 'grey'}"
+                    f"{'colours (RGB)' if found.shape[0] == 1 else 'grey'}, or give classes_map=FILE, a line "
+                    "a class, theirs: ours, with which they are made so"
                 )
             errors.append(
                 f"{who} {'take' if several else 'takes'} pictures of {times(shape)} and dataset={dataset} "
