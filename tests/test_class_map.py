@@ -19,6 +19,7 @@ from kdx.core.class_names import ClassMap
 from kdx.core.errors import UserError, UserErrors
 from kdx.models.cnn import cnn
 from kdx.models.renamed import Renamed
+from kdx.models.resnet import resnet
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import open_network
 from kdx.runs.export.export import check_exportable
@@ -293,6 +294,17 @@ def test_a_file_of_weights_tells_its_classes_and_its_pictures(bare, monkeypatch,
     assert main(words) == 2
     told = "".join(capsys.readouterr())
     assert "knows 10 classes and dataset=folder has 3" in told and "Traceback" not in told
+
+
+def test_of_weights_that_take_any_size_it_is_said(bare, monkeypatch, capsys):
+    monkeypatch.chdir(bare)
+    form = {"depth": 20, "widths": [2, 2, 2, 2], "dropout": 0.0, "stochastic_depth": 0.0}
+    save_file(resnet(shape=(3, 32, 32), classes=4, **form).state_dict(), "any.safetensors")
+    words = ["evaluate", "any.safetensors", "model=resnet20", "model.widths=[2,2,2,2]", "device=cpu"]
+    words += ["dataset=folder", "dataset.root=grey", "classes_map=map.yaml"]
+    assert main(words) == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "do not tell the size of the pictures that it learned on: these are 3x32x32" in told
 
 
 def test_a_checkpoint_is_named_as_a_run_names_it(bare, monkeypatch, capsys):

@@ -14,6 +14,7 @@ from kdx.config.wire import Order
 from kdx.core.class_names import learned_classes
 from kdx.core.errors import UserErrors
 from kdx.models.checkpoint import read_weights_file
+from kdx.models.estimator import is_estimator
 from kdx.models.fitting import NET, Fit, fit_names, last_layer
 from kdx.pipeline.stages.files import new_network
 from kdx.runs.other_data import misfits, times
@@ -56,7 +57,8 @@ def _about_learned(weights: Weights, by_place: bool) -> Mapping[str, Any]:
     """The model.json of the network that these weights are of; that of the data where they do not tell.
     by_place: whether classes without names are those of the data, where they are as many."""
     about = {**weights.about, **kind_of_old(weights.about)}
-    if not about.get("classes") or set(about["task"]) - {"_target_", "classes"}:
+    model = Component(about["component"])
+    if is_estimator(model) or not about.get("classes") or set(about["task"]) - {"_target_", "classes"}:
         return weights.about
     fit, bare = _fit(weights, about)
     head = [fit.weights[name] for name in last_layer(bare) if name in fit.weights]
