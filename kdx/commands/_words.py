@@ -136,7 +136,7 @@ def parse_stored(
     without: Mapping[str, str] = {},  # noqa: B006 (never changed)
 ) -> Words:
     """`parse_words` of a command that opens stored weights: `teacher.checkpoint=FILE teacher=cnn`, as kdx
-    train is told it, is `FILE model=cnn`, and of a student likewise."""
+    train takes it, is `FILE model=cnn`, and of a student likewise."""
     role = next((r for r in _ROLES if any(word.startswith(f"{r}.checkpoint=") for word in argv)), None)
     if role:
         keys = {f"{role}.checkpoint=": "", f"{role}.key=": "key=", f"{role}=": "model=", f"{role}.": "model."}

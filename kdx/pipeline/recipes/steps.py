@@ -173,12 +173,12 @@ def look_at_proxy(
             store.listener.note(PROXY.name, f"what may lessen the harm of wrong answers: {options}", "info")
 
 
-def _that_may_help(experiment: Experiment, told: Mapping[str, Any]) -> str:
-    """What goes against what is wrong with answers to a pool, each with the option that applies it. told: a
+def _that_may_help(experiment: Experiment, proxy: Mapping[str, Any]) -> str:
+    """What goes against what is wrong with answers to a pool, each with the option that applies it. proxy: a
     proxy.json. Of a teacher that is less sure there than elsewhere the sure answers may be learned from; one
     that names few classes may be sure of all of them. A temperature of 1 or less makes it no less sure."""
     found = []
-    if told["few"]:
+    if proxy["few"]:
         found.append("a pool of other rows (pool=NAME)")
         teachers = experiment.teachers
         if any(t.checkpoint and t.training is None and not t.class_map for t in teachers):
@@ -186,13 +186,13 @@ def _that_may_help(experiment: Experiment, told: Mapping[str, Any]) -> str:
     weight = experiment.loss.spec.get("alpha")
     if isinstance(weight, int | float) and weight > 0:
         found.append(f"a lower weight of the teacher (loss.alpha={weight / 2:g}, say)")
-    if told["less_sure"] and experiment.select is None:
+    if proxy["less_sure"] and experiment.select is None:
         found.append("learning only from answers that are sure enough (select=threshold)")
     asked = experiment.pseudo_label
-    if (told.get("temperature") or 1) > 1 and not asked["passes"] and asked["temperature"] in ("auto", 1):
+    if (proxy.get("temperature") or 1) > 1 and not asked["passes"] and asked["temperature"] in ("auto", 1):
         found.append(
             "a temperature fitted on validation, about "
-            f"{told['temperature']:.2g} (pseudo_label.temperature=fitted)"
+            f"{proxy['temperature']:.2g} (pseudo_label.temperature=fitted)"
         )
     return together(found, "or")
 
