@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from kdx.cli import main
@@ -16,7 +17,9 @@ from kdx.config.validate import inspect
 from kdx.config.wire import wire
 from kdx.core.class_names import ClassMap
 from kdx.core.errors import UserError, UserErrors
+from kdx.models.cnn import cnn
 from kdx.models.renamed import Renamed
+from kdx.models.resnet import resnet
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import open_network
 from kdx.runs.export.export import check_exportable
@@ -253,3 +256,77 @@ def test_a_map_without_another_set_is_refused(ran, monkeypatch, capsys):
     monkeypatch.chdir(ran)
     assert main(["evaluate", "first", "classes_map=map.yaml"]) == 2
     assert "name that set (dataset=NAME)" in "".join(capsys.readouterr())
+
+
+@pytest.fixture(scope="module")
+def bare(ran, tmp_path_factory):
+    """A network of 10 classes that reads grey pictures of 16x16, in a file alone; and folders of pictures."""
+    place = tmp_path_factory.mktemp("bare")
+    torch.manual_seed(0)
+    form = {"widths": [4, 8], "hidden": 8, "batch_norm": False, "dropout": 0.0, "stochastic_depth": 0.0}
+    net = cnn(shape=(1, 16, 16), classes=10, **form)
+    save_file(net.state_dict(), place / "t.safetensors")
+    for name, mode, side in (("rgb", "RGB", 16), ("grey", "L", 16), ("large", "L", 40)):
+        for place_of, kind in enumerate(("one", "two", "three")):
+            Path(place, name, kind).mkdir(parents=True)
+            for number in range(8):
+                picture = Image.new(mode, (side, side), 30 * place_of)
+                picture.putpixel((number, 3), 200 if mode == "L" else (200, 10, number))
+                picture.save(place / name / kind / f"{number}.png")
+    (place / "map.yaml").write_text("one: 1\ntwo: 2\nthree: 3\n")
+    return place
+
+
+FILE = ["model=cnn_small", "model.widths=[4,8]", "model.hidden=8", "device=cpu", "device.threads=1"]
+
+
+@pytest.mark.parametrize("folder", ["rgb", "grey", "large"])
+def test_a_file_of_weights_tells_its_classes_and_its_pictures(bare, monkeypatch, capsys, folder):
+    monkeypatch.chdir(bare)
+    words = ["evaluate", "t.safetensors", *FILE, "dataset=folder", f"dataset.root={folder}"]
+    assert main([*words, "classes_map=map.yaml", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (numbers,) = found["results"].values()
+    assert numbers["n"] == 5 and len(numbers["recall"]) == 10
+    assert [k for k, share in enumerate(numbers["recall"]) if share is not None] == [1, 2, 3]
+    said = " ".join(found["notes"])
+    assert "in classes_map= they are 0 to 9" in said and "nothing is ESTIMATED without labels here" in said
+    assert main(words) == 2
+    told = "".join(capsys.readouterr())
+    assert "knows 10 classes and dataset=folder has 3" in told and "Traceback" not in told
+
+
+def test_of_weights_that_take_any_size_it_is_said(bare, monkeypatch, capsys):
+    monkeypatch.chdir(bare)
+    form = {"depth": 20, "widths": [2, 2, 2, 2], "dropout": 0.0, "stochastic_depth": 0.0}
+    save_file(resnet(shape=(3, 32, 32), classes=4, **form).state_dict(), "any.safetensors")
+    words = ["evaluate", "any.safetensors", "model=resnet20", "model.widths=[2,2,2,2]", "device=cpu"]
+    words += ["dataset=folder", "dataset.root=grey", "classes_map=map.yaml"]
+    assert main(words) == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "do not tell the size of the pictures that it learned on: these are 3x32x32" in told
+
+
+def test_a_checkpoint_is_named_as_a_run_names_it(bare, monkeypatch, capsys):
+    monkeypatch.chdir(bare)
+    own = ["dataset=folder", "dataset.root=rgb", "classes_map=map.yaml"]
+    asked = [word.replace("model", "teacher") for word in FILE]
+    found = []
+    for words in (["t.safetensors", *FILE], ["teacher.checkpoint=t.safetensors", *asked]):
+        assert main(["evaluate", *words, *own, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+    for command in ("evaluate", "predict"):
+        assert main([command, "teacher=cnn", "dataset=digits"]) == 2
+        assert f"name the weights, as in kdx {command} FILE model=cnn" in "".join(capsys.readouterr())
+
+
+def test_a_name_in_a_map_that_is_no_place_is_refused(bare, monkeypatch, capsys):
+    monkeypatch.chdir(bare)
+    Path("wrong.yaml").write_text("one: '10'\nzwei: 2\n")
+    words = ["evaluate", "t.safetensors", *FILE, "dataset=folder", "dataset.root=rgb"]
+    assert main([*words, "classes_map=wrong.yaml"]) == 2
+    told = "".join(capsys.readouterr())
+    assert "classes_map says that 'one' is '10', and the network in 't.safetensors' learned no such" in told
+    assert "classes_map names 'zwei', and dataset=folder has no such class" in told
+    assert "in classes_map= they are 0 to 9, by their places" in told

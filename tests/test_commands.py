@@ -345,7 +345,8 @@ def test_grey_and_coloured_pictures_are_distinguished():
         weights = Weights("student", Path("x"), about, "cnn")
         found = describe((channels, 8, 8), ("cat", "dog"), 4, (2, 2), None, 0, test_size_is_a_fallback=True)
         assert misfits([weights], "folder", found) == [
-            f"the student takes pictures of {learned}x8x8 and dataset=folder has {channels}x8x8: {says}"
+            f"the student takes pictures of {learned}x8x8 and dataset=folder has {channels}x8x8: {says}, "
+            "or give classes_map=FILE, a line a class, theirs: ours, with which they are made so"
         ]
 
 

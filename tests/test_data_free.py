@@ -133,8 +133,9 @@ def test_what_cannot_be_is_said_before_work(place, capsys, words, said):
 
 
 def test_a_teacher_without_batch_norm_is_named(place, capsys):
-    assert main([*WORDS, "teacher.batch_norm=false"]) != 0
-    assert "this teacher has none" in "".join(capsys.readouterr())
+    for command in ("train", "plan"):
+        assert main([command, *WORDS[1:], "teacher.batch_norm=false"]) == 2
+        assert "".join(capsys.readouterr()).count("this teacher has none") == 1
 
 
 def test_a_plan_knows_how_many_rows_are_made(place, capsys):

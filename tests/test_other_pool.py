@@ -14,10 +14,12 @@ from small_words import SYNTHETIC
 from kdx.cli import main
 from kdx.config import compose
 from kdx.config.nodes import read_runtime
+from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.data.pictures.fitted import FittedPictures, in_shape
 from kdx.data.pictures.made_up import MadeUpPictures
 from kdx.data.pictures.rows import Pictures
+from kdx.pipeline.recipes.steps import _that_may_help
 from kdx.pipeline.stages import proxy
 from kdx.pipeline.stages.answers import pool_answers
 from kdx.pipeline.stages.arrays import need_split, read_inputs
@@ -183,6 +185,48 @@ def test_made_up_pictures_have_the_form_of_the_labelled_ones_and_are_drawn_by_th
         assert all(any(np.array_equal(row, one) for one in known) for row in values)
 
 
+@pytest.mark.parametrize(
+    ("told", "words", "named", "not_named"),
+    [
+        (
+            {"few": True, "less_sure": False, "temperature": 0.5},
+            [],
+            ["pool=NAME", "loss.alpha="],
+            ["threshold", "temperature", "classes_map"],
+        ),
+        (
+            {"few": False, "less_sure": True, "temperature": 1.8},
+            [],
+            ["select=threshold", "about 1.8 (pseudo_label.temperature=fitted)"],
+            ["pool=NAME"],
+        ),
+        ({"few": False, "less_sure": True, "temperature": 1.8}, ["select=threshold"], [], ["select="]),
+        ({"few": True, "less_sure": True}, ["pseudo_label.temperature=2"], ["select="], ["temperature"]),
+    ],
+)
+def test_the_advice_goes_against_what_is_wrong(told, words, named, not_named):
+    experiment = wire(compose.check_words([*WORDS[1:], *DIGITS, *words])).experiment
+    said = _that_may_help(experiment, told)
+    assert all(word in said for word in named) and not any(word in said for word in not_named), said
+
+
+def test_few_classes_and_low_confidence_are_told_apart():
+    found = {
+        "classes": 10,
+        "n": 1000,
+        "validation_n": 1000,
+        "classes_used": {"pool": 1.0, "validation": 2.0},
+        "confidence": {"pool": 1.0, "validation": 1.0},
+    }
+    assert proxy.reasons_of(found) == {"few": True, "less_sure": False}
+    used = {"pool": 9.0, "validation": 10.0}
+    sure = {"pool": 0.5, "validation": 0.9}
+    assert proxy.reasons_of({**found, "classes_used": used, "confidence": sure}) == {
+        "few": False,
+        "less_sure": True,
+    }
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("other_pool")
@@ -265,8 +309,10 @@ def test_the_test_rows_of_another_domain_are_tested_on(place, capsys):
     for name, off in against["errors"].items():
         assert off == pytest.approx(made["proxy"]["estimates"][name] - against["accuracy"], abs=1e-5)
     assert "the estimates were off by" in Path("domain/report.md").read_text()
-    if made["proxy"]["warn"]:
-        assert "pseudo_label.temperature=fitted" in "".join(capsys.readouterr())
+    told, shown = made["proxy"], "".join(capsys.readouterr())
+    assert told["warn"] == (told["few"] or told["less_sure"]) and 0.05 < told["temperature"] < 20
+    if told["warn"]:
+        assert ("pseudo_label.temperature=fitted" in shown) == (told["temperature"] > 1)
 
 
 @pytest.mark.slow
@@ -296,7 +342,7 @@ def test_the_own_rows_changed_are_pool_and_test(place):
         (["pool=digits", "pool.test=1.5"], "pool.test must be"),
         (["pool=digits", "pool.image_size=8", "pool.test=9999"], "pool=digits has 1,797 in all"),
         (["pool=digits", "loss=supervised"], "pool=digits can never act: loss=supervised reads no pool"),
-        (["pool=digits", "recipe=data_free"], "recipe=data_free reads no pool: leave it out"),
+        (["pool=digits", "recipe=data_free", "teacher=cnn"], "recipe=data_free reads no pool: leave it out"),
         (["pool=digits", "loss=lwf", "recipe.sessions=2"], "recipe=continual reads no pool: leave it out"),
         (["pool=shifted", "pool.by=[]"], "pool.by must name steps of shift"),
         (["pool=shifted", "pool.by=[turn]"], "pool.by has no option 'turn'"),
@@ -331,12 +377,35 @@ def test_the_own_rows_changed_are_pool_and_test(place):
         (["pool=digits", "pool.limt=5"], "did you mean 'pool.limit'?"),
         (["pool=digits", "pool.classes_map=nowhere.yaml"], "pool.classes_map 'nowhere.yaml' is no file"),
         (
+            ["pool=digits", "pool.classes_map=wrong.yaml"],
+            "pool.classes_map names 'a', and pool=digits has no such class",
+        ),
+        (
+            ["pool=digits", "pool.classes_map=wrong.yaml"],
+            "pool.classes_map says that '1' is 'klass 1', and the data set has no such class; did you mean "
+            "'class 1'?",
+        ),
+        (
+            ["pool=digits", "pool.classes_map=listed.yaml"],
+            "holds no keys: it must hold a line a class, theirs: ours, such as zero: '0'",
+        ),
+        (
+            ["pool=digits", "pool.classes_map=nested.yaml"],
+            "it must hold a line a class, theirs: ours",
+        ),
+        (
             ["pool=cifar10", "pool.root=nowhere"],
             "pool.root",
         ),
     ],
 )
 def test_what_cannot_be_is_said_before_work(place, capsys, words, said):
+    for name, content in {
+        "wrong": "a: class 1\n'1': klass 1\n",
+        "listed": "- a\n",
+        "nested": "'1': [class 1]\n",
+    }.items():
+        Path(f"{name}.yaml").write_text(content)
     assert main([*WORDS, *words]) == 2
     told = "".join(capsys.readouterr())
     assert said in told and "Traceback" not in told

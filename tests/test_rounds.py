@@ -20,6 +20,7 @@ from torch import nn
 from kdx.cli import main
 from kdx.config import compose
 from kdx.config.wire import wire
+from kdx.core.errors import rows_called
 from kdx.core.metric import Metric
 from kdx.core.types import Batch, Split
 from kdx.data.streams import BatchLoader, Makers, Stream
@@ -638,7 +639,12 @@ def test_cautions_by_hand():
     assert audit.domain_warnings({**good, "n": 20}, 0.7, 1000, None) == [], "20 rows cannot tell"
     (reported,) = audit.domain_warnings({**good, "accuracy": 0.4}, 0.9, 1000, None)
     assert "right on 40% of validation only" in reported
-    (reported,) = audit.domain_warnings(good, 0.9, 1000, {"accuracy": 0.9, "standard_error": 0.02})
+    apart = {"accuracy": 0.9, "standard_error": 0.02}
+    assert (
+        "labelled rows of tables and the pool differ"
+        in audit.domain_warnings(good, 0.9, 1000, apart, rows_called("table"))[0]
+    )
+    (reported,) = audit.domain_warnings(good, 0.9, 1000, apart)
     assert "tells them apart 90% of the time" in reported
 
 

@@ -73,7 +73,9 @@ def test_rates_fall_by_depth_and_all_but_the_head_wait():
         40,
         0,
     ]
-    with pytest.raises(UserError, match="head_first=50 steps are more than the 40 of the training"):
+    with pytest.raises(
+        UserError, match="teacher_pretrain.head_first=50 steps are more than the 40 of the training"
+    ):
         groups_by_depth([group], net, settings(head_first=50), 40)
 
 
@@ -121,12 +123,17 @@ def test_the_head_alone_learns_first(place):
         (["teacher_pretrain.head_first=0.2"], "this one's are fresh: set teacher.checkpoint=PATH"),
         (["teacher_pretrain.head_first=1.5"], "teacher_pretrain.head_first must be"),
         (["teacher_pretrain.layer_decay=0"], "teacher_pretrain.layer_decay must be"),
+        (
+            ["teacher.through=[digits]", "teacher_pretrain.head_first=500", "teacher_pretrain.steps=60"],
+            "teacher_pretrain.head_first=500 steps are more than the 60 of the training",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_work(place, capsys, words, said):
-    assert main(["train", *BASE, *words]) == 2
-    told = "".join(capsys.readouterr())
-    assert said in told and "Traceback" not in told
+    for command in ("train", "plan"):
+        assert main([command, *BASE, *words]) == 2
+        told = "".join(capsys.readouterr())
+        assert told.count(said) == 1 and "Traceback" not in told
 
 
 def test_the_teacher_stands_in_the_table_before_and_after(place, capsys):
@@ -138,6 +145,8 @@ def test_the_teacher_stands_in_the_table_before_and_after(place, capsys):
     )
     alone = json.loads(Path("first/run.json").read_text())["results"]["teacher"]["last"]["test"]["accuracy"]
     assert before == alone and made["results"]["teacher_before"]["model"] == "mlp_small"
+    assert "new_head" not in made["results"]["teacher_before"]
+    assert made["results"]["teacher_before"]["could_teach"] == ["untuned_student", "probed_student"]
     told = "".join(capsys.readouterr())
     assert "untuned" in told
     assert f"Fine-tuning took the teacher from {100 * before:.1f}% to {100 * after:.1f}%" in told
@@ -211,6 +220,53 @@ def test_whether_fine_tuning_helped_is_said_in_one_sentence(student, other, said
     assert f"{100 * (student - other):+.1f} points of test accuracy" in found[1]
     if "cannot" in said:  # by hand: 2 sqrt(.72 * .28 / 500 + .7 * .3 / 500) = .0573
         assert "within two standard errors (5.7 points)" in found[1]
+
+
+def results_before(before, **roles):
+    """Of 500 test rows of 2 classes."""
+    values = {"teacher": 0.9, "student": 0.8, **roles}
+    found = {
+        role: {"last": {"test": {"accuracy": value, "balanced_accuracy": value, "n": 500}}}
+        for role, value in {"teacher_before": before, **values}.items()
+    }
+    return {**found, "classes": ["a", "b"], "class_counts": {"test": [250, 250]}}
+
+
+def of_tuning(results):
+    return " ".join(text for text in result_sentences(results, "last") if "Fine-tuning" in text)
+
+
+def test_after_a_new_last_layer_the_hint_is_one_that_can_be_followed():
+    results = results_before(0.5)
+    results["teacher_before"] |= {"new_head": True, "could_teach": ["probed_student"]}
+    told = of_tuning(results)
+    assert "from 50.0% (its last layer was a new one, which knew nothing) to 90.0%" in told
+    assert "gains by it: probed_student=true distils" in told and "untuned_student" not in told
+    results["teacher_before"]["could_teach"] = []
+    assert "gains by it" not in of_tuning(results)
+    del results["teacher_before"]["could_teach"]
+    assert "untuned_student" not in of_tuning(results)
+
+
+def test_a_run_knows_whether_the_last_layer_was_new(place, capsys):
+    words = [*BASE, "dataset=synthetic", "dataset.classes=4", "dataset.image_size=16", "dataset.test=null"]
+    words += ["dataset.test_rows=40", "dataset.train_rows=160", "dataset.labelled=80"]
+    words += ["teacher_pretrain.steps=2"]
+    assert main(["train", *words, "teacher.through=[digits]", "hydra.run.dir=other_classes"]) == 0
+    found = json.loads(Path("other_classes/run.json").read_text())["results"]["teacher_before"]
+    assert found["new_head"] is True and found["could_teach"] == ["probed_student"]
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "probed_student=true distils it" in told and "untuned_student=true" not in told
+    assert "the data set before has other classes: the network begins with a new one" in told
+
+
+def test_a_teacher_before_that_guesses_is_said_to_guess():
+    told = of_tuning(results_before(0.5))
+    assert "from the teacher before, which is no better than guessing here, too, and probed_student" in told
+    assert "no better than guessing" not in of_tuning(results_before(0.7))
+    told = of_tuning(results_before(0.5, untuned_student=0.6))
+    assert "helped the student" in told and "the teacher before is no better than guessing here, so" in told
+    assert "no better than guessing" not in of_tuning(results_before(0.7, untuned_student=0.6))
 
 
 UNTUNED = ["untuned_student=true"]

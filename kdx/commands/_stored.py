@@ -39,10 +39,10 @@ def class_names(words: Words) -> dict[str, str] | None:
 
     if words["classes_map"] is None:
         return None
-    if not chooses(words, "dataset") or chooses(words, "model"):
+    if not chooses(words, "dataset"):
         raise UserError(
             "classes_map= says which classes of another data set those of a network are: name that set "
-            "(dataset=NAME), of a network whose classes are known (a run, or a model.json beside the weights)"
+            "(dataset=NAME)"
         )
     found = read_class_names("classes_map", words["classes_map"])
     return {nfc(there): nfc(here) for there, here in found.items()}

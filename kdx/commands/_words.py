@@ -57,6 +57,9 @@ def help_text(usage: str, options: Sequence[Option], more: str = "") -> str:
     return "\n".join([usage, "", *lines, *(["", more] if more else [])])
 
 
+_ROLES = ("teacher", "student")
+
+
 def asks_for_help(argv: Sequence[str]) -> bool:
     return bool({"-h", "--help"} & set(argv))
 
@@ -123,6 +126,26 @@ def parse_words(
     if errors:
         raise UserErrors(errors)
     return words
+
+
+def parse_stored(
+    command: str,
+    argv: Sequence[str],
+    options: Sequence[Option],
+    groups: Sequence[str],
+    without: Mapping[str, str] = {},  # noqa: B006 (never changed)
+) -> Words:
+    """`parse_words` of a command that opens stored weights: `teacher.checkpoint=FILE teacher=cnn`, as kdx
+    train takes it, is `FILE model=cnn`, and of a student likewise."""
+    role = next((r for r in _ROLES if any(word.startswith(f"{r}.checkpoint=") for word in argv)), None)
+    if role:
+        keys = {f"{role}.checkpoint=": "", f"{role}.key=": "key=", f"{role}=": "model=", f"{role}.": "model."}
+        argv = [
+            next((new + word.removeprefix(old) for old, new in keys.items() if word.startswith(old)), word)
+            for word in argv
+        ]
+    how = f"name the weights, as in kdx {command} FILE model=cnn dataset=NAME, or a run folder with role="
+    return parse_words(command, argv, options, groups, {**without, **{r: how + r for r in _ROLES}})
 
 
 def only_name(command: str, words: Words, what: str) -> str:

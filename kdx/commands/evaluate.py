@@ -9,7 +9,7 @@ from typing import Any
 
 from kdx.commands._show import give, show_table
 from kdx.commands._stored import chooses, class_names, is_run, order_of, weights_file
-from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words
+from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_stored
 from kdx.core import checks
 from kdx.core.errors import UserError, together
 from kdx.core.metric import Metric
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse_words("evaluate", argv, OPTIONS, (*_GROUPS, "model"), _WITHOUT)
+    words = parse_stored("evaluate", argv, OPTIONS, (*_GROUPS, "model"), _WITHOUT)
     target = Path(only_name("evaluate", words, "run folder or checkpoint")).expanduser()
     file = checks.output("json", words["json"]) if words["json"] else None
     with as_written(target):
@@ -155,8 +155,9 @@ def _last_teacher(run: Run, opened: Mapping[str, Any], which: str, allow: Sequen
 
 
 def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
-    from kdx.runs import other_data, stored
+    from kdx.runs import other_data, remarks, stored, unnamed
 
+    said: list[str] = []
     if wrong := sorted({"role", "which"} & words.given):
         raise UserError(
             f"{' and '.join(f'{name}=' for name in wrong)} choose among the weights of a run; '{target}' is "
@@ -169,9 +170,9 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
         if not chooses(words, "dataset"):
             raise UserError(f"to build that model around '{file}', the data must be known: add dataset=NAME")
         (data, drawn), learned = other_data.other_data(order, store, []), None
-        weights = stored.for_data(
-            order.experiment.student, order.config["choices"]["student"], file, words["key"], data
-        )
+        model = order.config["choices"]["student"]
+        weights = stored.for_data(order.experiment.student, model, file, words["key"], data)
+        weights, said = unnamed.as_learned(weights, order, class_names(words))
     else:
         weights, learned = stored.of_checkpoint(file, words["key"], order.config["allow"])
         weights = replace(weights, names=class_names(words))
@@ -180,7 +181,9 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
             data, drawn = other_data.other_data(order, store, [weights])
         elif data is None:
             raise UserError(f"'{file}' does not lie in a store, so its data is not known: add dataset=NAME")
-    return measured(order, target, words, (data, drawn), {file.stem: weights}, None, learned)
+    found = measured(order, target, words, (data, drawn), {file.stem: weights}, None, learned)
+    more = [*said, *(remarks.not_estimated(weights, data) if learned is None else [])]
+    return {**found, "notes": [*found["notes"], *more]}
 
 
 def measured(

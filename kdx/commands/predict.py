@@ -10,7 +10,7 @@ from typing import Any
 
 from kdx.commands._show import show_table
 from kdx.commands._stored import chooses, is_graph, is_run, member_of, order_of, weights_file, weights_of
-from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words, switch
+from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_stored, switch
 from kdx.core import checks, output, shortage
 from kdx.core.errors import UserError
 from kdx.core.files import write_output
@@ -98,7 +98,7 @@ def main(argv: Sequence[str], given: Any = None) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse_words("predict", argv, OPTIONS, (*_GROUPS, "model"))
+    words = parse_stored("predict", argv, OPTIONS, (*_GROUPS, "model"))
     if len(words.names) == 2 and "data" not in words.given:
         raise UserError(f"kdx predict takes what to answer as data={words.names[1]}")
     target = Path(only_name("predict", words, "run folder, export or checkpoint")).expanduser()

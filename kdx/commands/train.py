@@ -19,6 +19,7 @@ from kdx.commands._tell import Alone, Teller
 from kdx.commands._typed import check_shown, read_words
 from kdx.config import compose, filed
 from kdx.config import grid as combine
+from kdx.config.untuned import could_be_taught
 from kdx.config.wire import Order, wire
 from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError
@@ -236,6 +237,10 @@ def finish(
         results[role]["model"] = order.experiment.teacher_name if of_teacher else student
     if (made := artifacts.get("student-train")) and "student" in results:  # of peers it may be all of them
         results["student"]["model"] = name_made(made.json("model.json")["component"], student)
+    if before := results.get("teacher_before"):
+        before["could_teach"] = could_be_taught(
+            order.experiment, order.config, recipe, bool(before.get("new_head"))
+        )
     if (moving := order.experiment.moving) and "moved_teacher" in results:
         whose = student if moves_as_student(moving.spec) else order.experiment.teacher_name
         results["moved_teacher"]["model"] = whose

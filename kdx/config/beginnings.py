@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kdx.config.network_names import option_words
+from kdx.config.network_names import option_words, teachers_by_node
 from kdx.config.trials import MadeUp
 from kdx.config.trying import trying
 from kdx.config.wire import Order
@@ -76,6 +76,16 @@ def check_hidden(order: Order, task: Task, built: Mapping[str, Any], errors: lis
             raise UserError(several_hidden(teachers))
         if "teacher" in built:
             tells_hidden(built["teacher"], option_words(order)["teacher"])
+
+
+def check_asked_of_teachers(order: Order, built: Mapping[str, Any], errors: list[str]) -> None:
+    """Whether the teachers are what the recipe asks of them. built: see `check_rolling`."""
+    if order.recipe is None:
+        return
+    for role in teachers_by_node(order.experiment):
+        if role in built:
+            with trying(errors):
+                build_recipe(order.recipe).check_teacher(built[role])
 
 
 def check_rolling(order: Order, made: MadeUp, built: Mapping[str, Any], errors: list[str]) -> None:

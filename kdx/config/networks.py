@@ -11,7 +11,7 @@ import torch
 
 from kdx import models
 from kdx.config.aggregates import check_aggregate
-from kdx.config.beginnings import check_hidden, check_init, check_rolling
+from kdx.config.beginnings import check_asked_of_teachers, check_hidden, check_init, check_rolling
 from kdx.config.checkpoints import beginnings, check_checkpoints
 from kdx.config.kinds import adapter_of, task_of
 from kdx.config.losses import available, check_losses, check_teacher_tells
@@ -80,6 +80,7 @@ def check_networks(
         check_init(experiment, order.config["choices"]["init"], built, errors)
         check_rolling(order, made, built, errors)
         check_hidden(order, task, built, errors)
+        check_asked_of_teachers(order, built, errors)
     check_teacher_tells(experiment, task, built, errors)
     streams = (
         {s: made_up(s, data, task) for s in available(experiment, data, rows)}

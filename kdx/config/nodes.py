@@ -185,7 +185,7 @@ def _with_ranges(node: Mapping[str, Any]) -> dict[str, Any]:
     file = checks.path("pool.ranges", path, "a file")
     if not file.is_file():
         raise UserError(f"pool.ranges '{path}' is no file: name one of lines column: [low, high]")
-    return {**node, "ranges": dict(read_yaml(file)[0])}
+    return {**node, "ranges": dict(read_yaml(file, "it must hold lines column: [low, high]")[0])}
 
 
 def _tested(value: Any) -> bool | int | float:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from kdx.config.tried_data import describe_loader
 from kdx.config.trying import trying
 from kdx.core import snapshot
-from kdx.core.class_names import nfc
-from kdx.core.errors import UserError, rows_called
+from kdx.core.class_names import nfc, wrong_names
+from kdx.core.errors import UserError, UserErrors, rows_called
 from kdx.data.making import RowMaker
 from kdx.data.raw import Description
 from kdx.data.views.attacks import Attack
@@ -109,6 +109,10 @@ def _fits(other: OtherPool, found: Description, about: Description) -> None:
             f"pool={other.name} has other columns than the data set: a network reads those of its labelled "
             "rows; choose a pool of the same columns"
         )
+    whose = (f"pool={other.name} has", "the data set has")
+    wrong = wrong_names("pool.classes_map", other.classes, found.classes or (), about.classes or (), whose)
+    if wrong:
+        raise UserErrors(wrong)
     if other.test is False:
         return
     if found.task["_target_"] != about.task["_target_"]:

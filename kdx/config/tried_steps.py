@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from kdx.config.kinds import TRIED_ROWS
+from kdx.config.kinds import TRIED_ROWS, trainings_of
 from kdx.config.trials import STAND_IN
 from kdx.config.trying import trying
 from kdx.core.errors import WrongPart, rows_called
@@ -18,8 +19,11 @@ from kdx.data.views.attacks import Attack
 from kdx.data.views.chain import Mixer, Step, changes
 from kdx.data.views.draws import Draws
 from kdx.data.views.transform import OVERSHOOT, Transformed
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.stages.streams import lengths
 from kdx.store.component import Component
 from kdx.store.resolve import from_own_package
+from kdx.training.depth import check_head_first
 
 _ROUNDING = 1e-3
 """How far beyond [0, 1] pixels may be."""
@@ -87,6 +91,16 @@ def try_steps(training: Component, about: Description, errors: list[str]) -> Non
                 own = f"{type(step).__module__}.{type(step).__qualname__}"
                 with trying(errors, f"augment.{name}: ", own=own):
                     _check_step(name, step, held)
+
+
+def check_head_steps(experiment: Experiment, rows: Mapping[str, int], errors: list[str]) -> None:
+    """Whether the last layer of a teacher learns alone for no longer than its training lasts. rows: of each
+    split, empty where they are not known."""
+    for node, training in trainings_of(experiment):
+        first = training.spec.get("head_first") if training else None
+        if training and rows and type(first) is int:
+            with trying(errors):
+                check_head_first(node, first, lengths(training, rows, ["labelled"], node)[0])
 
 
 def _check_step(name: str, step: Step | Mixer, about: Description) -> None:

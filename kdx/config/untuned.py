@@ -27,6 +27,18 @@ def wrong_untuned(experiment: Experiment, config: Mapping[str, Any], recipe: Rec
             yield f"{role}=true {why}"
 
 
+def could_be_taught(
+    experiment: Experiment, config: Mapping[str, Any], recipe: Recipe, new_head: bool
+) -> list[str]:
+    """The roles that the same run could have been asked for. new_head: whether the last layer of the teacher
+    before was a new one."""
+    return [
+        role
+        for role in OF_UNTUNED
+        if not _wrong(experiment, config, recipe, role) and not (new_head and role == UNTUNED)
+    ]
+
+
 def _wrong(experiment: Experiment, config: Mapping[str, Any], recipe: Recipe | None, role: str) -> str | None:
     choices, leave = config["choices"], "leave it out"
     of = "distils the student from the teacher before its fine-tuning too"

@@ -17,7 +17,7 @@ from kdx.config.networks import check_networks
 from kdx.config.other_pool import check_changes, check_other_pool
 from kdx.config.suggestions import networks_for
 from kdx.config.tried_data import describe_data, try_loader
-from kdx.config.tried_steps import builds_own_steps, try_shift, try_steps
+from kdx.config.tried_steps import builds_own_steps, check_head_steps, try_shift, try_steps
 from kdx.config.tried_through import check_through
 from kdx.config.trying import trying
 from kdx.config.unused import Learned
@@ -89,6 +89,7 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
         with checks.gather(errors):
             if about and training:
                 check_batch(node, training.spec["batch_size"], about)
+    check_head_steps(experiment, rows, errors)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learned.idle |= check_networks(order, about, rows, errors)

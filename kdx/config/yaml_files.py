@@ -53,9 +53,11 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], bytes]:
+def read_yaml(
+    path: Path, form: str = "kdx config prints a file as --config takes it"
+) -> tuple[dict[str, Any], bytes]:
     """(the keys of a file, its bytes). Raises UserError, naming the file, where it is none that could be
-    settings.
+    settings. form: what is said of one without keys.
     """
     try:
         if not path.is_file():
@@ -66,7 +68,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], bytes]:
             raise UserError(f"'{path}' is too large: settings take {LARGEST_YAML >> 20} MiB at most")
         found = yaml.load(content.decode("utf-8"), _Loader)
         if not isinstance(found, dict):
-            raise UserError(f"'{path}' holds no keys: kdx config prints a file as --config takes it")
+            raise UserError(f"'{path}' holds no keys: {form}")
         return {str(key): _plain(value, 1) for key, value in found.items()}, content
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise unreadable(path, error) from error

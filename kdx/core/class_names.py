@@ -75,6 +75,26 @@ def read_class_map(node: str, given: Mapping[Any, Any], unmapped: str, weights: 
     return found
 
 
+def wrong_names(
+    key: str, to: Mapping[str, str], theirs: Sequence[Any], ours: Sequence[Any], whose: tuple[str, str]
+) -> list[str]:
+    """What is wrong with the names in a file of classes, the first ten of it. to: what it says, theirs: ours.
+    key: that names the file. whose: who has these and those, such as ("pool=digits has", "the data set has").
+    """
+    there, here = list(map(nfc, theirs)), list(map(nfc, ours))
+    wrong = [
+        f"{key} names '{name}', and {whose[0]} no such class{nearest(name, there)}"
+        for name in to
+        if name not in there
+    ]
+    wrong += [
+        f"{key} says that '{name}' is '{one}', and {whose[1]} no such class{nearest(one, here)}"
+        for name, one in to.items()
+        if one not in here
+    ]
+    return wrong[:_SHOWN]
+
+
 def learned_classes(weights: Path) -> list[str] | None:
     """What the model.json beside a file of weights names, None: nothing does."""
     beside = weights.with_name("model.json")

@@ -20,12 +20,12 @@ from kdx.models.misfits import (
     normalisation_of,
 )
 
-_NEW_HEAD = "the network begins with a new one"
+NEW_HEAD = "the network begins with a new one"
 
 
 def left_out_head(notes: Sequence[WeightsNote]) -> bool:
     """Whether a last layer of another size was left out. notes: of `load_weights`."""
-    return any(text.endswith(_NEW_HEAD) for text, _ in notes)
+    return any(text.endswith(NEW_HEAD) for text, _ in notes)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -66,7 +66,7 @@ def load_weights(
             (
                 (
                     f"the last layer of the checkpoint '{path}' was left out "
-                    f"({listed_weights(fit, misfits)}): {_NEW_HEAD}"
+                    f"({listed_weights(fit, misfits)}): {NEW_HEAD}"
                 ),
                 "warning",
             )

@@ -11,8 +11,8 @@ from typing import Any
 from kdx.config.keys import keys_of
 from kdx.config.tried_data import describe_data
 from kdx.config.wire import Order, with_sources
-from kdx.core.class_names import nfc
-from kdx.core.errors import UserError, UserErrors, nearest, rows_called, together
+from kdx.core.class_names import nfc, wrong_names
+from kdx.core.errors import UserError, UserErrors, rows_called, together
 from kdx.data.phrases import counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
@@ -129,7 +129,8 @@ def misfits(
                 remedy = (
                     f"these pictures are {'all grey' if found.shape[0] == 1 else 'not all grey'}, and those "
                     f"that were learned from {'were not' if found.shape[0] == 1 else 'were'}; save them as "
-                    f"{'colours (RGB)' if found.shape[0] == 1 else 'grey'}"
+                    f"{'colours (RGB)' if found.shape[0] == 1 else 'grey'}, or give classes_map=FILE, a line "
+                    "a class, theirs: ours, with which they are made so"
                 )
             errors.append(
                 f"{who} {'take' if several else 'takes'} pictures of {times(shape)} and dataset={dataset} "
@@ -159,22 +160,13 @@ def _mapped(
 ) -> list[str]:
     """What is wrong with a file of classes, theirs: ours. names: what it says; classes: of the network."""
     here, there = list(map(nfc, classes)), list(map(nfc, shown))
-    errors = [
-        f"classes_map names '{name}', and dataset={dataset} has no such class{nearest(name, there)}"
-        for name in names
-        if name not in there
-    ]
-    errors += [
-        f"classes_map says that '{name}' is '{to}', and {who} learned no such class{nearest(to, here)}"
-        for name, to in names.items()
-        if to not in here
-    ]
+    errors = wrong_names("classes_map", names, there, here, (f"dataset={dataset} has", f"{who} learned"))
     if not errors and not any(names.get(name, name) in here for name in there):
         errors.append(
             f"dataset={dataset} has no class that {who} learned: it has {', '.join(there[:10])}, and learned "
             f"are {', '.join(here[:10])}; set classes_map=FILE, a line a class, theirs: ours"
         )
-    return errors[:10]
+    return errors
 
 
 def _other_length(example: Mapping[str, Any], found: Description, length: int | None) -> int | None:

@@ -20,6 +20,7 @@ from kdx.runs.other_data import noun_of
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
+from kdx.tasks.classification import Classification
 from kdx.tasks.several_heads import SeveralHeads
 from kdx.tasks.without_labels import KNOWN_ERROR, estimates_in_words
 
@@ -129,6 +130,18 @@ def estimated(results: Mapping[str, Any]) -> list[str]:
         f"labels {estimates_in_words(found['estimates'])}; {KNOWN_ERROR}"
         for role, found in results.items()
         if found.get("estimates")
+    ]
+
+
+def not_estimated(weights: Weights, data: Artifact) -> list[str]:
+    """Why nothing is estimated of weights that were put to other data than theirs."""
+    about = data.json("data.json")
+    other = weights.names is not None or weights.about.get("dataset") != about["dataset"]
+    if not other or not isinstance(build_task(weights.about), Classification):
+        return []
+    return [
+        "nothing is ESTIMATED without labels here, as a file of weights lacks the validation rows by which "
+        "that is done: kdx evaluate of the run folder does it"
     ]
 
 

@@ -24,7 +24,7 @@ PIECE = 1 << 22
 _FEW = 20
 """Fewer validation rows than that tell next to nothing."""
 GAP = 0.65
-"""A classifier that tells labelled pictures from the pool's this often (0.5 is guessing) is worth a warning.
+"""A classifier that tells labelled rows from the pool's this often (0.5 is guessing) is worth a warning.
 """
 
 
@@ -202,10 +202,14 @@ def less_sure(pool: float, rows: int, validation: float, known: int) -> bool:
 
 
 def domain_warnings(
-    validation: Mapping[str, float] | None, pool_confidence: float, pool: int, gap: Mapping[str, float] | None
+    validation: Mapping[str, float] | None,
+    pool_confidence: float,
+    pool: int,
+    gap: Mapping[str, float] | None,
+    rows: str = "rows",
 ) -> list[str]:
     """Why the teacher may not know the student's data. validation: {"accuracy", "confidence", "n"} of the
-    teacher.
+    teacher. rows: what they are called.
     """
     found = []
     if validation:
@@ -231,7 +235,7 @@ def domain_warnings(
             )
     if gap and gap["accuracy"] - 3 * gap["standard_error"] > GAP:
         found.append(
-            "labelled pictures and the pool differ: a linear classifier tells them apart "
+            f"labelled {rows} and the pool differ: a linear classifier tells them apart "
             f"{gap['accuracy']:.0%} of the time (50% is guessing)"
         )
     return found

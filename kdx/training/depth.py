@@ -25,13 +25,19 @@ def groups_by_depth(
     first = settings.head_first if isinstance(settings.head_first, int) else settings.head_first * steps
     if not first and settings.layer_decay == 1:
         return groups
-    if first > steps:
-        raise UserError(
-            f"head_first={first} steps are more than the {steps} of the training: fewer, or a share such "
-            "as 0.2"
-        )
+    check_head_first("teacher_pretrain", settings.head_first, steps)
     layers = layers_by_depth(network)
     return [made for group in groups for made in _split(group, layers, settings.layer_decay, round(first))]
+
+
+def check_head_first(node: str, first: int | float, steps: int) -> None:
+    """Raises UserError where the last layer would learn alone for longer than the training lasts. node: of
+    the settings."""
+    if isinstance(first, int) and first > steps:
+        raise UserError(
+            f"{node}.head_first={first} steps are more than the {steps} of the training: fewer, or a share "
+            "such as 0.2"
+        )
 
 
 def _split(

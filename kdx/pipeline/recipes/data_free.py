@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 from kdx.core.checks import integer
 from kdx.core.inversion import Inversion
@@ -79,6 +80,11 @@ class DataFree(Recipe):
                 "recipe=data_free teaches once, and by all rows that are made: leave rounds=, select= and "
                 "init= out"
             )
+
+    def check_teacher(self, network: Any) -> None:
+        from kdx.methods.inversion import norm_layers
+
+        norm_layers(network)
 
     def protocol(self, experiment: Experiment) -> list[str]:
         return [f"data: the student sees {self.rows:,} rows that the teacher made of noise, and no other"]

@@ -92,6 +92,11 @@ class Recipe(ABC):
         yield from checks.wrong_rule(self.buys, asked.experiment, asked.config, asked.rows)
         yield from checks.wrong_assistants(self.assistants, asked.experiment, asked.config, asked.networks)
 
+    def check_teacher(self, network: Any) -> None:
+        """Raises UserError where a teacher is no network that this recipe can learn from, before any work.
+        network: a torch.nn.Module, built for the data."""
+        return None
+
     def idle(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """(key, why it can never act) of settings that this recipe leaves without effect."""
         yield from checks.idle_rounds(self.teacher, config)

@@ -169,21 +169,31 @@ def look_at_proxy(
     what the student learns from."""
     if experiment.pool and not experiment.given and data.json("data.json").get("classes"):
         found = store.run(PROXY, data=data, teachers=teachers, answers=answers).json("proxy.json")
-        if found.get("warn") and (options := _that_may_help(experiment, found["validation_n"])):
+        if found.get("warn") and (options := _that_may_help(experiment, found)):
             store.listener.note(PROXY.name, f"what may lessen the harm of wrong answers: {options}", "info")
 
 
-def _that_may_help(experiment: Experiment, validation: int) -> str:
-    """What makes answers count less that may be wrong, each with the option that applies it."""
+def _that_may_help(experiment: Experiment, proxy: Mapping[str, Any]) -> str:
+    """What goes against what is wrong with answers to a pool, each with the option that applies it. proxy: a
+    proxy.json. Of a teacher that is less sure there than elsewhere the sure answers may be learned from; one
+    that names few classes may be sure of all of them. A temperature of 1 or less makes it no less sure."""
     found = []
+    if proxy["few"]:
+        found.append("a pool of other rows (pool=NAME)")
+        teachers = experiment.teachers
+        if any(t.checkpoint and t.training is None and not t.class_map for t in teachers):
+            found.append("which of your classes the teacher's are (teacher.classes_map=FILE)")
     weight = experiment.loss.spec.get("alpha")
     if isinstance(weight, int | float) and weight > 0:
         found.append(f"a lower weight of the teacher (loss.alpha={weight / 2:g}, say)")
-    if experiment.select is None:
+    if proxy["less_sure"] and experiment.select is None:
         found.append("learning only from answers that are sure enough (select=threshold)")
     asked = experiment.pseudo_label
-    if validation and not asked["passes"] and asked["temperature"] in ("auto", 1):
-        found.append("a temperature fitted on validation (pseudo_label.temperature=fitted)")
+    if (proxy.get("temperature") or 1) > 1 and not asked["passes"] and asked["temperature"] in ("auto", 1):
+        found.append(
+            "a temperature fitted on validation, about "
+            f"{proxy['temperature']:.2g} (pseudo_label.temperature=fitted)"
+        )
     return together(found, "or")
 
 

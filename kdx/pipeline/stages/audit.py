@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from kdx.core.answers import Audited, Evidence
+from kdx.core.errors import rows_called
 from kdx.core.task import Task
 from kdx.core.trees import picked, rows_of, tree
 from kdx.core.types import Answers, Split
@@ -70,7 +71,8 @@ def run(
     validation = None if checked is None else task.audit_teacher(*checked)
     gap = gap_to_pool(need_split(data, "labelled", runtime), pool, about, seed)
     if sure is not None:
-        for caution in pseudo_labels.domain_warnings(validation, sure, found[0]["asked"], gap):
+        called = rows_called(about.get("reads") or "rows")
+        for caution in pseudo_labels.domain_warnings(validation, sure, found[0]["asked"], gap, called):
             work.note(caution, "warning")
     work.write_json(
         "audit.json",

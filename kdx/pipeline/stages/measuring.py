@@ -184,6 +184,7 @@ def describe_role(artifacts: Sequence[Artifact]) -> dict[str, Any]:
         "precision": precisions.pop() if len(precisions) == 1 else None,
         "stopped": summaries[0]["stopped"] if alone else None,
         **({"beside": summaries[0]["beside"]} if alone and summaries[0].get("beside") else {}),
+        **({"new_head": True} if alone and summaries[0].get("new_head") else {}),
         **({"fitted": True} if all(summary.get("fitted") for summary in summaries) else {}),
     }
 

@@ -19,7 +19,7 @@ from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.methods.temperature import Tempered
 from kdx.models.fitting import WeightsNote
-from kdx.models.weights import load_weights
+from kdx.models.weights import NEW_HEAD, left_out_head, load_weights
 from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
 from kdx.pipeline.stages.arrays import open_split
@@ -96,9 +96,9 @@ def first_weights(
 def begin_through(network: nn.Module, before: Artifact) -> list[WeightsNote]:
     """The weights that it had after another data set, but for a last layer of another size."""
     found = load_weights(network, before.file("last.safetensors"), new_head=True)
-    return (
-        [("the last layer is a new one, as the data set before has other classes", "info")] if found else []
-    )
+    if not left_out_head(found):
+        return []
+    return [(f"the data set before has other classes: {NEW_HEAD}", "info")]
 
 
 def _initialised(student: nn.Module, runtime: Runtime, inputs: TrainInputs) -> list[WeightsNote]:

@@ -18,8 +18,9 @@ from kdx.core.scorer import Scorer
 from kdx.core.trees import moved, part_of, tree
 from kdx.models.adapt import Around
 from kdx.models.estimator import check_kept, fit_to, is_estimator, settle_by
+from kdx.models.fitting import WeightsNote
 from kdx.models.renamed import Renamed
-from kdx.models.weights import load_weights
+from kdx.models.weights import left_out_head, load_weights
 from kdx.pipeline.stages.arrays import build_task, need_split, open_split
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import CLASS_PLACES, about_model, new_network
@@ -85,16 +86,15 @@ def run(
         about = {**about, CLASS_PLACES: names.places(about["classes"])}
     torch.manual_seed(seed)
     network = new_network(model, about, read_weights=not (checkpoint or through))
-    for text, level in (
-        begin_through(network, through)
-        if through
-        else (
-            load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher", new_head=new_head)
-            if checkpoint
-            else ()
-        )
-    ):
+    notes: list[WeightsNote] = []
+    if through:
+        notes = begin_through(network, through)
+    elif checkpoint:
+        file = checkpoint.paths[0]
+        notes = load_weights(network, file, key=checkpoint_key, role="teacher", new_head=new_head)
+    for text, level in notes:
         work.note(text, level)
+    knows_nothing = new_head and (not (through or checkpoint) or left_out_head(notes))
     for text in getattr(network, "remarks", ()):
         work.note(text)
     if fitted:
@@ -120,6 +120,7 @@ def run(
             "precision": "fp32",
             "best_step": None,
             **({"fitted": True} if fitted and not declared(model.target, "finished", False) else {}),
+            **({"new_head": True} if knows_nothing else {}),
             "threads": torch.get_num_threads(),
             "device": runtime.device,
         },

@@ -17,6 +17,7 @@ from kdx.core.trees import joined, moved, tree
 from kdx.core.types import Answers, Frozen, Split
 from kdx.data.streams import sequential
 from kdx.methods.features.mmd import median_of_pairs, mmd
+from kdx.methods.temperature import fit_temperature
 from kdx.models.tap import one_vector, penultimate
 from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.arrays import build_task, need_split, open_split, part_drawn
@@ -45,7 +46,8 @@ def run(
     """Files: proxy.json {"n", "validation_n", "classes", "classes_used" and "confidence" of "pool" and
     "validation" (None without that split), "mmd" between the features of both, "validation_right" (None
     without it), "estimates" (kdx.tasks.without_labels) of how often it is right on the pool, "warn" whether
-    it is warned of, "text"}.
+    it is warned of, "few" and "less_sure" for which of the two reasons, "temperature" that would be
+    fitted on validation to answers as they are (None without it, or where they have one already), "text"}.
 
     answers: what the student learns from: probabilities are those of the teacher that answers there, several
     made one and with the temperature that was given or fitted; features are those of the first. classes_used:
@@ -60,7 +62,10 @@ def run(
     validation = open_split(data, "validation", runtime)
     shown = [part_drawn(need_split(data, "unlabelled", runtime), ROWS_LOOKED_AT)]
     shown += [] if validation is None else [part_drawn(validation, ROWS_LOOKED_AT)]
-    pool, *rest = _of_teachers(teachers, task, shown, runtime, answers.json("answers.json"))
+    told = answers.json("answers.json")
+    said = _of_teachers(teachers, task, shown, runtime, told)
+    temperature = float(told.get("temperature", 1))
+    pool, *rest = [(task.probs(task.tempered(one, temperature)), features) for one, features in said]
     known = rest[0] if rest else None
     right = None if known is None else known[0].max(1).indices == moved(shown[1].known, "cpu")
     sure = None if known is None else confidences(known[0])
@@ -74,17 +79,23 @@ def run(
         "validation_right": None if right is None else round(float(right.double().mean()), 6),
         "estimates": estimated_shares(confidences(pool[0]), sure, right),
     }
-    found |= {"warn": to_be_warned_of(found), "text": text_of(found)}
+    if known and temperature == 1:
+        found["temperature"] = round(fit_temperature(task, said[1][0], moved(shown[1].known, "cpu")), 4)
+    found |= reasons_of(found)
+    found |= {"warn": found["few"] or found["less_sure"], "text": text_of(found)}
     work.write_json("proxy.json", found)
     work.note(found["text"], "warning" if found["warn"] else "info")
 
 
-def to_be_warned_of(found: dict[str, Any]) -> bool:
-    """Whether the teacher names too few classes there, or is less sure than on validation."""
+def reasons_of(found: dict[str, Any]) -> dict[str, bool]:
+    """Whether the teacher names too few classes there ("few"), and is less sure than on validation
+    ("less_sure"): either is warned of."""
     used, sure = found["classes_used"], found["confidence"]
-    few = used["pool"] < LEAST_NAMED * (used["validation"] or found["classes"])
     known = sure["validation"]
-    return bool(few or (known and less_sure(sure["pool"], found["n"], known, found["validation_n"])))
+    return {
+        "few": bool(used["pool"] < LEAST_NAMED * (used["validation"] or found["classes"])),
+        "less_sure": bool(known and less_sure(sure["pool"], found["n"], known, found["validation_n"])),
+    }
 
 
 def _of_teachers(
@@ -93,24 +104,17 @@ def _of_teachers(
     shown: Sequence[Split],
     runtime: Runtime,
     about: Mapping[str, Any],
-) -> list[tuple[Tensor, Tensor | None]]:
-    """Of each split the probabilities of what the teachers answer together, and the features of the first.
+) -> list[tuple[Answers, Tensor | None]]:
+    """Of each split what the teachers answer together, without a temperature, and the features of the first.
     about: an answers.json."""
-    combine, temperature = aggregate_in(about, task), float(about.get("temperature", 1))
+    combine = aggregate_in(about, task)
     found: list[list[tuple[Answers, Tensor | None]]] = [[] for _ in shown]
     for teacher in teachers:
         network = Frozen(runtime.place(open_network(teacher))).network
         for several, split in zip(found, shown, strict=True):
             several.append(answers_and_features(network, split, runtime))
     return [
-        (
-            task.probs(
-                task.tempered(
-                    combine([a for a, _ in several]) if len(several) > 1 else several[0][0], temperature
-                )
-            ),
-            several[0][1],
-        )
+        (combine([a for a, _ in several]) if len(several) > 1 else several[0][0], several[0][1])
         for several in found
     ]
 

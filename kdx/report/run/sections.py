@@ -33,13 +33,8 @@ def results_section(run: Mapping) -> list[str]:
         lines.append("\n".join(f"- {escape(line)}" for line in [*result_sentences(numbers, headline), *told]))
         lines.append(best_and_last(numbers))
         notes = [escape(m.note) for m in shown_metrics(numbers).values() if m.note and m.column == "table"]
-        lines.append(" ".join([*notes, f"MFLOPs: one forward pass of one {unit_of(numbers)}."]))
+        lines.append(" ".join([*notes, "MFLOPs: one forward pass of one row."]))
     return lines
-
-
-def unit_of(numbers: Mapping) -> str:
-    """What a row of the data is called."""
-    return "picture" if numbers.get("classes") else "row"
 
 
 def over_sessions(run: Mapping) -> list[str]:
@@ -148,7 +143,7 @@ def _of_domain(numbers: Mapping, found: Mapping) -> list[str]:
     if not gap:
         return []
     return [
-        f"Labelled {unit_of(found)}s against the pool's: a linear classifier tells them apart "
+        "Labelled rows against the pool's: a linear classifier tells them apart "
         f"{percent(gap['accuracy'], 0)} of the time (50% is guessing; standard error "
         f"{percent(gap['standard_error'], 0)}); proxy A-distance {decimals(gap['a_distance'], 2)}."
     ]

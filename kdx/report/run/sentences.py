@@ -10,7 +10,7 @@ from kdx.report.metric import finer
 from kdx.report.run.bill import bill_sentences
 from kdx.report.run.prequential import chunk_gain
 from kdx.report.run.privacy import privacy_sentences
-from kdx.report.run.result_warnings import answered_part, overfit_gap
+from kdx.report.run.result_warnings import answered_part, guessing, overfit_gap
 from kdx.report.run.sessions import session_gains
 from kdx.report.run.uncertainty import standard_error, unseen_share
 from kdx.report.run.units import percent
@@ -81,17 +81,32 @@ def _of_tuning(results: Mapping, used: str, counts: Metric) -> list[str]:
     before, after = (score(results, role, used) for role in ("teacher_before", "teacher"))
     if before is None or after is None:
         return []
+    fresh = " (its last layer was a new one, which knew nothing)" if _new_head(results) else ""
     told = [
-        f"Fine-tuning took the teacher from {counts.text(before)} to {counts.text(after)} of test "
+        f"Fine-tuning took the teacher from {counts.text(before)}{fresh} to {counts.text(after)} of test "
         f"{counts.title}."
     ]
     students = [told_by for role in _BEFORE if (told_by := _student_gained(results, role, used, counts))]
     if not students and score(results, "student", used) is not None:
-        told[0] += (
-            " Whether the student gains by it: untuned_student=true distils it from the teacher before too, "
-            "probed_student=true from one whose last layer alone has learned; over seeds."
-        )
+        told[0] += _how_to_compare(results, used)
     return [*told, *students]
+
+
+def _new_head(results: Mapping) -> bool:
+    return bool(results["teacher_before"].get("new_head"))
+
+
+def _how_to_compare(results: Mapping, used: str) -> str:
+    """What tells whether the student gains by it: of the two options those that such a run can have."""
+    could = results["teacher_before"].get("could_teach")  # older runs do not say
+    known = could if isinstance(could, list) else [role for role in _BEFORE if not _new_head(results)]
+    guesses = ", which is no better than guessing here," if guessing(results, "teacher_before", used) else ""
+    ways = {
+        "untuned_student": f"untuned_student=true distils it from the teacher before{guesses} too",
+        "probed_student": "probed_student=true distils it from one whose last layer alone has learned too",
+    }
+    shown = [words for role, words in ways.items() if role in known]
+    return f" Whether the student gains by it: {', and '.join(shown)}; over seeds." if shown else ""
 
 
 def _student_gained(results: Mapping, role: str, used: str, counts: Metric) -> str | None:
@@ -110,7 +125,14 @@ def _student_gained(results: Mapping, role: str, used: str, counts: Metric) -> s
             f"Whether fine-tuning the teacher helped the student, {n} test rows of one run cannot tell: it "
             f"has {figures}, within two standard errors ({counts.counted(2 * error, 1)})."
         )
-    return f"Fine-tuning the teacher {'helped' if gain > 0 else 'harmed'} the student: it has {figures}."
+    caution = (
+        "; the teacher before is no better than guessing here, so this tells what a teacher that knows "
+        "nothing costs, and not what fine-tuning adds to one that knows something"
+        if role == "untuned_student" and guessing(results, "teacher_before", used)
+        else ""
+    )
+    did = "helped" if gain > 0 else "harmed"
+    return f"Fine-tuning the teacher {did} the student: it has {figures}{caution}."
 
 
 def _of_members(results: Mapping, used: str, counts: Metric) -> list[str]:
