@@ -114,8 +114,8 @@ LINES = [
     ),
     (
         "loss=supervised student_train.labelled_share=0.5",
-        "student_train.labelled_share=0.5 can never act: a batch is all labelled, as loss=supervised reads no "
-        "pool: choose another loss, such as kd",
+        "student_train.labelled_share=0.5 can never act: a batch is all labelled, as loss=supervised reads "
+        "no pool: choose another loss, such as kd",
     ),
     (
         "recipe=stream student_train.labelled_share=0.5",
@@ -123,12 +123,12 @@ LINES = [
     ),
     (
         "loss=lwf student_train.labelled_share=0.5",
-        "student_train.labelled_share=0.5 can never act: a batch is all of the session's rows, as there is no "
-        "memory: set recipe.memory=100, say",
+        "student_train.labelled_share=0.5 can never act: a batch is all of the session's rows, as there is "
+        "no memory: set recipe.memory=100, say",
     ),
     (
         "dataset=corpus pseudo_label.format=text loss.alpha=0 student_train.labelled_share=0.5",
-        "student_train.labelled_share=0.5 can never act: a batch is all labelled, as pseudo_label.format=text",
+        "student_train.labelled_share=0.5 can never act: a batch is all labelled, as pseudo_label.format",
     ),
     (
         "student_train.strong_augment=[randaugment]",
