@@ -96,10 +96,22 @@ def test_a_test_part_and_pictures_without_boxes(tmp_path):
     check(raw, made.describe())
     assert len(raw.part("test")[0]) == len(raw.part("unlabelled")[0]) == 3
     assert raw.part("unlabelled")[1] is None
+    assert raw.names["train"] == ["train/wide.png", "train/high.png", "train/empty.png"]
+    assert raw.names["test"][:2] == ["val/wide.png", "val/high.png"]
     other = changed("categories", 0, "name", value="cat")
     folder(tmp_path, other, part="val")
     with pytest.raises(UserError, match="other categories: bicycle, dog; and bicycle, cat"):
         made.describe()
+
+
+def test_pictures_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    folder(folder(tmp_path), part="val")
+    (tmp_path / "val" / "high.png").write_bytes(b"no picture")
+    (tmp_path / "train" / "high.png").unlink()
+    keys = dict(test_annotations="annotations/val.json", test_pictures="val", on_error="skip")
+    raw = coco(tmp_path, **keys).load()
+    assert raw.names["test"] == ["val/wide.png", "val/empty.png"]
+    assert raw.skipped.keys() == {"train/high.png", "val/high.png"}
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,10 @@ def test_a_head_a_task_is_asked_for_its_task(whole, capsys):
     assert right == pytest.approx(whole["results"]["student"]["last"]["test"]["accuracy"])
     with pytest.raises(UserError, match=r"add task=N, one of 1 \(0 to 3\); 2 \(4, 5, 6\)"):
         main_of("predict", "runs/whole", "data=one.png", "to=one.csv")
+    wrong = "task=2 says of which task new rows are, and each row of data=validation is answered by its own"
+    with pytest.raises(UserError, match=wrong):
+        main_of("predict", "runs/whole", "data=validation", "to=own.csv", "task=2")
+    assert not Path("own.csv").exists()
     with pytest.raises(UserError, match="task=4: there are 3 tasks"):
         main_of("predict", "runs/whole", "data=one.png", "to=one.csv", "task=4")
     assert main(["predict", "runs/whole", "data=one.png", "to=one.csv", "task=2", "role=joint"]) == 0

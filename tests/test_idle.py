@@ -101,6 +101,40 @@ LINES = [
         "members.1.teacher_pretrain.optimiser=adamw: set members.1.teacher_pretrain.optimiser=sgd",
     ),
     (
+        "loss=mmd select=threshold",
+        "select=threshold can never act: it chooses rows of the pool by a teacher's answers, and loss=mmd",
+    ),
+    ("loss=fixmatch select=balanced", "select=balanced can never act: it chooses rows of the pool by"),
+    ("loss=supervised select=threshold", "select=threshold can never act: loss=supervised reads no pool"),
+    ("loss=supervised recipe=distil select=threshold", "select=threshold can never act: loss=supervised"),
+    ("dataset=digits_table loss=supervised made_up=munge", "made_up=munge can never act: loss=supervised"),
+    (
+        "dataset=digits_table recipe=data_free made_up=munge",
+        "made_up=munge can never act: recipe=data_free reads no pool: leave it out",
+    ),
+    (
+        "loss=supervised student_train.labelled_share=0.5",
+        "student_train.labelled_share=0.5 can never act: a batch is all labelled, as loss=supervised reads "
+        "no pool: choose another loss, such as kd",
+    ),
+    (
+        "recipe=stream student_train.labelled_share=0.5",
+        "student_train.labelled_share=0.5 can never act: a batch is all labelled, as recipe=stream reads no",
+    ),
+    (
+        "loss=lwf student_train.labelled_share=0.5",
+        "student_train.labelled_share=0.5 can never act: a batch is all of the session's rows, as there is "
+        "no memory: set recipe.memory=100, say",
+    ),
+    (
+        "dataset=corpus pseudo_label.format=text loss.alpha=0 student_train.labelled_share=0.5",
+        "student_train.labelled_share=0.5 can never act: a batch is all labelled, as pseudo_label.format",
+    ),
+    (
+        "student_train.strong_augment=[randaugment]",
+        "student_train.strong_augment=[randaugment] can never act: loss=kd compares no two views of a row",
+    ),
+    (
         "teacher=resnet18 teacher.checkpoint=w.pt teacher_pretrain.lr=0.1",
         "teacher_pretrain.lr=0.1 can never act: the teacher resnet18 has its weights and is taken as it is: "
         "set teacher_pretrain.epochs=5, say, to train it on",
@@ -132,6 +166,13 @@ def test_what_can_never_act_is_reported(line, says):
         "rounds=3 round_patience=2 init=previous",
         "student_train.warmup=0.1",
         "teacher=sklearn student_train.lr=0.1 headline=best",
+        "select=threshold student_train.labelled_share=0.5",
+        "loss=supervised select=all made_up=none student_train.strong_augment=[]",
+        "loss=mmd recipe=distil select=threshold student_train.labelled_share=0.4",
+        "loss=mutual recipe=private student_train.labelled_share=0.5",
+        "loss=lwf recipe.memory=100 student_train.labelled_share=0.5",
+        "loss=fixmatch student_train.strong_augment=[randaugment]",
+        "dataset=digits_table made_up=munge",
         "teachers=[sklearn,mlp] teacher_pretrain.lr=0.1",
         "teachers=[cnn,mlp] members.1.teacher_pretrain.optimiser=sgd teacher_pretrain.momentum=0.5",
         "teacher.checkpoint=w.pt teacher_pretrain.epochs=2 teacher_pretrain.lr=0.1",

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kdx.config.compose import check_words
+from kdx.config.unused import idle
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
 from kdx.core.errors import UserError
@@ -72,7 +73,9 @@ def outcomes(asked: tuple[str, ...]) -> list[str]:
         config = copy.deepcopy(composed) | {"dataset": dataset_of(task)}
         config["teacher"]["estimator"] = teacher
         order, wrong = examine_config(config)
-        wrong = wrong or inspect(order)
+        wrong = (
+            wrong or inspect(order) or list(idle(config, [word.partition("=")[0] for word in asked]).values())
+        )
         found.append(line(task, asked, " / ".join(wrong).replace(str(ROOT), "") or "runs"))
     return found
 

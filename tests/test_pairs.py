@@ -110,8 +110,11 @@ def test_a_fusion_of_the_wrong_networks_is_refused(about):
     fusion = "kdx.models.fusion.Fusion"
     with pytest.raises(UserError, match="made of 3 networks"):
         built({"_target_": fusion, "networks": [CNN, MLP, MLP]}, about)
-    with pytest.raises(UserError, match="made of 1 networks, and reads names 2 inputs"):
-        built({"_target_": fusion, "networks": [CNN], "reads": ["picture", "sums"]}, about)
+    with pytest.raises(UserError, match="made of 2 networks, and reads names 3 inputs"):
+        built({"_target_": fusion, "networks": [CNN, MLP], "reads": ["picture", "sums", "sums"]}, about)
+    for few in ([], [CNN]):
+        with pytest.raises(UserError, match=r"joins two or more: name .*\(picture,sums\) in networks"):
+            built({"_target_": fusion, "networks": few, "reads": ["picture", "sums"]}, about)
     turned = built({"_target_": fusion, "networks": [MLP, CNN], "reads": ["sums", "picture"]}, about)
     assert [member.input_name for member in turned.members] == ["sums", "picture"]
 
@@ -368,6 +371,16 @@ def test_text_and_picture_teach_text(tmp_path, monkeypatch):
         (["student.reads=table"], "rows here have the inputs picture"),
         (["augment=[mixup]"], "mixup mixes pictures"),
         (["teacher=bag"], "reads texts, and this data set holds pictures with rows of tables"),
+        (
+            ["student=fusion", "teacher=fusion"],
+            "student=fusion is made of 2 networks, and student.reads=sums, of the inputs picture,sums, names "
+            "1: say what each of the networks reads, in their order, student.reads=[picture,sums]",
+        ),
+        (
+            ["student=fusion", "student.networks=[mlp]"],
+            "student=fusion is made of 1 network, and joins two or more: name a network for each input "
+            "(picture,sums) in student.networks, or choose that network alone",
+        ),
         (["dataset=digits", "student.reads=sums"], "leave it out"),
         (["dataset=digits", "teacher=fusion"], "reads several inputs of a row"),
     ],

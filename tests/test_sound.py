@@ -183,6 +183,18 @@ def test_a_folder_of_sounds_is_described_as_it_is_loaded(sounds):
     assert upper[raw.labels == 0].mean() > upper[raw.labels == 1].mean()
 
 
+def test_sounds_of_one_name_in_two_parts_are_told_apart(sounds):
+    pool = sounds.parent / "pool"
+    (pool / "high").mkdir(parents=True)
+    (pool / "high/01.wav").write_bytes((sounds / "high/01.wav").read_bytes())
+    raw = Wav(root=str(sounds), **{**KEYS, "unlabelled_root": str(pool)}).load()
+    assert raw.names["train"][0] == "train/high/01.wav"
+    assert raw.names["unlabelled"] == ["unlabelled/high/01.wav"]
+    (pool / "high/01.wav").rename(pool / "high/101.wav")
+    raw = Wav(root=str(sounds), **{**KEYS, "unlabelled_root": str(pool)}).load()
+    assert raw.names["train"][0] == "high/01.wav" and raw.names["unlabelled"] == ["high/101.wav"]
+
+
 def test_what_gives_no_sound_is_named_or_skipped(sounds):
     wavfile.write(sounds / "low/zz.wav", 8000, np.zeros(0, np.int16))
     (sounds / "low/notes.txt").write_text("no sound")

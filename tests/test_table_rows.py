@@ -192,6 +192,18 @@ def test_rows_without_a_target_are_the_pool(tmp_path):
     assert raw.name("train", 2) == "row 4 of rows.csv" and raw.name("unlabelled", 2) == "row 8 of rows.csv"
 
 
+def test_rows_of_files_of_one_name_are_told_apart(tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/rows.csv").write_text(numbers(6))
+    text = numbers(20)
+    raw = table(tmp_path, text)
+    assert raw.name("train", 4) == "row 5 of rows.csv"
+    keys = KEYS | {"test_file": str(tmp_path / "new/rows.csv")}
+    raw = Csv(file=str(tmp_path / "rows.csv"), **keys).load()
+    assert raw.name("train", 4) == "row 5 of train/rows.csv"
+    assert raw.name("test", 4) == "row 5 of test/rows.csv"
+
+
 def test_further_files_are_parts(tmp_path):
     raw = table(
         tmp_path,

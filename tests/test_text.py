@@ -204,6 +204,19 @@ def test_imdbs_layout(tmp_path):
 ROWS = [("fine", "yes"), ("bad", "no"), ("who", None), ("", "yes")]
 
 
+def test_texts_of_one_name_in_folder_and_pool_are_told_apart(tmp_path):
+    write(tmp_path / "own", {"no/1.txt": "bad", "yes/1.txt": "fine"})
+    pool = write(tmp_path / "pool", {"no/1.txt": "who", "2.txt": "knows"})
+    raw = loader(tmp_path / "own", unlabelled_root=str(pool)).load()
+    assert [raw.name("train", row) for row in (0, 1)] == ["no/1.txt", "yes/1.txt"]
+    assert {raw.name("unlabelled", row) for row in (0, 1)} == {"unlabelled/no/1.txt", "unlabelled/2.txt"}
+    write(tmp_path / "own", {"rows.csv": "text,label\nbad,no\nfine,yes\n"})
+    write(tmp_path / "pool", {"rows.csv": "text\nwho\n"})
+    raw = loader(tmp_path / "own/rows.csv", unlabelled_root=str(tmp_path / "pool/rows.csv")).load()
+    assert raw.name("train", 0) == "row 1 of rows.csv"
+    assert raw.name("unlabelled", 0) == "row 1 of unlabelled/rows.csv"
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_a_file_of_columns(tmp_path, kind):
     file = tmp_path / f"rows.{kind}"

@@ -53,7 +53,7 @@ def idle(config: Mapping[str, Any], typed: Collection[str], learned: Learned | N
         *_validation(config, rows),
         *recipe.idle(config),
         *_pool(config, rows),
-        *_other_pool(config, recipe),
+        *_unread(config, recipe),
         *_format(config),
         *idle_moving(config),
         *_training("student_train", config["student_train"], _unseen(config, rows)),
@@ -178,17 +178,30 @@ def _pool(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> Iterator
         )
 
 
-def _other_pool(config: Mapping[str, Any], recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Rows of a pool that nothing reads."""
-    loss = config["loss"].get("_target_", "")
+def _unread(config: Mapping[str, Any], recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Rows of a pool that no student reads, what chooses among them, and the views and shares of what is
+    read.
+    """
+    loss, named = config["loss"].get("_target_", ""), f"loss={config['choices']['loss']}"
     reads = {*declared(loss, "uses", ()), *declared(loss, "may_use", ())}
+    why = None
     if recipe.reads_pool is False:
-        yield "pool", f"recipe={config['choices']['recipe']} reads no pool: leave it out"
-    elif recipe.reads_pool is None and "unlabelled" not in reads and not config.get("pool", {}).get("test"):
+        why = f"recipe={config['choices']['recipe']} reads no pool: leave it out"
+        reads.discard("unlabelled")
+    elif "unlabelled" not in reads:
+        why = f"{named} reads no pool: choose another loss, such as kd, or leave it out"
+    if why and not recipe.reads_pool:
+        tested = recipe.reads_pool is None and config["pool"].get("test")
+        keys = ("made_up", "select") if tested else ("made_up", "select", "pool")
+        yield from ((key, why) for key in keys if config[key])
+    if config["pseudo_label"]["format"] == "text":
+        why, reads = "pseudo_label.format=text reads no pool: leave it out", {"labelled"}
+    if why and reads <= {"labelled"} and config["student_train"]["labelled_share"] is not None:
+        yield "student_train.labelled_share", f"a batch is all labelled, as {why}"
+    if "strong" not in declared(loss, "extra_views", ()) and config["student_train"]["strong_augment"]:
         yield (
-            "pool",
-            f"loss={config['choices']['loss']} reads no pool: choose another loss, such as kd, or leave it "
-            "out",
+            "student_train.strong_augment",
+            f"{named} compares no two views of a row: set augment=, choose loss=fixmatch, or leave it out",
         )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from kdx.core.files import write_atomically
 
@@ -34,3 +34,15 @@ def note_places(folder: Path, places: Mapping[str, str]) -> None:
     with contextlib.suppress(OSError):
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
             write_atomically(file, text)
+
+
+def names_apart(names: Mapping[str, Sequence[str]], before: Mapping[str, str]) -> dict[str, list[str]]:
+    """part -> what its files are called: their names, behind what `before` says of their part where two parts
+    have a name in common.
+    """
+    each = [name for known in names.values() for name in set(known)]
+    unique = len(each) == len(set(each))
+    return {
+        part: [name if unique else str(PurePosixPath(before[part], name)) for name in known]
+        for part, known in names.items()
+    }

@@ -20,7 +20,7 @@ from kdx.models import pretrained, size
 from kdx.models.adapt import Adapted, Adapter, Fitted, PictureAdapter, in_units, reading_input
 from kdx.models.ensemble import ensemble
 from kdx.models.fusion import Fusion
-from kdx.models.named_inputs import NamedInputs, asked_inputs, input_to_read
+from kdx.models.named_inputs import NamedInputs, asked_inputs, check_several, input_to_read
 from kdx.models.renamed import OfOtherClasses, Renamed
 
 HELD = size.Held()
@@ -78,7 +78,9 @@ def check_reads(model: Buildable, called: str, reads: str, adapter: Adapter | No
     "teacher.reads" say. Raises UserError."""
     wanted, several = asked_inputs(key, model.spec.get("reads")), model.resolve() is Fusion
     if isinstance(adapter, NamedInputs):
-        if not several:
+        if several:
+            check_several(adapter.kinds, wanted, len(model.spec["networks"]), called, key)
+        else:
             input_to_read(adapter.kinds, wanted, rows_read(model), called, key)
     elif several:
         raise UserError(
@@ -159,12 +161,6 @@ def _fused(
 ) -> nn.Module:
     """reading: makes the network of a description that reads the input of a name."""
     wanted, left = asked_inputs("reads", model.spec.get("reads")), dict(adapter.kinds)
-    count = len(model.spec["networks"])
-    if count > len(wanted or left) or (wanted and count < len(wanted)):
-        raise UserError(
-            f"{named} is made of {count} networks, and {'reads names' if wanted else 'rows here have'} "
-            f"{len(wanted or left)} inputs: name a network for each in networks"
-        )
 
     def build(one: Buildable, place: int) -> nn.Module:
         asked, short = wanted[place : place + 1], one.target.rpartition(".")[2]

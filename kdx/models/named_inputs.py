@@ -58,6 +58,30 @@ def asked_inputs(key: str, asked: Any) -> tuple[str, ...]:
     return tuple(several)
 
 
+def check_several(kinds: Mapping[str, str], wanted: Sequence[str], count: int, called: str, key: str) -> None:
+    """Whether a fusion of `count` networks goes with the inputs that it is to read. key: "student.reads". See
+    `input_to_read`. Raises UserError.
+    """
+    networks = f"{key.removesuffix('reads')}networks"
+    said = f"{called} is made of {count} network{'s' * (count != 1)}"
+    names = ",".join(kinds)
+    if count < 2:
+        raise UserError(
+            f"{said}, and joins two or more: name a network for each input ({names}) in {networks}, "
+            "or choose that network alone"
+        )
+    if count == len(wanted) or (not wanted and count <= len(kinds)):
+        return
+    if not wanted or count < len(wanted):
+        which = f"{key} names {len(wanted)}" if wanted else f"rows here have {len(kinds)}"
+        raise UserError(f"{said}, and {which} inputs: name a network for each in {networks}")
+    cure = f"{key}=[{','.join(list(kinds)[:count])}]" if count <= len(kinds) else f"in {key}"
+    raise UserError(
+        f"{said}, and {key}={','.join(wanted)}, of the inputs {names}, names {len(wanted)}: say what each of "
+        f"the networks reads, in their order, {cure}"
+    )
+
+
 def input_to_read(
     kinds: Mapping[str, str], wanted: Sequence[str], reads: Collection[str], called: str, key: str
 ) -> str:

@@ -27,8 +27,8 @@ SPLIT_WORDS = {"pool": "unlabelled", "labelled": "labelled", "validation": "vali
 class OwnRows(NewRows):
     """The rows of a split in order. Each is known by a file where the data set names its rows, as files or as
     rows in these, else by its number in the decoded data set, from 1: the same whatever the seed. Beside it
-    stands its truth, where that of any row of the split is known. Of rows made up for the pool, which nobody
-    else knows, none is given.
+    stands its truth, where that of any row of the split is known; truth_known: that of all is. Of rows made
+    up for the pool, which nobody else knows, none is given.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class OwnRows(NewRows):
         self._read = read
         self._task = build_task(data.json("data.json"))
         self._truth = _known_truth(data, found, self._task)
-        self._whole = self._truth is not None and self._task.known(tree(np.asarray, self._truth)).all()
+        self.truth_known = self._truth is not None and self._task.known(tree(np.asarray, self._truth)).all()
         self._notes: list[str] = []
         self._known = known_by(data, [found.name])[found.name]
         if self._known.numbers is None:
@@ -60,7 +60,9 @@ class OwnRows(NewRows):
             whole = len(rows) == rows[-1] + 1 - rows[0]
             inputs = picked(self._split.inputs, slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows)
             truth = None if self._truth is None else picked(self._truth, torch.from_numpy(rows))
-            yield RowBlock(self._known_by(rows, truth), self._read(inputs), truth if self._whole else None)
+            yield RowBlock(
+                self._known_by(rows, truth), self._read(inputs), truth if self.truth_known else None
+            )
 
     def notes(self) -> list[str]:
         return self._notes

@@ -108,7 +108,13 @@ def rows_to_answer(
             raise UserError(
                 f"text= names the column of texts in a file, and data={where} is a split of the run"
             )
-        return OwnRows(data, where, runtime, lambda rows: own_rows(rows, weights.reads))
+        own = OwnRows(data, where, runtime, lambda rows: own_rows(rows, weights.reads))
+        if asked.task is not None and own.truth_known:
+            raise UserError(
+                f"task={asked.task} says of which task new rows are, and each row of data={where} is "
+                "answered by its own: leave it out"
+            )
+        return own
     if re.match(r"[a-z][a-z0-9+.-]+://", where, re.IGNORECASE) and not kind_at(Path(where)):
         raise UserError(f"data={where} is an address, and kdx reads what lies here: download it first")
     how = weights.about.get(PREPROCESSING)

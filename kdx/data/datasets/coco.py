@@ -11,7 +11,7 @@ import numpy as np
 
 from kdx.core import checks, snapshot
 from kdx.core.errors import UserError
-from kdx.data.files import Files
+from kdx.data.files import Files, names_apart
 from kdx.data.loading import check_path
 from kdx.data.phrases import counted
 from kdx.data.pictures.boxed import BoxedPictures, Located, describe_boxed, padded
@@ -128,14 +128,16 @@ class Coco:
             [header for scan in scans.values() for header in scan.headers], workers
         )
         most = max([1, *(len(one.boxes) for scan in scans.values() for one in scan.pictures)])
-        parts, names, skipped = {}, {}, dict[str, str]()
+        parts, names, skipped, called = {}, {}, dict[str, str](), self._called(scans)
         for part, scan in scans.items():
             writer = write(part, len(scan.paths), self._decoder.shape(reading), np.uint8)
             made = self._decoder.decode(scan.paths, reading, workers, writer)
-            skipped |= {**scan.unread, **{str(path.name): why for path, why in made.skipped.items()}}
+            skipped |= {called[part][name]: why for name, why in scan.unread.items()}
             kept = [one for one, fine in zip(scan.pictures, made.good, strict=True) if fine]
+            files = {path: one.file for path, one in zip(scan.paths, scan.pictures, strict=True)}
+            skipped |= {called[part][files[path]]: why for path, why in made.skipped.items()}
             truth = padded([self._in_square(one) for one in kept], most) if scan.file else None
-            parts[part], names[part] = (made.images, truth), [one.file for one in kept]
+            parts[part], names[part] = (made.images, truth), [called[part][one.file] for one in kept]
         found = {part: scan.file for part, scan in scans.items() if scan.file}
         return BoxedPictures(
             parts,
@@ -152,6 +154,12 @@ class Coco:
                 )
             },
         )
+
+    def _called(self, scans: Mapping[str, _Part]) -> dict[str, dict[str, str]]:
+        """part -> file -> what the picture is called: with its folder, where others have that name too."""
+        files = {part: [*(one.file for one in scan.pictures), *scan.unread] for part, scan in scans.items()}
+        names = names_apart(files, {part: pictures for part, (_, pictures) in self._parts.items()})
+        return {part: dict(zip(files[part], names[part], strict=True)) for part in files}
 
     def _task(self, scans: Mapping[str, _Part]) -> dict[str, Any]:
         files = {part: scan.file for part, scan in scans.items() if scan.file}

@@ -136,7 +136,9 @@ class Text:
         skipped: dict[str, str] = {}
         batches = [self._files(True, skipped) if tables is None else tables.batches()]
         if pool is not None:
-            batches.append(("unlabelled", part) for part in batches_of(pool, {}))
+            known = () if tables is None else tables.parts.values()
+            before = "unlabelled/" if pool.path.name in {one.path.name for one in known} else ""
+            batches.append(("unlabelled", part) for part in batches_of(pool, {}, before))
         elif self._pool is not None and tables is not None:
             more = self._of_files(self._pool_files(), True, "", skipped)
             batches.append(("unlabelled", part) for part in more)
@@ -183,7 +185,9 @@ class Text:
             for found in self._of_files(files, opened, before, skipped):
                 yield part, found
         if self._pool is not None and os.path.isdir(self._pool):
-            for found in self._of_files(self._pool_files(), opened, "", skipped):
+            pool, there = self._pool_files(), {name for files in laid.parts.values() for name in files.names}
+            before = "" if there.isdisjoint(pool.names) else "unlabelled/"
+            for found in self._of_files(pool, opened, before, skipped):
                 yield "unlabelled", found
 
     def _of_files(

@@ -16,7 +16,7 @@ from kdx.core import checks, snapshot
 from kdx.core.errors import UserError
 from kdx.data.column_files import read_columns
 from kdx.data.columns import need_column
-from kdx.data.files import Files
+from kdx.data.files import Files, names_apart
 from kdx.data.loading import check_path, per_class
 from kdx.data.phrases import counted, few
 from kdx.data.pictures.layout import Layout, lay_out
@@ -114,16 +114,22 @@ class Wav:
         pictures: dict[str, Any] = {}
         labels: dict[str, np.ndarray] = {}
         names: dict[str, list[str]] = {}
-        for role, part in layout.parts.items():
+        parts = layout.parts.items()
+        distinct = names_apart(
+            {role: part.names for role, part in parts}, {role: role for role in layout.parts}
+        )
+        called = {
+            path: as_text(name)
+            for role, part in parts
+            for path, name in zip(part.paths, distinct[role], strict=True)
+        }
+        for role, part in parts:
             fine = part.only([i for i, path in enumerate(part.paths) if path not in unread])
             writer = write(role, len(fine.paths), self._mel.shape, np.uint8)
             for block in self._pictures(fine.paths, workers):
                 writer.append(block)
             pictures[role], labels[role] = writer.close(), np.array(fine.labels, np.int64)
-            names[role] = [as_text(name) for name in fine.names]
-        called = {
-            path: n for part in layout.parts.values() for path, n in zip(part.paths, part.names, strict=True)
-        }
+            names[role] = [called[path] for path in fine.paths]
         found = Pictures(
             pictures["train"],
             labels["train"],
@@ -131,7 +137,7 @@ class Wav:
             pictures.get("test"),
             labels.get("test"),
             pictures.get("unlabelled"),
-            {as_text(called[path]): why for path, why in unread.items()},
+            {called[path]: why for path, why in unread.items()},
             pictures.get("validation"),
             labels.get("validation"),
             names=names,

@@ -13,6 +13,7 @@ import numpy as np
 from kdx.core.errors import UserError
 from kdx.data.column_files import changed_meanwhile
 from kdx.data.columns import Columns, need_column
+from kdx.data.files import names_apart
 from kdx.data.phrases import few
 from kdx.data.raw import Description, Note, RowNames
 from kdx.data.stored import Writer, Writers
@@ -99,20 +100,25 @@ class Plan:
         )
 
     def _read(self, part: str, held: Overview, takings: Mapping[str, _Taking]) -> None:
-        codes = self.codes()
+        codes, called = self.codes(), self._called()[part]
         done = 0
         for columns in held.file.batches():
             inputs = self.inputs(held, columns, codes)
             numbers = np.arange(done, done + columns.rows)
             done += columns.rows
             if part == "unlabelled":
-                takings[part].add(held, inputs, None, numbers)
+                takings[part].add(called, inputs, None, numbers)
                 continue
             lacking = without_target(columns, self.target.names)
             truth = self.target.truth(columns)
-            takings[part].add(held, inputs[~lacking], truth[~lacking], numbers[~lacking])
+            takings[part].add(called, inputs[~lacking], truth[~lacking], numbers[~lacking])
             if part == "train" and lacking.any():
-                takings["unlabelled"].add(held, inputs[lacking], None, numbers[lacking])
+                takings["unlabelled"].add(called, inputs[lacking], None, numbers[lacking])
+
+    def _called(self) -> dict[str, str]:
+        """part -> what its file is called: behind the part, where another file has that name."""
+        files = {part: [held.path.name] for part, held in self.parts.items()}
+        return {part: name for part, (name,) in names_apart(files, {part: part for part in files}).items()}
 
     def codes(self) -> dict[str, dict[str, float]]:
         """column -> word -> the number that stands for it, of those of words."""
@@ -154,12 +160,13 @@ class _Taking:
     truth: list[np.ndarray] = field(default_factory=list)
     numbers: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
-    def add(self, held: Overview, inputs: np.ndarray, truth: np.ndarray | None, numbers: np.ndarray) -> None:
+    def add(self, file: str, inputs: np.ndarray, truth: np.ndarray | None, numbers: np.ndarray) -> None:
+        """file: what the file of these rows is called."""
         self.taker.append(inputs)
         self.rows += len(inputs)
         if truth is not None:
             self.truth.append(truth)
-        self.numbers.setdefault(held.path.name, []).append(numbers)
+        self.numbers.setdefault(file, []).append(numbers)
 
 
 def plan_table(parts: Mapping[str, Overview], targets: Sequence[str], kind: str) -> Plan:

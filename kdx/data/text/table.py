@@ -156,8 +156,8 @@ def _check_classes(train: TextTable, classes: Sequence[str]) -> None:
         )
 
 
-def batches_of(table: TextTable, numbers: Mapping[str, int]) -> Iterator[Part]:
-    """The rows of a file. numbers: of the classes."""
+def batches_of(table: TextTable, numbers: Mapping[str, int], before: str = "") -> Iterator[Part]:
+    """The rows of a file. numbers: of the classes. before: what stands before the file's name."""
     done = 0
     for texts, classes in table.batches():
         try:
@@ -166,7 +166,7 @@ def batches_of(table: TextTable, numbers: Mapping[str, int]) -> Iterator[Part]:
             raise changed_meanwhile(table.path) from None
         rows = np.arange(done, done + len(labels))
         done += len(labels)
-        yield Part([bare(text) for text in texts], labels, RowNames((table.path.name,), (rows,)))
+        yield Part([bare(text) for text in texts], labels, RowNames((before + table.path.name,), (rows,)))
 
 
 def _picked(part: Part, rows: np.ndarray) -> Part:

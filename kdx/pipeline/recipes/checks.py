@@ -155,6 +155,9 @@ def idle_rounds(teacher: bool, config: Mapping[str, Any]) -> Iterator[tuple[str,
         )
         yield from idle_gate(config, asked)
         yield from ((f"pseudo_label.{key}", asked) for key in config["pseudo_label"] if key not in _GATES)
+        if config["select"]:
+            chosen = "it chooses rows of the pool by a teacher's answers"
+            yield "select", f"{chosen}, and loss={config['choices']['loss']} learns from none: leave it out"
     elif config["rounds"] == 1:
         why = "there is one round: set rounds=3, say, or leave it out"
     else:

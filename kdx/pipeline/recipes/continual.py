@@ -230,6 +230,12 @@ class Continual(Recipe):
         yield from super().idle(config)
         keys = ("teacher", "teachers", "members", "teacher_pretrain", "pseudo_label")
         yield from ((key, _NO_TEACHER) for key in keys)
+        if not self.memory and config["student_train"]["labelled_share"] is not None:
+            yield (
+                "student_train.labelled_share",
+                "a batch is all of the session's rows, as there is no memory: set recipe.memory=100, say, or "
+                "leave it out",
+            )
 
     def protocol(self, experiment: Experiment) -> list[str]:
         heads = "a head a task" if self.heads == "task" else "a single head"
