@@ -209,6 +209,11 @@ def test_a_process_that_does_not_begin_is_not_waited_for(place, capfd, monkeypat
     assert "process 2 of 2 ended with code 1; not all of the processes" in capfd.readouterr().err
 
 
+def test_networks_that_act_are_trained_by_one_process(place, capsys):
+    assert main(["train", "dataset=control", "device=cpu", "device.gpus=2"]) == 2
+    assert "several processes cannot share out: set device.gpus=1" in capsys.readouterr().err
+
+
 def test_a_number_beside_that_of_torchrun_is_refused(place, capsys, monkeypatch):
     for name, value in {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost"}.items():
         monkeypatch.setenv(name, value)

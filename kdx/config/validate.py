@@ -35,6 +35,7 @@ from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Request, build_recipe
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.tasks.answer_formats import distributions
 from kdx.tasks.kept import place_bytes
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used
@@ -60,6 +61,14 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
     if order.runtime:
         with checks.gather(errors):
             order.runtime.settle()
+        if order.runtime.gpus > 1 and any(
+            loss and declared(loss.target, "acts", False)
+            for loss in (experiment.loss, experiment.teacher_loss)
+        ):
+            errors.append(
+                f"device.gpus={order.runtime.gpus}: a network that acts plays episodes of its own, which "
+                "several processes cannot share out: set device.gpus=1"
+            )
     for node, training in trainings_of(experiment):
         if training and builds_own_steps(training, errors):
             with trying(found := []):
