@@ -272,6 +272,8 @@ def refused(capsys, *words):
         (["recipe.epsilon=10"], ["recipe.epsilon=10 is less than", "set recipe.queries=", "recipe.sigma="]),
         (["recipe.epsilon=0.1"], ["it affords none: set recipe.sigma="]),
         (["recipe.queries=1000"], ["recipe.queries=180 at most"]),
+        (["recipe.threshold=0.5"], ["recipe.threshold=0.5 can never act: it is of recipe.noise=confident"]),
+        (["recipe.threshold_sigma=9"], ["recipe.threshold_sigma=9 can never act", "and this is gaussian"]),
         (["recipe.shards=100"], ["recipe.shards=12 at most"]),
         (["loss=kd"], ["choose loss=supervised"]),
         (["recipe.noise=poisson"], ["recipe.noise"]),
@@ -334,6 +336,10 @@ def test_a_second_release_is_refused_by_the_same_words_and_added_up_by_others(ca
             assert "a release is made once" in error and f"add to {2 * epsilon:.2f}" in error
             assert "Traceback" not in error and error.count("outputs/runs") + error.count("copy") < 3
     assert not Path("new").exists()
+    # what changes nothing of a release makes no other words of it
+    for word in ("recipe.epsilon=1000", "recipe.attack=true"):
+        assert main(["plan", *few, word, "store=new"]) == 2
+        assert "a release is made once" in capsys.readouterr().err
     # the same store knows it, other students of it release nothing, and further ones are added up
     assert main(["train", *few, "student_train.lr=0.01", "hydra.run.dir=outputs/runs/student"]) == 0
     said = json.loads(Path("outputs/runs/student/run.json").read_text())["warnings"]

@@ -236,6 +236,12 @@ class Private(Recipe):
         if self.epsilon is not None and (why := self._too_dear(asked, queries, self.epsilon)):
             yield why
 
+    def idle(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().idle(config)
+        if self.noise.kind != CONFIDENT:
+            why = f"it is of recipe.noise={CONFIDENT}, and this is {self.noise.kind}: leave one of them out"
+            yield from ((f"recipe.{key}", why) for key in ("threshold", "threshold_sigma"))
+
     def releases(self, experiment: Experiment) -> bool:
         return self.noise_seed is None or False in seeds_beside(experiment)
 
