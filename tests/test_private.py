@@ -15,6 +15,7 @@ from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.pipeline.stages import shards
 from kdx.planning.dry_run import forecast
+from kdx.report.run.result_warnings import result_warnings
 from kdx.store.artifact import Artifact
 from kdx.store.manifest import references
 
@@ -185,8 +186,25 @@ def test_the_export_has_the_guarantee(run, tmp_path):
     names |= {digest for stage in run["stages"] for digest in (stage.get("sources") or {}).values()}
     assert len(names) > 10 and not any(name in text for name in names for text in texts)
     results = card.partition("## Results")[2].partition("## Privacy")[0]
-    assert "distilled" in results and "student alone" in results
+    assert "distilled student" in results and "over the student of true public labels" in results
+    assert "student alone" not in results
     assert "eacher" not in results and "votes" not in results and "greement" not in results
+
+
+def test_the_control_is_called_the_same_everywhere(run, capsys):
+    capsys.readouterr()
+    for words in (["evaluate", "runs/first"], ["compare", "runs/first"]):
+        assert main(words) == 0
+        said = capsys.readouterr().out
+        assert "student of true public labels" in said and "student alone" not in said
+    document = json.loads(Path("runs/first/run.json").read_text())["results"]
+    document["student"]["last"]["test"]["accuracy"] = document["student"]["best"]["test"]["accuracy"] = 0.2
+    assert any("worse than the student of true public labels (" in w for w in result_warnings(document, "last"))
+    assert main(["plan", *RUN]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "augmentation; as many true labels of the same public rows" in said
+    report = Path("runs/first/report.md").read_text()
+    assert "The student of true public labels is a matched baseline" in report
 
 
 def test_the_plan_foretells_every_stage(run, tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 from kdx.core.checks import flag, integer, number
 from kdx.core.errors import UserError
+from kdx.core.roles import AS_MANY_TRUE
 from kdx.methods.private_budget import check_accountant, epsilon_spent
 from kdx.methods.private_votes import CONFIDENT, VoteNoise
 from kdx.pipeline.controls.control import altered
@@ -247,6 +248,9 @@ class Private(Recipe):
 
     def _too_dear(self, asked: Request, queries: int, budget: float) -> str | None:
         return too_dear(self.noise, queries, budget, self.delta, spent_beside(asked.experiment)[0])
+
+    def alone(self, experiment: Experiment) -> str:
+        return "" if made_pool(experiment) else AS_MANY_TRUE
 
     def protocol(self, experiment: Experiment) -> list[str]:
         cost, beside = epsilon_spent(self.noise, self.queries, self.delta), spent_beside(experiment)

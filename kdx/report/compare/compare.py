@@ -28,7 +28,7 @@ from kdx.report.compare.caveats import (
 )
 from kdx.report.compare.entries import Entry
 from kdx.report.compare.groups import Group, make_group
-from kdx.report.compare.measured import OwnRole
+from kdx.report.compare.measured import OwnRole, common_words
 from kdx.report.compare.references import OWN, with_reference
 from kdx.report.metric import finer
 from kdx.report.run.names import changed, join
@@ -53,6 +53,10 @@ class Comparison:
     def roles(self) -> dict[str, OwnRole]:
         """Those of the runs that kdx does not have."""
         return {role: own for g in self.groups for e in g.entries for role, own in e.roles.items()}
+
+    def called(self, role: str) -> OwnRole:
+        """What a role of kdx is called in these runs."""
+        return common_words([e.called for g in self.groups for e in g.entries], role)
 
 
 def compare_runs(

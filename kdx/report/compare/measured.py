@@ -10,7 +10,7 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
-from kdx.core.roles import ROLE_WORDS
+from kdx.core.roles import ROLE_WORDS, known_roles
 from kdx.core.shapes import COUNT, LARGEST_NUMBER, SHARE, Maybe, Number, expect_shape
 from kdx.report.run.names import visible
 from kdx.report.run.verdict import which_of
@@ -57,7 +57,7 @@ class Network:
 
 @dataclass(frozen=True)
 class OwnRole:
-    """A role that kdx itself does not have. words: what its network is called. short: over a column."""
+    """A role as a run has it. words: what its network is called. short: over a column."""
 
     words: str
     short: str
@@ -80,6 +80,20 @@ def own_roles(results: Mapping[str, Any], name: str) -> dict[str, OwnRole]:
             words = visible(str(about.get("words") or role))
             found[visible(role)] = OwnRole(words, visible(str(about.get("short") or words)))
     return found
+
+
+def called_roles(results: Mapping[str, Any]) -> dict[str, OwnRole]:
+    """What each role is called in such a run. results: of which `own_roles` has found nothing wrong."""
+    return {
+        visible(name): OwnRole(visible(role.words), visible(role.short))
+        for name, role in known_roles(results).items()
+    }
+
+
+def common_words(runs: Sequence[Mapping[str, OwnRole]], role: str) -> OwnRole:
+    """What these runs call a role; where they differ, its usual words. runs: those of each."""
+    found = {called[role] for called in runs}
+    return found.pop() if len(found) == 1 else called_roles({})[role]
 
 
 def read_networks(

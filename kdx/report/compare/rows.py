@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdx.core.roles import SHORT_ROLES
 from kdx.report.compare.caveats import some
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.groups import Against, Group
@@ -16,15 +15,16 @@ from kdx.report.compare.statistics import LEVEL, chance, plus_minus
 from kdx.report.run.units import magnitude, percent, three_figures
 
 REFERENCE = "reference"
-_BESIDE = {role: SHORT_ROLES[role] for role in ("baseline", "teacher")}
-"""What stands beside the student in a wide table, by its mean: role -> head of the column."""
+_BESIDE = ("baseline", "teacher")
+"""What stands beside the student in a wide table, by its mean."""
 
 
 def beside_columns(found: Comparison) -> dict[str, str]:
     """What stands beside the student in a wide table: role -> head of the column; roles of the runs' own
     last.
     """
-    return _BESIDE | {role: own.short for role, own in found.roles.items()}
+    beside = {role: found.called(role).short for role in _BESIDE}
+    return beside | {role: own.short for role, own in found.roles.items()}
 
 
 def header(found: Comparison) -> list[str]:
@@ -95,7 +95,7 @@ def comparison_title(found: Comparison) -> str:
 def comparison_sentences(found: Comparison) -> list[str]:
     """How to read the table, then what was folded, then what a reader must not miss."""
     to = (
-        "each run's own matched baseline, the student alone"
+        f"each run's own matched baseline, the {found.called('baseline').words}"
         if found.reference == OWN
         else f"reference={found.reference}"
     )
