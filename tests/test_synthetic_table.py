@@ -184,6 +184,20 @@ def test_what_lies_idle_is_refused_where_it_is_typed_and_enters_no_key(here, cap
     assert not Munge(rows=3, swap=0.1, of=4, noise=0.1).idle()
 
 
+def test_its_epsilon_promises_nothing_of_another_students(here, capsys):
+    plain = [word for word in RUN if not word.startswith("recipe")]
+    plain = ["loss=kd" if word == "loss=supervised" else word for word in plain]
+    said = "epsilon 2 is of the made-up rows alone and promises nothing of the student"
+    assert main(["plan", *plain]) == 0
+    assert f"warning: {said}" in " ".join(capsys.readouterr().out.split())
+    assert main(["train", *plain, "hydra.run.dir=run"]) == 0
+    assert any(said in text for text in json.loads(Path("run/run.json").read_text())["warnings"])
+    capsys.readouterr()
+    for words in ([*plain[:-2], "pool.how=public"], RUN):
+        assert main(["plan", *words, "store=new"]) == 0
+        assert "promises nothing" not in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

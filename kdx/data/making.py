@@ -29,6 +29,16 @@ class RowMaker(ABC):
         None: they show labelled rows as they are."""
         return None
 
+    def caution(self) -> str | None:
+        """What there is to say where training reads the labelled rows themselves, a sentence."""
+        epsilon = (self.released() or (0.0, 0.0))[0]
+        if not epsilon:
+            return None
+        return (
+            f"epsilon {epsilon:g} is of the made-up rows alone and promises nothing of the student, as its "
+            "teacher learns from the labelled rows themselves; recipe=private makes a promise of the student"
+        )
+
     def idle(self) -> Mapping[str, str]:
         """Its settings that another one leaves without effect: key -> why, a clause. They must change nothing
         of the rows. Where such a key is typed, that is an error before any work."""

@@ -23,6 +23,7 @@ from kdx.report.compare.caveats import (
     fold,
     moving_teachers,
     other_code,
+    releases,
     twice,
     unlike_students,
 )
@@ -86,7 +87,7 @@ def compare_runs(
         raise UserError(f"there is nothing to compare: no student has {of.name} on the test split")
     named = [(g.name, g.entries) for g in groups]
     warnings += other_code(named) + twice(named) + moving_teachers(named) + unlike_students(named)
-    warnings += answered_otherwise(named)
+    warnings += answered_otherwise(named) + releases(named)
     notes += best_of_rounds(named) + bills(named)
     groups.sort(key=lambda g: _first(g.test.mean, of.more))
     tested = sum(g.against is not None and g.against.found.p is not None for g in groups)

@@ -21,6 +21,7 @@ from kdx.report.compare.measured import (
     OwnRole,
     called_roles,
     own_roles,
+    promised_epsilon,
     read_metrics,
     read_networks,
 )
@@ -66,7 +67,8 @@ class Entry:
     student: the key of the student that counts. classes: none of a task that has none. metrics: that the run
     shows, by name, the one that counts first. roles: of its own, that kdx does not have. called: what all
     of them are called. files: dotted key
-    of a setting that names a file -> digest of what it held."""
+    of a setting that names a file -> digest of what it held. epsilon: of the student of
+    released labels, where something is promised of it."""
 
     name: str
     seed: int
@@ -89,6 +91,7 @@ class Entry:
     started: str
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    epsilon: float | None = None
 
     @property
     def counts(self) -> Metric:
@@ -187,6 +190,7 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
         called=called_roles(results),
         started=str(document.get("started") or ""),
         files=digests_of_files(document["stages"], settings),
+        epsilon=promised_epsilon(results),
     )
 
 

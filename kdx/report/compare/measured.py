@@ -82,6 +82,15 @@ def own_roles(results: Mapping[str, Any], name: str) -> dict[str, OwnRole]:
     return found
 
 
+def promised_epsilon(results: Mapping[str, Any]) -> float | None:
+    """Of a student of released labels; None of others, and where the noise hides nothing."""
+    found = results.get("privacy")
+    if not isinstance(found, Mapping) or found.get("known_seed"):
+        return None
+    epsilon = found.get("epsilon")
+    return float(epsilon) if isinstance(epsilon, int | float) else None
+
+
 def called_roles(results: Mapping[str, Any]) -> dict[str, OwnRole]:
     """What each role is called in such a run. results: of which `own_roles` has found nothing wrong."""
     return {

@@ -49,7 +49,12 @@ def header(found: Comparison) -> list[str]:
 def group_cells(found: Comparison, g: Group) -> list[str]:
     """One row under `header`, its name first."""
     digits = found.metric.digits
-    row = [g.name, str(g.test.n), plus_minus(g.test.mean, g.test.deviation, digits), span(g.interval, digits)]
+    row = [
+        _with_epsilon(g),
+        str(g.test.n),
+        plus_minus(g.test.mean, g.test.deviation, digits),
+        span(g.interval, digits),
+    ]
     if g.is_reference:
         row += [REFERENCE, "", "", "", ""]
     else:
@@ -57,6 +62,12 @@ def group_cells(found: Comparison, g: Group) -> list[str]:
     if found.reference != OWN:
         row.append(difference_cells(g.gain, digits)[0])
     return [*row, percent(g.gap_closed, 0)]
+
+
+def _with_epsilon(g: Group) -> str:
+    """What a row is called, with what its releases of private rows cost, each."""
+    found = sorted({f"{e.epsilon:.2f}" for e in g.entries if e.epsilon is not None}, key=float)
+    return f"{g.name} (epsilon {' to '.join(dict.fromkeys((found[0], found[-1])))})" if found else g.name
 
 
 def difference_cells(a: Against | None, digits: int) -> list[str]:
