@@ -15,6 +15,11 @@ from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.pipeline.stages import shards
 from kdx.planning.dry_run import forecast
+from kdx.report.compare.compare import compare_runs
+from kdx.report.compare.entries import entry
+from kdx.report.compare.rows import forms
+from kdx.report.run.result_warnings import result_warnings
+from kdx.report.run.table import role_cells
 from kdx.store.artifact import Artifact
 from kdx.store.manifest import references
 
@@ -185,8 +190,54 @@ def test_the_export_has_the_guarantee(run, tmp_path):
     names |= {digest for stage in run["stages"] for digest in (stage.get("sources") or {}).values()}
     assert len(names) > 10 and not any(name in text for name in names for text in texts)
     results = card.partition("## Results")[2].partition("## Privacy")[0]
-    assert "distilled" in results and "student alone" in results
+    assert "distilled student" in results and "over the student of true public labels" in results
+    assert "student alone" not in results
     assert "eacher" not in results and "votes" not in results and "greement" not in results
+
+
+def test_the_control_is_called_the_same_everywhere(run, capsys):
+    capsys.readouterr()
+    for words in (["evaluate", "runs/first"], ["compare", "runs/first"]):
+        assert main(words) == 0
+        said = capsys.readouterr().out
+        assert "student of true public labels" in said and "student alone" not in said
+    document = json.loads(Path("runs/first/run.json").read_text())["results"]
+    document["student"]["last"]["test"]["accuracy"] = document["student"]["best"]["test"]["accuracy"] = 0.2
+    assert any(
+        "worse than the student of true public labels (" in w for w in result_warnings(document, "last")
+    )
+    assert main(["plan", *RUN]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "augmentation; as many true labels of the same public rows" in said
+    report = Path("runs/first/report.md").read_text()
+    assert "The student of true public labels is a matched baseline" in report
+
+
+def test_epsilon_stands_in_the_rows_and_of_several_releases_they_add_up(run, capsys):
+    document = json.loads(Path("runs/first/run.json").read_text())
+    assert "epsilon" not in str(role_cells(document["results"], "last"))  # its noise is known
+    document["results"]["privacy"] |= {"known_seed": False, "epsilon": 11.1875}
+    assert "distilled student, epsilon 11.19" in [
+        row[0] for row in role_cells(document["results"], "last")[1]
+    ]
+    other = json.loads(json.dumps(document))
+    other["results"]["privacy"]["epsilon"] = 4.877
+    other["config"]["recipe"]["sigma"] = 10
+    for stage in other["stages"]:
+        stage["key"] = stage["key"][::-1] if stage["name"] in ("release", "student-train") else stage["key"]
+    found = compare_runs([entry("one", document), entry("two", other)])
+    assert sorted(row[0] for row in forms(found)[0].tables[0][1]) == [
+        "recipe.sigma=10 (epsilon 4.88)",
+        "recipe.sigma=2 (epsilon 11.19)",
+    ]
+    assert any("2 releases" in text and "add to 16.06" in text for text in found.warnings)
+    capsys.readouterr()
+    words = [*RUN, "recipe.noise_seed=null", "store=nowhere"]
+    assert main(["plan", "-m", *words, "recipe.sigma=5,10"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 releases of private rows stand here" in said and "the epsilons add to 16.06" in said
+    assert main(["plan", *words]) == 0
+    assert "releases of private rows" not in capsys.readouterr().out
 
 
 def test_the_plan_foretells_every_stage(run, tmp_path):
@@ -272,6 +323,8 @@ def refused(capsys, *words):
         (["recipe.epsilon=10"], ["recipe.epsilon=10 is less than", "set recipe.queries=", "recipe.sigma="]),
         (["recipe.epsilon=0.1"], ["it affords none: set recipe.sigma="]),
         (["recipe.queries=1000"], ["recipe.queries=180 at most"]),
+        (["recipe.threshold=0.5"], ["recipe.threshold=0.5 can never act: it is of recipe.noise=confident"]),
+        (["recipe.threshold_sigma=9"], ["recipe.threshold_sigma=9 can never act", "and this is gaussian"]),
         (["recipe.shards=100"], ["recipe.shards=12 at most"]),
         (["loss=kd"], ["choose loss=supervised"]),
         (["recipe.noise=poisson"], ["recipe.noise"]),
@@ -334,6 +387,10 @@ def test_a_second_release_is_refused_by_the_same_words_and_added_up_by_others(ca
             assert "a release is made once" in error and f"add to {2 * epsilon:.2f}" in error
             assert "Traceback" not in error and error.count("outputs/runs") + error.count("copy") < 3
     assert not Path("new").exists()
+    # what changes nothing of a release makes no other words of it
+    for word in ("recipe.epsilon=1000", "recipe.attack=true"):
+        assert main(["plan", *few, word, "store=new"]) == 2
+        assert "a release is made once" in capsys.readouterr().err
     # the same store knows it, other students of it release nothing, and further ones are added up
     assert main(["train", *few, "student_train.lr=0.01", "hydra.run.dir=outputs/runs/student"]) == 0
     said = json.loads(Path("outputs/runs/student/run.json").read_text())["warnings"]

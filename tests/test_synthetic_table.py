@@ -162,3 +162,53 @@ def test_noise_of_the_pool_that_is_known_hides_nothing(here):
         order = wire(compose.check_words([*RUN, f"recipe.noise_seed={seed}", f"pool.noise_seed={pool}"]))
         assert seeds_beside(order.experiment) == found
         assert build_recipe(order.recipe).releases(order.experiment) is again
+
+
+def test_what_lies_idle_is_refused_where_it_is_typed_and_enters_no_key(here, capsys):
+    from kdx.config import compose
+    from kdx.config.wire import wire
+
+    public = [*RUN[:-2], "pool.how=public"]
+    for key in ("epsilon=4", "delta=0.001", "bins=4", "noise_seed=3"):
+        assert main(["plan", *public, f"pool.{key}"]) == 2
+        said = capsys.readouterr().err
+        assert f"pool.{key} can never act: it is of pool.how=copula" in said and "Traceback" not in said
+    specs = [
+        wire(compose.check_words([*RUN[:-2], f"pool.how={how}", *words])).experiment.pool.source.spec
+        for how in ("public", "copula")
+        for words in ([], ["pool.epsilon=4", "pool.bins=5"])
+    ]
+    assert specs[0] == specs[1] and specs[0]["epsilon"] == 1
+    assert specs[3]["epsilon"] == 4 and specs[3]["bins"] == 5
+    assert Munge(rows=3, swap=0.0, of=4, noise=0.1).idle().keys() == {"of"}
+    assert not Munge(rows=3, swap=0.1, of=4, noise=0.1).idle()
+
+
+def test_its_epsilon_promises_nothing_of_another_students(here, capsys):
+    plain = [word for word in RUN if not word.startswith("recipe")]
+    plain = ["loss=kd" if word == "loss=supervised" else word for word in plain]
+    said = "epsilon 2 is of the made-up rows alone and promises nothing of the student"
+    assert main(["plan", *plain]) == 0
+    assert f"warning: {said}" in " ".join(capsys.readouterr().out.split())
+    assert main(["train", *plain, "hydra.run.dir=run"]) == 0
+    assert any(said in text for text in json.loads(Path("run/run.json").read_text())["warnings"])
+    capsys.readouterr()
+    for words in ([*plain[:-2], "pool.how=public"], RUN):
+        assert main(["plan", *words, "store=new"]) == 0
+        assert "promises nothing" not in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pool.ranges=null"], "pool.ranges has no range for a, b"),
+        (["pool.ranges=some.yaml"], "pool.ranges has no range for b: give"),
+    ],
+)
+@pytest.mark.parametrize("how", ["public", "copula"])
+def test_a_column_without_a_range_is_named_before_work(here, capsys, words, said, how):
+    Path("some.yaml").write_text("a: [-5, 5]\n")
+    for command in ("plan", "train"):
+        assert main([command, *RUN[:-2], f"pool.how={how}", *words]) == 2
+        assert said in capsys.readouterr().err
+    assert not Path("outputs/runs").exists() and not Path("outputs/store").exists()

@@ -13,11 +13,11 @@ from kdx.commands._found import sweep_summary
 from kdx.commands._show import show_table
 from kdx.commands._tell import run_document
 from kdx.core import output
-from kdx.core.roles import ROLE_WORDS
 from kdx.report.compare import documents
 from kdx.report.compare.caveats import some
 from kdx.report.compare.compare import Comparison
 from kdx.report.compare.entries import Entry
+from kdx.report.compare.measured import common_words
 from kdx.report.run import document
 from kdx.runs import sweep
 from kdx.runs.sweep import Sweep
@@ -97,7 +97,11 @@ def side_by_side(entries: Sequence[Entry], lines: Sequence[str], *, finished: in
     show_table(
         f"{done}; each has a test split or a protocol of its own, so they are not compared, and no row is "
         "better than another:",
-        ["run", *(["metric"] if several else []), *(f"{ROLE_WORDS[role]}, test" for role in roles)],
+        [
+            "run",
+            *(["metric"] if several else []),
+            *(f"{common_words([e.called for e in entries], role).words}, test" for role in roles),
+        ],
         rows,
         lines,
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdx.core.roles import known_roles
 from kdx.report.run.document import seconds
 from kdx.report.run.verdict import metric
 from kdx.runs import sweep
@@ -79,10 +80,10 @@ def result_line(label: str, document: Mapping[str, Any]) -> str:
     from kdx.report.run.progress import duration
 
     results = document.get("results") or {}
-    counts = counting_metric(results)
+    counts, known = counting_metric(results), known_roles(results)
     parts = [
-        f"{name} {counts.text(value)}"
-        for name, role in (("teacher", "teacher"), ("alone", "baseline"), ("distilled", "student"))
+        f"{known[role].short} {counts.text(value)}"
+        for role in ("teacher", "baseline", "student")
         if (value := metric(results, role, results.get("headline") or "last", "test", counts.name))
         is not None
     ]

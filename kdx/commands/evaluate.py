@@ -13,7 +13,7 @@ from kdx.commands._words import Option, Words, asks_for_help, help_text, only_na
 from kdx.core import checks
 from kdx.core.errors import UserError, together
 from kdx.core.metric import Metric
-from kdx.core.roles import ROLES, known_roles
+from kdx.core.roles import ROLES, known_roles, renamed_roles
 from kdx.report.metric import cell, finer
 from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.reading import Run, as_written, read_run
@@ -137,8 +137,8 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
             "nothing is held against the teacher: its answers came in a file, and no network gives them again"
         )
     results = run.document.get("results")
-    controls = (results.get("roles") if isinstance(results, Mapping) else None) or {}
-    named = {role: about for role, about in controls.items() if role in opened}
+    named = renamed_roles(results if isinstance(results, Mapping) else None)
+    named = {role: about for role, about in named.items() if role in opened}
     return {**found, "notes": found["notes"] + left, **({"roles": named} if named else {})}
 
 

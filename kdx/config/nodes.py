@@ -13,6 +13,7 @@ from typing import Any
 from kdx.config.class_map_files import read_class_names
 from kdx.config.described import component
 from kdx.config.named_options import read_augmentation, read_steps
+from kdx.config.row_makers import read_maker
 from kdx.config.yaml_files import read_yaml
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
@@ -114,7 +115,8 @@ def wrong_aggregate(experiment: Experiment, config: Mapping[str, Any]) -> Iterat
 
 def read_made_up(config: Mapping[str, Any]) -> Component | None:
     """What makes rows for the pool; None: nothing does."""
-    found = component("made_up", config["made_up"]) if config.get("made_up") else None
+    option = config["choices"].get("made_up")
+    found = read_maker("made_up", option, config["made_up"]) if config.get("made_up") else None
     if found:
         checks.integer("made_up.rows", found.spec.get("rows"), low=1)
     return found
@@ -148,7 +150,7 @@ def read_pool(config: Mapping[str, Any]) -> OtherPool | None:
         return OtherPool(name, None, steps=found, test=checks.flag("pool.test", node["test"]))
     target = node.get("_target_")
     if isinstance(target, str) and declared(target, "makes_rows", False):
-        return OtherPool(name, component("pool", _with_ranges(node)), makes=True)
+        return OtherPool(name, read_maker("pool", name, _with_ranges(node)), makes=True)
     asked = {key: node.pop(key, None) for key in ("limit", "test", "classes_map")}
     return OtherPool(
         name,

@@ -35,6 +35,7 @@ def check_other_pool(experiment: Experiment, about: Description, errors: list[st
                     f"pool={other.name} makes {rows_called(maker.reads)}, and this data set holds "
                     f"{rows_called(about.reads)}: set pool=own"
                 )
+            maker.check(about)
     elif other.source:
         _check_data_set(other, about, errors)
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from kdx.config.given import is_finished, is_given
 from kdx.config.moving import idle_moving
+from kdx.config.nodes import read_made_up, read_pool
+from kdx.config.row_makers import idle_keys
 from kdx.config.teachers import is_fitted, taken_as_it_is
 from kdx.core.checks import shown
 from kdx.pipeline.recipes.checks import idle_gate
@@ -54,6 +56,7 @@ def idle(config: Mapping[str, Any], typed: Collection[str], learned: Learned | N
         *recipe.idle(config),
         *_pool(config, rows),
         *_unread(config, recipe),
+        *_row_makers(config),
         *_format(config),
         *idle_moving(config),
         *_training("student_train", config["student_train"], _unseen(config, rows)),
@@ -203,6 +206,14 @@ def _unread(config: Mapping[str, Any], recipe: Recipe) -> Iterator[tuple[str, st
             "student_train.strong_augment",
             f"{named} compares no two views of a row: set augment=, choose loss=fixmatch, or leave it out",
         )
+
+
+def _row_makers(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Of what makes rows."""
+    pool = read_pool(config)
+    for group, maker in (("made_up", read_made_up(config)), ("pool", pool.source if pool else None)):
+        if maker and (group == "made_up" or (pool and pool.makes)):
+            yield from ((f"{group}.{key}", why) for key, why in idle_keys(maker).items())
 
 
 def _format(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -61,7 +61,8 @@ def role_trained_by(stage: str) -> str | None:
 
 
 def known_roles(results: Mapping[str, Any] | None) -> dict[str, Role]:
-    """kdx's own roles, then those that `results.roles` of a run.json adds: a user's own controls."""
+    """kdx's own roles, then those that `results.roles` of a run.json adds: a user's own controls. What it has
+    of kdx's own are the words that these have in such a run."""
     own, known = (results or {}).get("roles"), dict(ROLES)
     if (results or {}).get("moved_teacher"):
         known["teacher"] = replace(ROLES["teacher"], words="teacher (before it moved)", short="before")
@@ -71,7 +72,24 @@ def known_roles(results: Mapping[str, Any] | None) -> dict[str, Role]:
         known["teacher"] = replace(ROLES["teacher"], words="teacher of all private rows")
         alone = replace(ROLES["baseline"], words="student of true public labels", short="true labels")
         known["baseline"] = alone
-    return {**known, **{n: _own_role(n, about or {}) for n, about in (own or {}).items() if n not in ROLES}}
+    for name, about in (own or {}).items():
+        about = about or {}
+        known[name] = (
+            replace(known[name], words=about.get("words") or name, short=about.get("short") or name)
+            if name in ROLES
+            else _own_role(name, about)
+        )
+    return known
+
+
+def renamed_roles(results: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
+    """role -> {"words", "short", "colour"} of those in a run that kdx does not have, or calls otherwise
+    there: as `results.roles` they tell it to whoever has not all of the results."""
+    return {
+        name: {"words": role.words, "short": role.short, "colour": role.colour}
+        for name, role in roles_of(results).items()
+        if ROLES.get(name) != role
+    }
 
 
 def roles_of(results: Mapping[str, Any] | None) -> dict[str, Role]:
@@ -88,3 +106,7 @@ def learned_alone(loss: str) -> str:
     """What the student alone learns from. loss: the address of its loss."""
     name = loss.rpartition(".")[0].rpartition(".")[2]
     return "the labels only" if name == "supervised" else f"the loss {name} and no teacher"
+
+
+AS_MANY_TRUE = "as many true labels of the same public rows"
+"""What it learns from instead, where released labels teach the student."""

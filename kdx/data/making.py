@@ -4,9 +4,10 @@ Numpy and the standard library only."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from kdx.data.raw import Raw
+from kdx.data.raw import Description, Raw
 
 
 class RowMaker(ABC):
@@ -26,6 +27,25 @@ class RowMaker(ABC):
     def released(self) -> tuple[float, float] | None:
         """(epsilon, delta) that the rows cost of the privacy of each labelled row, (0, 0): they show none;
         None: they show labelled rows as they are."""
+        return None
+
+    def caution(self) -> str | None:
+        """What there is to say where training reads the labelled rows themselves, a sentence."""
+        epsilon = (self.released() or (0.0, 0.0))[0]
+        if not epsilon:
+            return None
+        return (
+            f"epsilon {epsilon:g} is of the made-up rows alone and promises nothing of the student, as its "
+            "teacher learns from the labelled rows themselves; recipe=private makes a promise of the student"
+        )
+
+    def idle(self) -> Mapping[str, str]:
+        """Its settings that another one leaves without effect: key -> why, a clause. They must change nothing
+        of the rows. Where such a key is typed, that is an error before any work."""
+        return {}
+
+    def check(self, described: Description) -> None:
+        """Raises UserError where it can make no rows of such a data set, before any row of it is read."""
         return None
 
     @abstractmethod

@@ -20,7 +20,7 @@ from kdx.pipeline.foretelling import PlannedStage, Rehearsed, foretelling_of
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.planning.dry_run import BEYOND, Kinds, forecast, unless_unforeseen
-from kdx.runs.run import protocol
+from kdx.runs.run import matched_baseline, protocol
 from kdx.store.artifact import Artifact
 from kdx.store.stage import Stage, split_number
 from kdx.training.length import STAGES
@@ -275,7 +275,7 @@ def _rules(job: _Job) -> list[str]:
         *_said(job, "splits"),
         f"selection: {followed['selection']}; the table shows the {followed['headline']} weights",
         f"test split: {followed['test']}",
-        f"matched baseline: {followed['baseline'] or 'none (baseline=false)'}",
+        f"matched baseline: {matched_baseline(job.order)}",
         *_said(job, "protocol"),
         *build_recipe(job.order.recipe).protocol(job.experiment),
     ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdx.core.metric import Metric
+from kdx.core.roles import renamed_roles
 from kdx.core.shapes import expect_shape
 from kdx.pipeline import stages
 from kdx.pipeline.scores import metric_of, score_of
@@ -191,11 +192,14 @@ def _with_sessions(run: Run, results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _own_roles(run: Run) -> dict[str, Any]:
-    """What its roles are called that kdx does not have, as its run.json says."""
+    """What its roles are called that kdx does not have or calls otherwise, as its run.json says."""
     found = run.document.get("results")
     own = found.get("roles") if isinstance(found, Mapping) else None
     shape = {"*": {"words": str, "short": str, "colour": str}}
-    return {"roles": expect_shape(own, shape, run.path / "run.json", "results.roles")} if own else {}
+    if own:
+        expect_shape(own, shape, run.path / "run.json", "results.roles")
+    named = renamed_roles(found if isinstance(found, Mapping) else None)
+    return {"roles": named} if named else {}
 
 
 def released(run: Run, role: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kdx.config.unused import idle
 from kdx.config.wire import Order
 from kdx.core.errors import UserError
 from kdx.data.phrases import counted
@@ -20,7 +21,8 @@ _SIZES = ("labelled", "unlabelled", "validation", "test", "duplicates", "near_co
 """Keys of a data set that change which of its rows are private, and not whose they are."""
 _MAKES = ("recipe", "pool", "made_up", "seed", "dataset", "teacher", "teacher_loss", "teacher_pretrain")
 """What of a configuration the released labels are made of."""
-_NEVER = object()
+_BESIDE = ("recipe.epsilon", "recipe.attack")
+"""Of these what changes nothing of a release."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,27 @@ def _of_runs(order: Order, key: str, runs: Sequence[Run]) -> KnownRelease:
     run."""
     made = {str(run.document.get("started")) for run in runs if _made_itself(run)}
     configs = [run.document["config"] for run in runs]
-    alike = any(all(c.get(k, _NEVER) == order.config.get(k, _NEVER) for k in _MAKES) for c in configs)
+    alike = _words_of_release(order.config, order)
+    same = any(_words_of_release(config, order) == alike for config in configs)
     epsilon = next((found for run in runs if (found := _epsilon(run)) is not None), None)
     there = (order.store / RELEASE.name / key).is_dir()
-    return KnownRelease(key, runs[0].path, max(1, len(made)), epsilon, alike, there)
+    return KnownRelease(key, runs[0].path, max(1, len(made)), epsilon, same, there)
+
+
+def _words_of_release(config: Mapping[str, Any], order: Order) -> dict[str, Any]:
+    """What of a configuration the labels that an order releases are made of: its nodes without
+    what lies idle in the order, and what only says how much may be spent and what is measured beside it."""
+    own = {group: order.config[group] for group in _MAKES if isinstance(order.config.get(group), Mapping)}
+    keys = [f"{group}.{key}" for group, node in own.items() for key in node]
+    without = {*idle(order.config, keys), *_BESIDE}
+    found = {}
+    for group in (group for group in _MAKES if group in config):
+        node = config[group]
+        whole = not isinstance(node, Mapping)
+        found[group] = (
+            node if whole else {key: value for key, value in node.items() if f"{group}.{key}" not in without}
+        )
+    return found
 
 
 def _releases(order: Order) -> bool:

@@ -160,6 +160,17 @@ def passes_unread(order: Order) -> bool:
     return all_stored(order) and checked_by_keys(order) and not refused(order, {})
 
 
+_MATCHED = "the distilled student's model, initialisation, optimiser steps, batch size and augmentation"
+
+
+def matched_baseline(order: Order) -> str:
+    """What the control has of the student, and what it learns, in words."""
+    own = build_recipe(order.recipe).alone(order.experiment) if order.recipe else None
+    if own is None or "baseline" not in order.experiment.controls:
+        return str(protocol(order, None)["baseline"] or "none (baseline=false)")
+    return f"{_MATCHED}; {own}" if own else "none, as nobody knows the labels of made-up rows"
+
+
 def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
     """What a comparison must agree on: the splits, what selects and what the test split is used for."""
     return {
@@ -174,11 +185,10 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
         "test": "opened once, at the end, by the evaluate stage",
         "headline": order.headline,
         "baseline": (
-            "the distilled student's model, initialisation, optimiser steps, batch size and "
-            f"augmentation; {learned_alone(order.config['baseline_loss']['_target_'])}"
-        )
-        if order.experiment.controls
-        else None,
+            f"{_MATCHED}; {learned_alone(order.config['baseline_loss']['_target_'])}"
+            if order.experiment.controls
+            else None
+        ),
     }
 
 

@@ -38,6 +38,13 @@ class Munge(RowMaker):
         self.of = None if of is None else checks.integer("made_up.of", of, low=1)
         self.noise = checks.number("made_up.noise", noise, low=0)
 
+    def idle(self) -> dict[str, str]:
+        return (
+            {"of": "made_up.swap=0 swaps no column with a near row: leave one of them out"}
+            if not self.swap
+            else {}
+        )
+
     def make(self, raw: Raw, seen: Any, seed: int) -> np.ndarray:
         if not isinstance(raw, Table):
             raise UserError(

@@ -50,6 +50,17 @@ class TableColumn:
         return found | ({"flag": True} if self.flag else {})
 
 
+def column_of(document: Mapping[str, Any]) -> TableColumn:
+    """What `TableColumn.document` tells of."""
+    categories = document.get("categories")
+    return TableColumn(
+        document["name"],
+        None if categories is None else tuple(categories),
+        document.get("missing"),
+        bool(document.get("flag")),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Table(Raw):
     """parts: name -> (values (N, D) float32, truth), of "unlabelled" truth None: classes (N,) int64 or

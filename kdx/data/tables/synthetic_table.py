@@ -13,8 +13,8 @@ import numpy as np
 from kdx.core import checks
 from kdx.core.errors import UserError, rows_called
 from kdx.data.making import RowMaker
-from kdx.data.raw import Raw
-from kdx.data.tables.rows import TABLE, Table, TableColumn
+from kdx.data.raw import Description, Raw
+from kdx.data.tables.rows import TABLE, Table, TableColumn, column_of
 
 PUBLIC, COPULA = "public", "copula"
 _NORMAL = NormalDist()
@@ -60,6 +60,14 @@ class SyntheticTable(RowMaker):
 
     def released(self) -> tuple[float, float]:
         return (self.epsilon, self.delta) if self.how == COPULA else (0.0, 0.0)
+
+    def idle(self) -> dict[str, str]:
+        why = "it is of pool.how=copula, and pool.how=public reads no row and costs nothing: leave it out"
+        return {} if self.how == COPULA else dict.fromkeys(("bins", "epsilon", "delta", "noise_seed"), why)
+
+    def check(self, described: Description) -> None:
+        documents = (described.adapter or {}).get("columns") or ()
+        check_ranges([column_of(document) for document in documents], self.ranges)
 
     def make(self, raw: Raw, seen: Any, seed: int) -> np.ndarray:
         if not isinstance(raw, Table):

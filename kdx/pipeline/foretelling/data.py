@@ -141,13 +141,22 @@ class Prepare(_Data):
         ]
 
     def protocol(self, job: PlannedRun, step: PlannedStage) -> list[str]:
+        found = [] if step.stored or "fitted_on" in step.inputs else _cautions(job.experiment)
         if job.experiment.duplicates != "drop":
-            return []
+            return found
         reads = step.artifact.json("data.json")["reads"]
         return [
+            *found,
             f"equal {rows_called(reads)}: copies are left out on the side of training, so there may be fewer "
-            "rows than said here (dataset.duplicates=drop)"
+            "rows than said here (dataset.duplicates=drop)",
         ]
+
+
+def _cautions(experiment: Experiment) -> list[str]:
+    """Of what makes rows."""
+    pool = experiment.pool
+    makers = [experiment.made_up, pool.source if pool and pool.makes else None]
+    return [f"warning: {said}" for maker in makers if maker and (said := maker.build().caution())]
 
 
 class DerivedData(_Data, ABC):

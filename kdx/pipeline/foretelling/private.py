@@ -75,16 +75,28 @@ class Release(Foretelling):
         return {}
 
     def protocol(self, job: PlannedRun, step: PlannedStage) -> list[str]:
-        votes, delta = step.inputs["votes"].json("shards.json"), step.inputs["delta"]
-        beside = step.inputs.get("beside") or (0.0, 0.0)
-        cost = epsilon_spent(VoteNoise(**step.inputs["noise"]), votes["queries"], delta) + beside[0]
-        found = doubts(cost, delta + beside[1], votes["shards"] * votes["rows"])
+        votes = step.inputs["votes"].json("shards.json")
+        found = list(doubts(*_cost(step), votes["shards"] * votes["rows"]))
+        every = [one for one in job.all_steps.values() if one.stage == RELEASE and one.inputs["seed"] is None]
+        if len(every) > 1 and step.inputs["seed"] is None:
+            found += [
+                f"{len(every)} releases of private rows stand here: for a row that is private in all of them "
+                f"the epsilons add to {sum(_cost(one)[0] for one in every):.2f}",
+            ]
         return [f"warning: {doubt}" for doubt in found]
 
     def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
         from kdx.pipeline.foretelling.rehearsal.private import release_some
 
         return release_some(bench, step, inputs, folder)
+
+
+def _cost(step: PlannedStage) -> tuple[float, float]:
+    """(epsilon, delta) of a release, with what made-up rows cost beside it."""
+    queries, delta = step.inputs["votes"].json("shards.json")["queries"], step.inputs["delta"]
+    beside = step.inputs.get("beside") or (0.0, 0.0)
+    cost = epsilon_spent(VoteNoise(**step.inputs["noise"]), queries, delta)
+    return cost + beside[0], delta + beside[1]
 
 
 class Membership(Foretelling):

@@ -7,6 +7,7 @@ from typing import Any
 
 from kdx.core.checks import flag, integer, number
 from kdx.core.errors import UserError
+from kdx.core.roles import AS_MANY_TRUE
 from kdx.methods.private_budget import check_accountant, epsilon_spent
 from kdx.methods.private_votes import CONFIDENT, VoteNoise
 from kdx.pipeline.controls.control import altered
@@ -236,11 +237,20 @@ class Private(Recipe):
         if self.epsilon is not None and (why := self._too_dear(asked, queries, self.epsilon)):
             yield why
 
+    def idle(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().idle(config)
+        if self.noise.kind != CONFIDENT:
+            why = f"it is of recipe.noise={CONFIDENT}, and this is {self.noise.kind}: leave one of them out"
+            yield from ((f"recipe.{key}", why) for key in ("threshold", "threshold_sigma"))
+
     def releases(self, experiment: Experiment) -> bool:
         return self.noise_seed is None or False in seeds_beside(experiment)
 
     def _too_dear(self, asked: Request, queries: int, budget: float) -> str | None:
         return too_dear(self.noise, queries, budget, self.delta, spent_beside(asked.experiment)[0])
+
+    def alone(self, experiment: Experiment) -> str:
+        return "" if made_pool(experiment) else AS_MANY_TRUE
 
     def protocol(self, experiment: Experiment) -> list[str]:
         cost, beside = epsilon_spent(self.noise, self.queries, self.delta), spent_beside(experiment)

@@ -106,6 +106,11 @@ class Recipe(ABC):
         promises of them is then less than either run says."""
         return False
 
+    def alone(self, experiment: Experiment) -> str | None:
+        """What its matched baseline learns, in words; None: the labels of the labelled rows, by its loss; "":
+        there is none, as the labels that it would learn are not known."""
+        return None
+
     def protocol(self, experiment: Experiment) -> list[str]:
         """What `kdx plan` tells of how it goes about it, one sentence each."""
         found = []

@@ -143,6 +143,9 @@ def run(
         others = asked.rows_for(beside, inputs, truth, hidden, subseed(seed, "pool"))
         inputs, truth, hidden, numbers, own = stood_in(work, others, (inputs, truth, hidden), numbers, own)
         known = task.known(hidden)
+    for maker in (made_up, asked and asked.maker):
+        if maker and not alone and (caution := maker.build().caution()):
+            work.note(caution, "warning")
     if made_up:
         inputs, hidden = _with_made_up(work, raw, (inputs, hidden), task, made_up, seed)
         known = np.concatenate([known, np.zeros(rows_of(hidden) - len(known), bool)])

@@ -63,7 +63,10 @@ def class_tables(found: Comparison) -> list[tuple[str, list[str], list[list[str]
     """(a row of the comparison, header, rows): each class of the student, or of many the ten worst, with the
     F1 of the other networks beside; of the first MOST_GROUPS rows, of those that tell.
     """
-    words = {**ROLE_WORDS, **{role: own.words for role, own in found.roles.items()}}
+    words = {
+        **{role: found.called(role).words for role in ROLE_WORDS},
+        **{role: own.words for role, own in found.roles.items()},
+    }
     made = []
     for group in found.groups[:MOST_GROUPS]:
         if not (student := pooled_rows(group, _STUDENT)):

@@ -23,12 +23,13 @@ from kdx.report.compare.caveats import (
     fold,
     moving_teachers,
     other_code,
+    releases,
     twice,
     unlike_students,
 )
 from kdx.report.compare.entries import Entry
 from kdx.report.compare.groups import Group, make_group
-from kdx.report.compare.measured import OwnRole
+from kdx.report.compare.measured import OwnRole, common_words
 from kdx.report.compare.references import OWN, with_reference
 from kdx.report.metric import finer
 from kdx.report.run.names import changed, join
@@ -53,6 +54,10 @@ class Comparison:
     def roles(self) -> dict[str, OwnRole]:
         """Those of the runs that kdx does not have."""
         return {role: own for g in self.groups for e in g.entries for role, own in e.roles.items()}
+
+    def called(self, role: str) -> OwnRole:
+        """What a role of kdx is called in these runs."""
+        return common_words([e.called for g in self.groups for e in g.entries], role)
 
 
 def compare_runs(
@@ -82,7 +87,7 @@ def compare_runs(
         raise UserError(f"there is nothing to compare: no student has {of.name} on the test split")
     named = [(g.name, g.entries) for g in groups]
     warnings += other_code(named) + twice(named) + moving_teachers(named) + unlike_students(named)
-    warnings += answered_otherwise(named)
+    warnings += answered_otherwise(named) + releases(named)
     notes += best_of_rounds(named) + bills(named)
     groups.sort(key=lambda g: _first(g.test.mean, of.more))
     tested = sum(g.against is not None and g.against.found.p is not None for g in groups)

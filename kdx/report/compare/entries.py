@@ -19,7 +19,9 @@ from kdx.report.compare.measured import (
     MEASURED_SPLITS,
     Network,
     OwnRole,
+    called_roles,
     own_roles,
+    promised_epsilon,
     read_metrics,
     read_networks,
 )
@@ -63,8 +65,10 @@ class Entry:
     out, as what is not there. everything: all of them. choices: group -> option. given: the keys on its
     command line. keys: stage -> key. code: digest of the code that trained the student, where it is known.
     student: the key of the student that counts. classes: none of a task that has none. metrics: that the run
-    shows, by name, the one that counts first. roles: of its own, that kdx does not have. files: dotted key
-    of a setting that names a file -> digest of what it held."""
+    shows, by name, the one that counts first. roles: of its own, that kdx does not have. called: what all
+    of them are called. files: dotted key
+    of a setting that names a file -> digest of what it held. epsilon: of the student of
+    released labels, where something is promised of it."""
 
     name: str
     seed: int
@@ -83,9 +87,11 @@ class Entry:
     networks: Mapping[str, Network]
     metrics: Mapping[str, Metric]
     roles: Mapping[str, OwnRole]
+    called: Mapping[str, OwnRole]
     started: str
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    epsilon: float | None = None
 
     @property
     def counts(self) -> Metric:
@@ -181,8 +187,10 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
         networks=networks,
         metrics=metrics,
         roles=roles,
+        called=called_roles(results),
         started=str(document.get("started") or ""),
         files=digests_of_files(document["stages"], settings),
+        epsilon=promised_epsilon(results),
     )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kdx.core.metric import Metric
-from kdx.core.roles import ROLE_WORDS
 from kdx.report.compare.entries import Entry
+from kdx.report.compare.measured import common_words
 from kdx.report.compare.statistics import Paired, Spread, paired, spread, t_interval
 
 
@@ -68,7 +68,12 @@ def make_group(name: str, words: Mapping[str, str], entries: Sequence[Entry], me
     validated = [e.score("student", metric.name, "validation") for e in entries]
     validated = [metric.scale * value for value in validated if value is not None]
     own = {e.seed: e.score("baseline", metric.name) for e in entries}
-    gain = against(ROLE_WORDS["baseline"], entries, {s: v for s, v in own.items() if v is not None}, metric)
+    gain = against(
+        common_words([e.called for e in entries], "baseline").words,
+        entries,
+        {s: v for s, v in own.items() if v is not None},
+        metric,
+    )
     return Group(
         name,
         words,

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
-from kdx.core.roles import ROLE_WORDS
+from kdx.core.roles import ROLE_WORDS, known_roles
 from kdx.core.shapes import COUNT, LARGEST_NUMBER, SHARE, Maybe, Number, expect_shape
 from kdx.report.run.names import visible
 from kdx.report.run.verdict import which_of
@@ -57,7 +57,7 @@ class Network:
 
 @dataclass(frozen=True)
 class OwnRole:
-    """A role that kdx itself does not have. words: what its network is called. short: over a column."""
+    """A role as a run has it. words: what its network is called. short: over a column."""
 
     words: str
     short: str
@@ -80,6 +80,29 @@ def own_roles(results: Mapping[str, Any], name: str) -> dict[str, OwnRole]:
             words = visible(str(about.get("words") or role))
             found[visible(role)] = OwnRole(words, visible(str(about.get("short") or words)))
     return found
+
+
+def promised_epsilon(results: Mapping[str, Any]) -> float | None:
+    """Of a student of released labels; None of others, and where the noise hides nothing."""
+    found = results.get("privacy")
+    if not isinstance(found, Mapping) or found.get("known_seed"):
+        return None
+    epsilon = found.get("epsilon")
+    return float(epsilon) if isinstance(epsilon, int | float) else None
+
+
+def called_roles(results: Mapping[str, Any]) -> dict[str, OwnRole]:
+    """What each role is called in such a run. results: of which `own_roles` has found nothing wrong."""
+    return {
+        visible(name): OwnRole(visible(role.words), visible(role.short))
+        for name, role in known_roles(results).items()
+    }
+
+
+def common_words(runs: Sequence[Mapping[str, OwnRole]], role: str) -> OwnRole:
+    """What these runs call a role; where they differ, its usual words. runs: those of each."""
+    found = {called[role] for called in runs}
+    return found.pop() if len(found) == 1 else called_roles({})[role]
 
 
 def read_networks(

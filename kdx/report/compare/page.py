@@ -7,7 +7,6 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from kdx.core.roles import ROLE_WORDS
 from kdx.report.compare import documents, rows
 from kdx.report.compare.axes import Plot
 from kdx.report.compare.by_class import class_tables, without_table
@@ -206,7 +205,7 @@ def _runs(found: Comparison) -> str:
                 ]
             )
     own = [role.words for role in found.roles.values()]
-    roles = [ROLE_WORDS["teacher"], ROLE_WORDS["baseline"], "student"]
+    roles = [found.called("teacher").words, found.called("baseline").words, "student"]
     head = ["#", "run", "seed", *roles, *own, "student's key", "code"]
     return (
         f"<details><summary>Every run ({len(body)})</summary><div "

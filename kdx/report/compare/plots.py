@@ -88,8 +88,9 @@ def cost(found: Comparison) -> Iterator[Plot | None]:
     yield Plot(
         f"{_called(found)} against size and speed",
         f"Each dot is a row of the table, its mean over {seeds(found.groups)} with the 95% "
-        f"interval{numbered}; the hollow dot in its colour is the same student alone. The star is the "
-        "teacher, its mean over all runs. Students of one size are moved apart a little. Latency is of one "
+        f"interval{numbered}; the hollow dot in its colour is the {found.called('baseline').words}. The "
+        "star is the teacher, its mean over all runs. Students of one size are moved apart a little. "
+        "Latency is of one "
         "example on the machine of each run. The horizontal axes are logarithmic.",
         svg(figure, html.escape(f"{found.metric.title} against parameters, FLOPs and latency")),
     )
@@ -209,8 +210,9 @@ def scatter(found: Comparison) -> Iterator[Plot | None]:
     axis.set_ylabel(axis_title(found.metric.heading, found.metric))
     yield Plot(
         "Every seed",
-        "A filled dot is a student, the hollow one beside it the same student alone, trained with that seed "
-        "and on labels only; a line joins the two. The short bar is the mean of the students, over "
+        "A filled dot is a student, the hollow one beside it the "
+        f"{found.called('baseline').words}, trained with that "
+        "seed and without a teacher; a line joins the two. The short bar is the mean of the students, over "
         f"{seeds([g for _, g in drawn])}.{left_out(shown, MOST_COLUMNS)}",
         svg(figure, "every seed"),
         group_key(drawn) if len(drawn) <= MOST_NUMBERED else (),

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdx.core.roles import SHORT_ROLES
 from kdx.report.compare.caveats import some
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.groups import Against, Group
@@ -16,15 +15,16 @@ from kdx.report.compare.statistics import LEVEL, chance, plus_minus
 from kdx.report.run.units import magnitude, percent, three_figures
 
 REFERENCE = "reference"
-_BESIDE = {role: SHORT_ROLES[role] for role in ("baseline", "teacher")}
-"""What stands beside the student in a wide table, by its mean: role -> head of the column."""
+_BESIDE = ("baseline", "teacher")
+"""What stands beside the student in a wide table, by its mean."""
 
 
 def beside_columns(found: Comparison) -> dict[str, str]:
     """What stands beside the student in a wide table: role -> head of the column; roles of the runs' own
     last.
     """
-    return _BESIDE | {role: own.short for role, own in found.roles.items()}
+    beside = {role: found.called(role).short for role in _BESIDE}
+    return beside | {role: own.short for role, own in found.roles.items()}
 
 
 def header(found: Comparison) -> list[str]:
@@ -49,7 +49,12 @@ def header(found: Comparison) -> list[str]:
 def group_cells(found: Comparison, g: Group) -> list[str]:
     """One row under `header`, its name first."""
     digits = found.metric.digits
-    row = [g.name, str(g.test.n), plus_minus(g.test.mean, g.test.deviation, digits), span(g.interval, digits)]
+    row = [
+        _with_epsilon(g),
+        str(g.test.n),
+        plus_minus(g.test.mean, g.test.deviation, digits),
+        span(g.interval, digits),
+    ]
     if g.is_reference:
         row += [REFERENCE, "", "", "", ""]
     else:
@@ -57,6 +62,12 @@ def group_cells(found: Comparison, g: Group) -> list[str]:
     if found.reference != OWN:
         row.append(difference_cells(g.gain, digits)[0])
     return [*row, percent(g.gap_closed, 0)]
+
+
+def _with_epsilon(g: Group) -> str:
+    """What a row is called, with what its releases of private rows cost, each."""
+    found = sorted({f"{e.epsilon:.2f}" for e in g.entries if e.epsilon is not None}, key=float)
+    return f"{g.name} (epsilon {' to '.join(dict.fromkeys((found[0], found[-1])))})" if found else g.name
 
 
 def difference_cells(a: Against | None, digits: int) -> list[str]:
@@ -95,7 +106,7 @@ def comparison_title(found: Comparison) -> str:
 def comparison_sentences(found: Comparison) -> list[str]:
     """How to read the table, then what was folded, then what a reader must not miss."""
     to = (
-        "each run's own matched baseline, the student alone"
+        f"each run's own matched baseline, the {found.called('baseline').words}"
         if found.reference == OWN
         else f"reference={found.reference}"
     )

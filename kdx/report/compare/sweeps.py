@@ -65,10 +65,11 @@ def sweeps(found: Comparison) -> Iterator[Plot | None]:
         axis.set_xlabel(_WORDS.get(key, key))
         axis.set_ylabel(axis_title(found.metric.heading, found.metric))
         shown = list(enumerate(lines))[:MOST_LINES]
+        dashed = f" Dashed: the {found.called('baseline').words}."
         yield Plot(
             f"Against {_WORDS.get(key, key)}",
             f"Mean on the test split over {seeds(found.groups)}, with the 95% interval."
-            f"{' Dashed: the same students alone.' if alone else ''}"
+            f"{dashed if alone else ''}"
             f"{left_out(list(lines), MOST_LINES, 'lines')}",
             svg(figure, html.escape(f"{found.metric.name} against {_WORDS.get(key, key)}")),
             shown if len(lines) > 1 else (),

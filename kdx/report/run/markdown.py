@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from kdx.core.roles import ROLES, known_roles, learned_alone
+from kdx.core.roles import AS_MANY_TRUE, ROLES, known_roles, learned_alone
 from kdx.report.run.detail import class_section, row_section
 from kdx.report.run.markup import code, escape, fenced, folded, markdown_table, table_of_cells
 from kdx.report.run.privacy import privacy_section
@@ -121,9 +121,10 @@ def _protocol(run: Mapping) -> list[str]:
     if numbers.get("baseline"):
         loss = (run.get("config") or {}).get("baseline_loss") or {}
         alone = str(loss.get("_target_") or "losses.supervised.Supervised")
-        learned = "as many true labels of the same public rows" if numbers.get("privacy") else None
+        learned = AS_MANY_TRUE if numbers.get("privacy") else None
         said.append(
-            "The student alone is a matched baseline: the distilled student's model, initialisation, "
+            f"The {known_roles(numbers)['baseline'].words} is a matched baseline: the distilled "
+            "student's model, initialisation, "
             f"optimiser steps, batch size and augmentation, with {learned or learned_alone(alone)}."
             + (
                 f" Its weights are fresh ones: the distilled student's begin with {numbers['gained_by'][0]}."

@@ -64,6 +64,15 @@ def promise(found: Mapping[str, Any]) -> str:
     )
 
 
+def epsilon_in_row(results: Mapping[str, Any], role: str) -> str:
+    """What stands behind the name of a student of released labels; empty of others, and where the noise hides
+    nothing."""
+    found = results.get("privacy") or {}
+    epsilon = found.get("epsilon")
+    promised = role == "student" and isinstance(epsilon, int | float) and not found.get("known_seed")
+    return f", epsilon {_number(epsilon)}" if promised else ""
+
+
 def privacy_sentences(results: Mapping[str, Any]) -> list[str]:
     found = results.get("privacy")
     if not found:

@@ -70,8 +70,8 @@ def result_warnings(results: Mapping, headline: str) -> list[str]:
     alone, student = test.get("baseline"), test.get("student")
     if student is not None and alone is not None and counts.gain(student, alone) < 0:
         found.append(
-            f"The distilled student ({counts.text(student)}) is worse than the student alone "
-            f"({counts.text(alone)})"
+            f"The distilled student ({counts.text(student)}) is worse than the "
+            f"{called(results, 'baseline')} ({counts.text(alone)})"
         )
     if overfits(results, used):
         found.append(

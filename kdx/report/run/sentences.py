@@ -164,7 +164,7 @@ def _of_gain(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]
     if results.get("privacy"):
         what = ["released labels over as many true ones"]
     words = f"Gain of {' and '.join(what)}: {gained(counts, summarised['gain'])} of test {counts.title}."
-    begun = " The student alone begins with fresh weights." if "gained_by" in results else ""
+    begun = f" The {called(results, 'baseline')} begins with fresh weights." if "gained_by" in results else ""
     return [f"{words}{begun}{better}{of_rounds(results)}"]
 
 
@@ -194,8 +194,8 @@ def of_rounds(results: Mapping) -> str:
     ):
         return ""
     return (
-        f" It is the best of {len(rounds)} rounds on validation, and the student alone is one run: some of "
-        "this may be the choice."
+        f" It is the best of {len(rounds)} rounds on validation, and the {called(results, 'baseline')} is "
+        "one run: some of this may be the choice."
     )
 
 
@@ -224,7 +224,10 @@ def _of_ceiling(results: Mapping, used: str, counts: Metric) -> list[str]:
             if whole > 0
             else "there was nothing to gain from them"
         )
-    return [f"The true labels of the pool bring {gained(counts, whole)} over the student alone: {part}."]
+    return [
+        f"The true labels of the pool bring {gained(counts, whole)} over the "
+        f"{called(results, 'baseline')}: {part}."
+    ]
 
 
 def is_skewed(results: Mapping) -> bool:

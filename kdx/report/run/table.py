@@ -11,6 +11,7 @@ from kdx.core.roles import roles_of
 from kdx.report.metric import cell, column, finer
 from kdx.report.run import prequential, sessions, shifts
 from kdx.report.run.audit import audit_sentences
+from kdx.report.run.privacy import epsilon_in_row
 from kdx.report.run.result_warnings import answered_part
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import is_skewed, result_sentences, test_rows
@@ -60,7 +61,7 @@ def _rows(results: Mapping, short: bool) -> Iterator[tuple[str, str, Mapping]]:
     members.
     """
     for name, role in roles_of(results).items():
-        yield role.short if short else role.words, name, results
+        yield (role.short if short else role.words) + epsilon_in_row(results, name), name, results
         for number, member in enumerate(results.get("members") or [] if name == "teacher" else [], 1):
             called = f"{number} {member.get('model')}" if short else f"member {number}, {member.get('model')}"
             yield called, name, {**results, name: member}

@@ -92,7 +92,8 @@ def _too_small(results: Mapping, used: str, counts: Metric, teacher: float, alon
     if counts.gain(teacher, alone) > error / 3:
         return None
     return (
-        f"the teacher ({counts.text(teacher)}) is better than the student alone ({counts.text(alone)}) by "
+        f"the teacher ({counts.text(teacher)}) is better than the "
+        f"{called(results, 'baseline')} ({counts.text(alone)}) by "
         f"less than {rows} test rows can tell"
     )
 
@@ -132,8 +133,8 @@ def summary(results: Mapping, headline: str) -> dict:
         )
     elif counts.gain(teacher, alone) <= 0:
         reason = (
-            f"the teacher ({counts.text(teacher)}) is no better than the student alone "
-            f"({counts.text(alone)}): there is no gap to close"
+            f"the teacher ({counts.text(teacher)}) is no better than the "
+            f"{called(results, 'baseline')} ({counts.text(alone)}): there is no gap to close"
         )
     else:
         reason = _too_small(results, used, counts, teacher, alone)
