@@ -61,6 +61,7 @@ class Continual(Recipe):
     }
 
     reads_pool = False
+    alone = "the labels only, over the same sessions (fine-tuning)"
 
     def __init__(
         self,
@@ -175,6 +176,11 @@ class Continual(Recipe):
                 "recipe=continual learns one session after another with loss=lwf, which brings it along "
                 "(fine-tuning is loss.weight=0, and stands beside it anyhow): choose that, or leave recipe= "
                 f"out; given: loss={choices['loss']}"
+            )
+        elif experiment.loss and "unlabelled" in declared(experiment.loss.target, "uses", ()):
+            yield (
+                f"recipe=continual has no pool, and {experiment.loss_called(experiment.loss)} needs one: "
+                "choose loss=lwf, say"
             )
         if experiment.rounds != 1 or experiment.select or experiment.init or experiment.moving:
             yield (

@@ -58,6 +58,7 @@ class Private(Recipe):
 
     teacher = False
     reads_pool = True
+    alone = "as many true labels of the same public rows, where these are known"
 
     def __init__(
         self,

@@ -67,6 +67,8 @@ class Recipe(ABC):
     """Those of them whose networks are built as the teacher is."""
     in_rounds: ClassVar[bool] = True
     """Whether its students by number are rounds of one task, which are compared with each other."""
+    alone: ClassVar[str | None] = None
+    """What the student alone learns from in it; None: its loss says all."""
     counts: ClassVar[str] = "validation"
     """The student that counts: "validation", of the best round on it; "last"; "chain", the one at its end."""
 

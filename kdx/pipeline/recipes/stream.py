@@ -44,6 +44,7 @@ class TestThenTrain(Recipe):
 
     as_teacher = ("moving",)
     reads_pool = False
+    alone = "the labels only, over the same chunks"
 
     def __init__(self, *, chunks: int, history: int, teacher: str, rate: float):
         self.chunks = integer("recipe.chunks", chunks, low=3)
