@@ -110,7 +110,7 @@ def test_what_cannot_be_taken_in_parts():
         check_accumulate("student_train.accumulate", 2, objective, normed, {"labelled": 10})
     check_accumulate("student_train.accumulate", 1, objective, normed, {"labelled": 7})
     objective.whole_batch = True
-    with pytest.raises(UserError, match="the terms of Two are no means over its rows"):
+    with pytest.raises(UserError, match="the terms of its loss are no means over its rows"):
         check_accumulate("student_train.accumulate", 2, objective, student, {"labelled": 10})
 
 

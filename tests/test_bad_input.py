@@ -400,8 +400,8 @@ def test_several_errors_are_reported_together(reported, line, says):
         ),
         (
             "loss=mean_teacher dataset.labelled=0.3 augment=[affine,mixup]",
-            "student_train.augment holds mixup, and MeanTeacher compares two views of a picture, of which "
-            "only one could be mixed: leave mixup out",
+            "student_train.augment holds mixup, and loss=mean_teacher compares two views of a picture, of "
+            "which only one could be mixed: leave mixup out",
         ),
         (
             "pseudo_label.view=clean student_train.augment=[mixup]",

@@ -168,7 +168,7 @@ def slow(*values):
         slow("select=rad dataset.labelled=null", "select= chooses among the pool, and this run has none"),
         slow(
             "loss=soft dataset.unlabelled=0",
-            "Soft needs the stream 'unlabelled'; this dataset has 'labelled' and 'validation' only: set "
+            "loss=soft needs the stream 'unlabelled'; this dataset has 'labelled' and 'validation' only: set "
             "dataset.labelled=0.1",
         ),
         (

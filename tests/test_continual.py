@@ -331,6 +331,11 @@ def test_a_run_again_is_all_from_the_store_and_the_plan_knows_its_keys(whole, ca
     assert main(["plan", *RUN, "store=fresh", "recipe.joint=true", "json=plan.json"]) == 0
     text = capsys.readouterr().out
     assert "sessions: 3, by class, a head a task" in text
+    assert (
+        "teacher" not in text.replace("network that teaches it", "") and "of the data and the student" in text
+    )
+    assert "old: about 0 at the first step alone, where the student still equals the network" in text
+    assert "the labels only, over the same sessions (fine-tuning)" in text
     planned = json.loads(Path("plan.json").read_text())
     assert set(keys(whole).values()) <= set(map(str, _values(planned)))
 

@@ -197,7 +197,14 @@ def test_steps_that_move_nothing_are_those_that_say_so():
         (["loss=slam"], "an answer here is boxes with a class each: choose another loss, such as kd"),
         (["select=threshold"], "boxes with a class each: leave it out"),
         (["student_train.augment=[rotate]"], "choose one that moves nothing, such as colour_jitter"),
-        (["select=k_center", "budget=30"], "has no linear layer to take features before"),
+        (
+            ["select=k_center", "budget=30"],
+            "as detectors have none: choose another rule, such as select=uniform",
+        ),
+        (
+            ["loss.features=rkd"],
+            "detectors have none: choose one that ends in such a layer, or terms that read",
+        ),
         (["shift=[rotation]"], "shift.rotation changes pictures"),
         (["dataset.stride=6"], "dataset.stride must be one of 2, 4, 8, 16"),
         (["dataset.sure=2"], "dataset.sure"),

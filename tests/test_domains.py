@@ -221,7 +221,9 @@ def wrong(*words):
 def test_a_data_set_without_a_pool_is_refused_before_any_work():
     for name in TERMS:
         (one,) = wrong(f"loss={name}", "dataset.labelled=null", "dataset.validation=200")
-        assert "needs the stream 'unlabelled'" in one and one.endswith("or pool=NAME for rows of another")
+        assert f"loss={name} needs the stream 'unlabelled'" in one and one.endswith(
+            "or pool=NAME for rows of another"
+        )
     found = wrong("loss=kd", "loss.features=mmd", "dataset.labelled=null", "dataset.validation=200")
     assert any("labelled rows alone" in one for one in found)
     (few,) = wrong("loss=coral", "student_train.batch_size=2")
@@ -234,6 +236,9 @@ def test_a_run_end_to_end_and_its_plan(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["train", "device=cpu", "device.threads=1", "teacher_pretrain.steps=2", "student_train.steps=4"]
     assert main(["plan", *words[1:], "loss=coral"]) == 0
+    told = capsys.readouterr().out
+    assert "32 of the student's 64 are labelled, and all 64 of the student alone's" in told
+    assert "loss=supervised student_train.batch_size=32" in told
     assert main([*words, "loss=kd", "loss.features=[mmd,dann]", "hydra.run.dir=both"]) == 0
     assert "distilled" in capsys.readouterr().out
 

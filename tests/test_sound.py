@@ -144,7 +144,7 @@ def broken(folder):
         "nothing": "its length is zero",
         "short": "lasts 0.0125 s, less than one window",
         "nan": "no numbers",
-        "empty": "no WAV file",
+        "empty": r"it is empty \(0 bytes\)",
         "text": "no WAV file",
         "cut": "cut off",
         "header": "cut off",

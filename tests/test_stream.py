@@ -154,7 +154,11 @@ def test_an_old_teacher_and_one_that_goes_along_may_answer_together(place):
 @pytest.mark.slow
 def test_the_plan_knows_every_stage(whole, capsys):
     assert main(["plan", *RUN, "store=fresh", "json=plan.json"]) == 0
-    assert "stream: 4 chunks of rows in order" in capsys.readouterr().out
+    reported = capsys.readouterr().out
+    assert "stream: 4 chunks of rows in order" in reported
+    assert "learns from the answers of the network that goes on from it as it trains" in reported
+    assert "selection: none, as there are no validation rows; the table shows the last weights" in reported
+    assert "the labels only, over the same chunks" in reported
     planned = Path("plan.json").read_text()
     assert all(stage["key"] in planned for stage in whole["stages"])
 
@@ -178,6 +182,12 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(place, capsys, words, said)
     assert main(["train", *RUN, *words, "hydra.run.dir=runs/refused"]) == 2
     told = capsys.readouterr().err
     assert said in told and "Traceback" not in told
+
+
+def test_a_loss_that_needs_a_pool_is_refused_in_one_sentence(place, capsys):
+    assert main(["train", *RUN, "loss=hard", "hydra.run.dir=runs/refused"]) == 2
+    (one,) = capsys.readouterr().err.splitlines()
+    assert "recipe=stream has no pool, and loss=hard needs one: choose another loss, such as kd" in one
 
 
 # shares of a batch, of streams under any names

@@ -163,7 +163,7 @@ def check_format(experiment: Experiment, task: Task) -> None:
     if not declared(loss.target, "reads_kept", False):
         raise UserError(
             f"pseudo_label.format={name} keeps a part of each answer, and "
-            f"loss={loss.target.split('.')[-2]} reads all of it: use loss=kd or "
+            f"{experiment.loss_called(loss)} reads all of it: use loss=kd or "
             "loss=divergence, or leave it out"
         )
     for key, value in declared(loss.target, "kept_with", {}).items():
@@ -272,4 +272,4 @@ def check_given(experiment: Experiment, about: Description, rows: Mapping[str, i
     told = leaves(found.answers)
     for name in experiment.loss.resolve().needs_answers if experiment.loss else ():
         if name not in told:
-            raise lacks_answer(experiment.loss.target.split(".")[-2], name, "teacher.file")
+            raise lacks_answer(experiment.loss_called(experiment.loss), name, "teacher.file")

@@ -44,11 +44,11 @@ def check_teacher_tells(
                 if (fitted := estimator_in(built[role])) and name in fitted.tells:
                     continue
                 who = "this teacher" if role == "teacher" else called_in_words(role)
-                errors.append(str(lacks_answer(experiment.loss.target.split(".")[-2], name, who)))
+                errors.append(str(lacks_answer(experiment.loss_called(experiment.loss), name, who)))
             if experiment.rounds > 1:
                 errors.append(
                     f"rounds={experiment.rounds} let the student teach, which tells no {name} of its "
-                    f"answers, and loss={experiment.loss.target.split('.')[-2]} weighs by it: leave "
+                    f"answers, and {experiment.loss_called(experiment.loss)} weighs by it: leave "
                     "rounds= out, or set loss=kd"
                 )
 
@@ -85,8 +85,9 @@ def check_losses(
         if loss and reads_networks(loss) and teachers_by_node(experiment) and not taught:
             continue  # why the teacher cannot be built is said elsewhere
         if loss and (described or fits_stand_in(loss)):
+            called = experiment.loss_called(loss)
             with _saying(key, said, errors, loss.target):
-                check_method(f"loss={loss.target.split('.')[-2]}", loss.resolve(), Objective)
+                check_method(called, loss.resolve(), Objective)
                 live = [Frozen(network) for network in taught] if reads_networks(loss) else []
                 fitted = [one for network in taught if (one := estimator_in(network))]
                 if live and not all(one.layered for one in fitted):
@@ -100,17 +101,17 @@ def check_losses(
                 mixer = f"{node}.augment" if mixes(training) else None
                 try:
                     taught_by = replace(made, teacher=answering(made.task, loss, taught))
-                    tried = try_loss(loss, student, streams, taught_by, live, mixer)
+                    tried = try_loss(loss, student, streams, taught_by, live, mixer, called)
                 except WrongStudent:
                     if "student" in built:
                         raise
                     continue  # another stood in for it
                 learners = [student] if node == "student_train" else taught
                 _check_accumulate(node, training, tried, learners, rows)
-                errors += _too_few(node, training, loss, tried)
+                errors += _too_few(node, training, called, tried)
                 # of one that makes no steps it is said elsewhere that it cannot move
                 if experiment.moving and loss is experiment.loss and taught and not fitted:
-                    try_moving(experiment.moving, loss, student, streams, made, taught[0])
+                    try_moving(experiment.moving, loss, student, streams, made, taught[0], called)
                 if described and loss is experiment.loss:
                     idle |= {f"loss.{name}": why for name, why in tried.idle().items()}
     if (
@@ -158,7 +159,7 @@ def _in_words_of(key: str, message: str) -> str:
     return f"{key}.{message.removeprefix('loss.')}" if message.startswith("loss.") else message
 
 
-def _too_few(node: str, training: Component | None, loss: Component, objective: Objective) -> Iterator[str]:
+def _too_few(node: str, training: Component | None, called: str, objective: Objective) -> Iterator[str]:
     """Whether a batch has the rows that a loss, or its terms on hidden features, compares with each other."""
     if training is None:
         return
@@ -171,7 +172,7 @@ def _too_few(node: str, training: Component | None, loss: Component, objective: 
     terms = [name for name, part in parts.items() if isinstance(part, Features)]
     named = [f"loss.features={','.join(terms)}"] if terms else []
     least = max((part.least_rows for part in parts.values()), default=1)
-    for what in ([f"loss={loss.target.split('.')[-2]}"] if len(terms) < len(parts) else []) + named:
+    for what in ([called] if len(terms) < len(parts) else []) + named:
         yield (
             f"{what} compares the rows of a batch with each other, and {node}.batch_size={size} has "
             f"{'one' if size == 1 else size}: set it to {least} at least"

@@ -23,7 +23,7 @@ from kdx.config.tried_networks import check_answers_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.core.errors import UserError, WrongPart
+from kdx.core.errors import UserError, WrongPart, WrongStudent
 from kdx.core.trees import leaves
 from kdx.data.raw import Description
 from kdx.models.estimator import ONLY_TEACHERS, estimator_in, is_estimator
@@ -31,6 +31,7 @@ from kdx.models.renamed import OfOtherClasses
 from kdx.models.size import Held, smaller
 from kdx.models.tap import penultimate
 from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.resolve import from_own_package
@@ -83,11 +84,24 @@ def check_networks(
         check_asked_of_teachers(order, built, errors)
     check_teacher_tells(experiment, task, built, errors)
     streams = (
-        {s: made_up(s, data, task) for s in available(experiment, data, rows)}
+        {s: made_up(s, data, task) for s in (*available(experiment, data, rows), *_refused_pool(order, rows))}
         if about and "student" in built
         else None
     )
     return check_losses(experiment, made, built, streams, errors, rows if about else {}, about is not None)
+
+
+def lacks_pool(order: Order) -> bool:
+    """Whether its recipe has no pool, so that it refuses a loss which needs one: no other sentence helps."""
+    needs = order.experiment.loss and "unlabelled" in declared(order.experiment.loss.target, "uses", ())
+    with trying([]):
+        return bool(needs and order.recipe and build_recipe(order.recipe).reads_pool is False)
+    return False
+
+
+def _refused_pool(order: Order, rows: Mapping[str, int]) -> list[str]:
+    """The stream that a loss is tried with all the same."""
+    return ["unlabelled"] if lacks_pool(order) and not rows.get("unlabelled") else []
 
 
 def build_networks(
@@ -190,8 +204,14 @@ def check_features(experiment: Experiment, built: Mapping[str, Any], errors: lis
     """Whether the student has features before a last layer, where a rule of choice reads these."""
     rule = experiment.select
     if rule and "student" in built and any("features" in name for name in declared(rule.target, "needs", ())):
-        with trying(errors):
+        try:
             penultimate(built["student"]).close()
+        except WrongStudent:
+            errors.append(
+                f"select={rule.target.split('.')[-2]} compares what the last linear layer of a student "
+                "reads, and this one has no such layer, as detectors have none: choose another rule, such as "
+                "select=uniform"
+            )
 
 
 def check_dropout(experiment: Experiment, built: Mapping[str, Any], errors: list[str]) -> None:

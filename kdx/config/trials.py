@@ -114,24 +114,23 @@ def try_loss(
     made: MadeUp,
     live: list[Frozen],
     mixer: str | None,
+    called: str,
 ) -> Objective:
     """Builds a loss, and returns it; with streams, one forward and backward pass, in eval mode so that batch
     normalisation takes two rows. mixer: the key whose steps mix pictures, so that labels are probabilities;
-    None: classes.
+    None: classes. called: what sentences call the loss.
     """
     method, task = loss.resolve(), made.task
-    check_method(f"loss={loss.target.split('.')[-2]}", method, Objective)
-    Fitness(f"loss={loss.target.split('.')[-2]}", method.needs_task, "choose another loss, such as kd").check(
-        task
-    )
+    check_method(called, method, Objective)
+    Fitness(called, method.needs_task, "choose another loss, such as kd").check(task)
     if not (task.labels or method.acts or method.reads):
         raise UserError(
-            f"loss={loss.target.split('.')[-2]} learns from labels alone, and an answer here is "
+            f"{called} learns from labels alone, and an answer here is "
             f"{task.words}, without labels, so that it would learn nothing of the task: choose loss=kd"
         )
     if weights := loss.spec.get("weights"):
-        weighting = Component(weights).resolve()
-        Fitness(f"loss.weights={weighting.__name__}", weighting.needs_task, "leave it out").check(task)
+        weighting, name = Component(weights).resolve(), weights["_target_"].split(".")[-2]
+        Fitness(f"loss.weights={name}", weighting.needs_task, "leave it out").check(task)
     for name, spec in terms_of(loss.spec).items():
         term = Component(spec).resolve()
         check_method(f"loss.features={name}", term, Features)
@@ -141,24 +140,24 @@ def try_loss(
         warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data
         if streams is None or mixer is None:
             objective: Objective = loss.build(parts)
-            if wrong := push(objective, streams, student):
+            if wrong := push(objective, streams, student, called):
                 _push_more(loss, student, streams, made, live, wrong)
             return objective
         if "second" in loss.resolve().extra_views:
             raise UserError(
-                f"{mixer} holds mixup, and {loss.target.rpartition('.')[2]} compares two views of a picture, "
+                f"{mixer} holds mixup, and {called} compares two views of a picture, "
                 "of which only one could be mixed: leave mixup out"
             )
         try:
             shown = {name: mixed(batch, task) for name, batch in streams.items()}
             objective = loss.build(parts)
-            push(objective, shown, student)
+            push(objective, shown, student, called)
         except Exception as error:
             if isinstance(error, UserError) or not takes_classes(loss, parts, streams):
                 raise
             raise UserError(
                 f"{mixer} holds mixup, whose labels are probabilities of the classes, (B, {task.width}), and "
-                f"{loss.target.rpartition('.')[2]} takes class numbers only "
+                f"{called} takes class numbers only "
                 f"({own_error(error) or f'{type(error).__name__}: {error}'}): leave mixup out, or make the "
                 "loss of kdx.core.math.cross_entropy, which takes both"
             ) from error
@@ -172,13 +171,14 @@ def try_moving(
     streams: Mapping[str, Batch] | None,
     made: MadeUp,
     teacher: torch.nn.Module,
+    called: str,
 ) -> None:
     """The same of a loss whose teacher moves."""
     live = [Frozen(copy.deepcopy(teacher))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Caution)
         parts = parts_for(student, made, live, streams is None or "validation" in streams)
-        push(moving.build(parts, loss=loss), streams, student)
+        push(moving.build(parts, loss=loss), streams, student, called)
 
 
 def check_method(name: str, method: Any, kind: type) -> None:
@@ -239,9 +239,10 @@ def takes_classes(loss: Component, parts: Parts, streams: Mapping[str, Batch]) -
 
 
 def push(
-    objective: Objective, streams: Mapping[str, Batch] | None, student: torch.nn.Module
+    objective: Objective, streams: Mapping[str, Batch] | None, student: torch.nn.Module, called: str = ""
 ) -> dict[str, float]:
-    """One forward and backward pass. Returns the terms that are not finite."""
+    """One forward and backward pass. called: what sentences call the loss, "" by its class. Returns the terms
+    that are not finite."""
     method = type(objective).__name__
     if "_modules" not in vars(objective):
         raise WrongPart(f"{method}.__init__ must call super().__init__(parts) first")
@@ -249,7 +250,7 @@ def push(
         return {}
     for name in objective.uses:
         if name not in streams:
-            checks.refuse(missing_stream(method, name, list(streams)))
+            checks.refuse(missing_stream(called or method, name, list(streams)))
             return {}
     shown = {name: streams[name] for name in (*objective.uses, *objective.may_use) if name in streams}
     objective.eval()

@@ -13,7 +13,7 @@ import torch
 from kdx import models
 from kdx.config.contract import is_rule
 from kdx.config.kinds import adapter_of, check_given, check_kind, check_pool, task_of, trainings_of
-from kdx.config.networks import check_networks
+from kdx.config.networks import check_networks, lacks_pool
 from kdx.config.other_pool import check_changes, check_other_pool
 from kdx.config.suggestions import networks_for
 from kdx.config.tried_data import describe_data, try_loader
@@ -110,7 +110,8 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
         check_changes("recipe.domains", experiment.domains, about, errors, in_turn)
         check_other_pool(experiment, about, errors)
         check_through(experiment, about, errors)
-        check_pool(experiment, about, rows, errors)
+        if not lacks_pool(order):
+            check_pool(experiment, about, rows, errors)
         with trying(errors):
             check_given(experiment, about, rows)
     for node, training in trainings_of(experiment):

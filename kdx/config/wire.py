@@ -127,6 +127,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         student_checkpoint=begins,
         teacher_loss=part(component, "teacher_loss", config["teacher_loss"]),
         loss=part(named_options.read_loss, "loss", config["loss"]),
+        loss_option=str(config["choices"].get("loss") or ""),
         assistants=part(named_options.read_assistants, config["assistants"]) or [],
         controls=part(controls_and_metrics.read_controls, config, learner, trainings["student_train"]) or {},
         pseudo_label=part(nodes.read_pseudo_label, config["pseudo_label"]),

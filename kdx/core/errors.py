@@ -148,10 +148,10 @@ def nearest(word: str, options: Iterable[str]) -> str:
 
 
 def lacks_answer(loss: str, what: str, who: str = "this teacher") -> UserError:
-    """The error of a loss, by the name of its option, that reads `what` of answers (see
+    """The error of a loss, as sentences call it ("loss=heteroscedastic"), that reads `what` of answers (see
     `Objective.needs_answers`), where a teacher does not tell it.
     """
     return UserError(
-        f"loss={loss} weighs the teacher's answers by their {what}, and {who} tells none: choose one that "
+        f"{loss} weighs the teacher's answers by their {what}, and {who} tells none: choose one that "
         "does, such as teacher=sklearn teacher.estimator=RandomForestRegressor, or loss=kd"
     )

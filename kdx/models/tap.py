@@ -91,8 +91,9 @@ def penultimate(network: nn.Module) -> Tap:
     linear = [part for part in network.modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise WrongStudent(
-            f"{type(network).__name__} has no linear layer to take features before: choose "
-            "a model that ends in one"
+            "the network has no linear layer at its end to take features before, as detectors have none: "
+            "choose one that ends in such a layer, or terms that read other layers, such as "
+            "loss.features=fitnet"
         )
     return Tap(linear[-1], at="input")
 

@@ -19,8 +19,9 @@ from kdx.core.roles import control_stage
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed, foretelling_of
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.pipeline.stages import PREPARE
 from kdx.planning.dry_run import BEYOND, Kinds, forecast, unless_unforeseen
-from kdx.runs.run import matched_baseline, protocol
+from kdx.runs.run import rules
 from kdx.store.artifact import Artifact
 from kdx.store.stage import Stage, split_number
 from kdx.training.length import STAGES
@@ -270,12 +271,11 @@ def _checked(job: _Job) -> list[str]:
 
 def _rules(job: _Job) -> list[str]:
     """The protocol of a run, which a comparison must agree on, in words."""
-    followed = protocol(job.order, None)
+    prepared = job.first(PREPARE)
+    counts = prepared.artifact.json("data.json")["counts"] if prepared else {}
     return [
         *_said(job, "splits"),
-        f"selection: {followed['selection']}; the table shows the {followed['headline']} weights",
-        f"test split: {followed['test']}",
-        f"matched baseline: {matched_baseline(job.order)}",
+        *rules(job.order, counts.get("validation")),
         *_said(job, "protocol"),
         *build_recipe(job.order.recipe).protocol(job.experiment),
     ]

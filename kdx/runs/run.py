@@ -192,6 +192,18 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
     }
 
 
+def rules(order: Order, validation: int | None) -> list[str]:
+    """The same in sentences: what selects, what the test split is for, the student alone. validation: its
+    rows, None where they are not known."""
+    followed = protocol(order, None)
+    selects = followed["selection"] if validation != 0 else "none, as there are no validation rows"
+    return [
+        f"selection: {selects}; the table shows the {followed['headline']} weights",
+        f"test split: {followed['test']}",
+        f"matched baseline: {matched_baseline(order)}",
+    ]
+
+
 def split_digests(data: Artifact) -> dict[str, str]:
     """split -> what its rows and truth hold, as one digest; those of before are known by their files."""
     found: dict[str, str] | None = data.json("data.json").get("digests")

@@ -223,11 +223,10 @@ def check_accumulate(
     """
     if parts == 1:
         return
-    method = type(objective).__name__
     # its own, or that of its terms on hidden features
     if any(part.whole_batch for part in objective.modules() if isinstance(part, Objective | Features)):
         raise UserError(
-            f"{key}={parts} passes a batch through the network in parts, and the terms of {method} are no "
+            f"{key}={parts} passes a batch through the network in parts, and the terms of its loss are no "
             f"means over its rows: set {key}=1"
         )
     if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()):

@@ -44,6 +44,8 @@ def _read(path: Path) -> tuple[int, np.ndarray]:
     from scipy.io import wavfile
 
     try:
+        if not path.stat().st_size:
+            raise UnreadableSound("it is empty (0 bytes)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)
             warnings.filterwarnings("error", "Reached EOF", wavfile.WavFileWarning)

@@ -47,7 +47,7 @@ class Heteroscedastic(Objective):
         said, answers = made.said, made.answers
         variance = self.task.variance(answers)
         if variance is None:
-            raise lacks_answer("heteroscedastic", "variance")
+            raise lacks_answer("loss=heteroscedastic", "variance")
         weight = precision_weight(variance, self.noise)
         monitors = {**made.monitors(), "weight": weight.mean()}
         if len(made.batches) > 1:

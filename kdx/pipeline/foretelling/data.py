@@ -14,6 +14,7 @@ from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, Planne
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.teachers import class_order_warnings
 from kdx.pipeline.scores import row_bytes
+from kdx.pipeline.stages import PRETRAIN
 from kdx.store.component import Component
 
 if TYPE_CHECKING:
@@ -85,15 +86,18 @@ class Prepare(_Data):
         if step.inputs.get("form"):
             return []
         data, choices = step.artifact.json("data.json"), job.choices
-        takers = f"taken by the teacher {job.experiment.teacher_name} and the student {choices['student']}"
+        student = f"the student {choices['student']}"
+        taught = job.first(PRETRAIN) is not None  # else none is trained, as answers lie in a file, say
+        takers = f"the teacher {job.experiment.teacher_name} and {student}" if taught else student
         found = []
         if classes := data.get("classes"):
             names = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
-            found.append(f"classes: {len(classes)} ({names}), of the data, the teacher and the student alike")
+            whose = "the data, the teacher and the student" if taught else "the data and the student"
+            found.append(f"classes: {len(classes)} ({names}), of {whose} alike")
         shapes = " and ".join(
             f"{name} {'x'.join(map(str, shape))}".strip() for name, (shape, _) in data["example"].items()
         )
-        found.append(f"{rows_called(data['reads'])}: {shapes}, {takers}")
+        found.append(f"{rows_called(data['reads'])}: {shapes}, taken by {takers}")
         if job.experiment.student_train:
             found.append(augmented(job.experiment.student_train, data))
         if step.stored:
@@ -108,9 +112,10 @@ class Prepare(_Data):
         if step.inputs.get("form"):
             return []
         experiment, classes = job.experiment, step.artifact.json("data.json").get("classes", [])
+        others = "teacher and controls" if job.first(PRETRAIN) else "controls"
         found = [
-            f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
-            f"backward on {rows_called(step.artifact.json('data.json')['reads'])} of this shape"
+            f"loss {job.choices['loss']} and those of {others}: built, and tried forward and backward "
+            f"on {rows_called(step.artifact.json('data.json')['reads'])} of this shape"
         ]
         begun = [
             ("teacher", each.checkpoint, each.training is not None)

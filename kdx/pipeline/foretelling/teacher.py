@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdx.core.errors import together
+from kdx.core.roles import ROLE_WORDS, role_trained_by
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.foretelling.rollouts import rolled_rows
 from kdx.pipeline.foretelling.training import NetworkTraining
 from kdx.pipeline.scores import answer_bytes, metric_of, score_of
-from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, ROLLOUT
+from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, ROLLOUT, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.stage import split_number
 from kdx.tasks import chance
@@ -83,7 +85,7 @@ def _of_all(
         rows = rolled_rows(written)
         found.append(f"it writes {rows:,} rows, and answers none: what the gate reads was measured before")
     elif not asked:
-        return [*found, "no answers are asked of it, so nothing depends on how good it is"]
+        return [*found, _unasked(job, step)]
     if not _validation(step):
         return [
             *found,
@@ -96,6 +98,31 @@ def _of_all(
     elif score is not None and _changes(step):
         found[0] += " before that"
     return [*found, *_of_gate(job, always)]
+
+
+def _unasked(job: PlannedRun, step: PlannedStage) -> str:
+    """What hangs on a teacher whose answers no stage lays down before the student trains."""
+    own, further, beside = step.artifact.key, {step.artifact.key}, set()
+    direct = live = False
+    for other in job.steps:
+        begun, answered = other.inputs.get("init"), other.inputs.get("teacher")
+        if isinstance(begun, Artifact) and begun.key in further:
+            further.add(other.artifact.key)
+        if isinstance(answered, Artifact) and answered.key == own:
+            beside.add(other.artifact.key)
+        taught = {teacher.key for teacher in other.inputs.get("teachers") or ()}
+        direct, live = direct or own in taught, live or bool(taught & further)
+    if live:
+        whose = "its answers" if direct else "the answers of the network that goes on from it"
+        return (
+            f"the student learns from {whose} as it trains, so how good it is counts, and no gate looks at "
+            "that before"
+        )
+    if beside:
+        taught_so = [o.name for o in job.steps if o.stage == TRAIN and o.inputs["data"].key in beside]
+        words = together([f"the {ROLE_WORDS.get(role_trained_by(name) or '', name)}" for name in taught_so])
+        return f"it stands beside: {words} learns from its answers, a control, and the student does not"
+    return "no answers are asked of it, so nothing depends on how good it is"
 
 
 class GivenAnswers(Foretelling):

@@ -18,14 +18,18 @@ from kdx.pipeline.foretelling import (
     networks_asked,
 )
 from kdx.pipeline.scores import metric_of
-from kdx.pipeline.stages import TRAIN
+from kdx.pipeline.stages import PRETRAIN, TRAIN
+from kdx.store.artifact import Artifact
 from kdx.store.declared import declared
 from kdx.store.stage import split_number
+from kdx.training.length import shares
 
 _FAR = 10**9
 """Beyond every score that a stored round may have."""
 
 
+_BARELY = 1e-5
+"""Of the strongest term's norm: what is below it is as good as nothing."""
 _STATE = 4
 """What the part of a training leaves for the next, in weights: these, the optimiser's two averages, the best
 so far."""
@@ -130,7 +134,22 @@ class Train(NetworkTraining):
         terms = ", ".join(f"{name} {norm:.3g}" for name, norm in norms.items())
         return [
             f"gradient norms at the first step of {step.name}, {how}: {terms}; {ratio(norms)}",
+            *_barely(norms, late, _begins_as_taught(job, step)),
             *([f"weighted as at the last step, on the same batch: {ratio(late)}"] if late else []),
+        ]
+
+    def protocol(self, job: PlannedRun, step: PlannedStage) -> list[str]:
+        """Where a loss without a teacher reads the pool, how many labelled rows a step has beside the student
+        alone's, whose batches hold nothing else."""
+        loss, size = step.inputs["loss"].target, step.inputs["training"].spec["batch_size"]
+        own = step.name == "student-train" and "unlabelled" in declared(loss, "uses", ())
+        if not own or declared(loss, "reads", ("answers",)) or "baseline" not in job.experiment.controls:
+            return []
+        counts = {name: rows for name in ("labelled", "unlabelled") if (rows := self.counts(step).get(name))}
+        labelled = shares(size, counts, step.inputs["training"].spec["labelled_share"])["labelled"]
+        return [
+            f"rows a step: {labelled} of the student's {size} are labelled, and all {size} of the student "
+            f"alone's; the control with as many is loss=supervised student_train.batch_size={labelled}"
         ]
 
 
@@ -151,6 +170,34 @@ def ratio(norms: Mapping[str, float]) -> str:
     """ "labels : pool = 1 : 0.3"; the first that is not zero is 1."""
     unit = next((norm for norm in norms.values() if norm > 0), 1.0)
     return f"{' : '.join(norms)} = {' : '.join(f'{norm / unit:.3g}' for norm in norms.values())}"
+
+
+def _barely(norms: Mapping[str, float], late: Mapping[str, float], same: bool) -> list[str]:
+    """Why terms that (nearly) vanish at the first step need not do so later. late: those of the last step,
+    {} where these are not known. same: whether the student begins as the network that teaches it."""
+    most, last = max(norms.values()), max(late.values(), default=0.0)
+    found: dict[str, list[str]] = {}
+    for name in (name for name, norm in norms.items() if norm == 0 or norm < _BARELY * most):
+        if "/" in name:
+            why = "0, as it trains another network than the student"
+        elif late.get(name, 0.0) > _BARELY * last:
+            why = "about 0 at the first step alone, as its weight grows over the training"
+        elif same:
+            why = (
+                "about 0 at the first step alone, where the student still equals the network that teaches it"
+            )
+        else:
+            why = "about 0 at the first step, which tells nothing of later ones"
+        found.setdefault(why, []).append(name)
+    return [f"{', '.join(names)}: {why}" for why, names in found.items()]
+
+
+def _begins_as_taught(job: PlannedRun, step: PlannedStage) -> bool:
+    """Whether the student begins with the weights of a network that teaches it."""
+    begun, answers = step.inputs.get("init"), step.inputs.get("answers")
+    asked = [*(step.inputs.get("teachers") or ()), *(step.inputs.get("networks") or ())]
+    asked += networks_asked(job.all_steps[answers.key]) if answers else []
+    return isinstance(begun, Artifact) and begun.key in {network.key for network in asked}
 
 
 def norms_of(job: PlannedRun, step: PlannedStage) -> dict[str, float]:
@@ -174,10 +221,11 @@ def _of_teacher(job: PlannedRun, step: PlannedStage) -> str:
     teachers = [job.all_steps[teacher.key] for teacher in networks_asked(asked)]
     if not teachers:
         return f", with {whose}" if (whose := foretelling_of(asked.stage).whose) else ""
+    who = "teacher" if job.first(PRETRAIN) else "network of the session before"
     if asked.stored or all(teacher.stored for teacher in teachers):
-        return ", with a teacher of the store"
+        return f", with a {who} of the store"
     if any(fitted(teacher) for teacher in teachers):
-        return ", with the teacher's answers"
+        return f", with the {who}'s answers"
     if any(teacher.inputs.get("checkpoint") or teacher.inputs["training"] is None for teacher in teachers):
-        return ", with the teacher's weights as they are given"
-    return ", with an untrained teacher, as there is no other yet"
+        return f", with the {who}'s weights as they are given"
+    return f", with an untrained {who}, as there is no other yet"

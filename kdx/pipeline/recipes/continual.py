@@ -176,6 +176,11 @@ class Continual(Recipe):
                 "(fine-tuning is loss.weight=0, and stands beside it anyhow): choose that, or leave recipe= "
                 f"out; given: loss={choices['loss']}"
             )
+        elif experiment.loss and "unlabelled" in declared(experiment.loss.target, "uses", ()):
+            yield (
+                f"recipe=continual has no pool, and {experiment.loss_called(experiment.loss)} needs one: "
+                "choose loss=lwf, say"
+            )
         if experiment.rounds != 1 or experiment.select or experiment.init or experiment.moving:
             yield (
                 "recipe=continual has sessions, each of which begins with the student before: leave rounds=, "
@@ -236,6 +241,9 @@ class Continual(Recipe):
                 "a batch is all of the session's rows, as there is no memory: set recipe.memory=100, say, or "
                 "leave it out",
             )
+
+    def alone(self, experiment: Experiment) -> str:
+        return "the labels only, over the same sessions (fine-tuning)"
 
     def protocol(self, experiment: Experiment) -> list[str]:
         heads = "a head a task" if self.heads == "task" else "a single head"

@@ -11,6 +11,7 @@ from kdx.core.class_names import ClassMap
 from kdx.pipeline.controls.control import ControlTraining
 from kdx.store.component import Component
 from kdx.store.declared import declared
+from kdx.store.resolve import from_own_package
 from kdx.store.source import Source
 
 _ENSEMBLE = "kdx.models.ensemble.ensemble"
@@ -84,7 +85,7 @@ class Experiment:
     moving: how the teacher moves while the student learns (kdx.methods.moving), None: it stands. pool:
     what stands in for the data set's own pool, None: nothing. near_copies: whether rows that are nearly
     alike are looked for across splits. untuned: roles of further students, each distilled from the teacher as
-    it was before its fine-tuning (kdx/pipeline/recipes/untuned.py).
+    it was before its fine-tuning (kdx/pipeline/recipes/untuned.py). loss_option: what `loss` was chosen by.
     """
 
     dataset: Component
@@ -115,6 +116,15 @@ class Experiment:
     pool: OtherPool | None = None
     near_copies: bool = False
     untuned: Sequence[str] = ()
+    loss_option: str = ""
+
+    def loss_called(self, loss: Component) -> str:
+        """How sentences call a loss of this experiment: "loss=hard", by the option that was chosen; one of
+        the user's own by its class."""
+        if from_own_package(loss.target):
+            return loss.target.rpartition(".")[2]
+        chosen = self.loss_option if loss is self.loss else ""
+        return f"loss={chosen or loss.target.split('.')[-2]}"
 
     @property
     def rows_made_up(self) -> int:

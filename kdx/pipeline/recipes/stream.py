@@ -51,6 +51,9 @@ class TestThenTrain(Recipe):
         self.whose = choice("recipe.teacher", teacher, _TEACHERS)
         self.rate = number("recipe.rate", rate, low=0, open_low=True)
 
+    def alone(self, experiment: Experiment) -> str:
+        return "the labels only, over the same chunks"
+
     def run(self, store: Store, experiment: Experiment) -> None:
         data = prepare_data(store, experiment)
         inputs = student_inputs(store, data, experiment)

@@ -108,9 +108,12 @@ def _unread(run: Mapping) -> list[str]:
 def _protocol(run: Mapping) -> list[str]:
     numbers = run.get("results") or {}
     counts, lines = counting_metric(numbers), ["## Protocol"]
+    rows = ((run.get("protocol") or {}).get("counts") or {}).get("validation")
     said = [
         (
-            "Selection (best weights, early stopping) looks at the validation split. The test split is read "
+            "Selection (best weights, early stopping) looks at the validation split"
+            + (", which has no rows here, so that nothing is selected" if rows == 0 else "")
+            + ". The test split is read "
             + ("by the last two stages." if numbers.get("sessions") else "once, by the last stage.")
         ),
         (
@@ -132,6 +135,12 @@ def _protocol(run: Mapping) -> list[str]:
                 else ""
             )
         )
+        target = str(((run.get("config") or {}).get("loss") or {}).get("_target_") or "")
+        if ".losses.align." in target:
+            said[-1] += (
+                " Its batches hold labelled rows alone, and so more of them a step than the student's, which "
+                "the pool shares."
+            )
     lines.append("\n".join(f"- {line}" for line in said))
     if run.get("protocol"):
         lines.append(markdown_table(["", "value"], pairs(run["protocol"])))
