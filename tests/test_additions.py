@@ -388,7 +388,8 @@ def test_an_assistant_is_one_file_or_two(mine, capsys):
     refused(capsys, [*words, "assistants=[ownn]"], "assistants has no model 'ownn'", "own")
 
 
-@pytest.mark.parametrize("more", [[], pytest.param(["-m", "launcher=joblib"], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["-m", "launcher=joblib"]])
 def test_a_package_is_found_where_the_installed_command_is_given(more, mine, root):
     """Where the folder is not on sys.path: of it only what `allow=` names is imported, in a process that a
     launcher makes too.

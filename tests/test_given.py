@@ -592,7 +592,11 @@ def test_pictures_that_were_corrected_by_hand(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "target, soft", [pytest.param("kind", "soft=logits", marks=pytest.mark.slow), ("price", "soft=none")]
+    "target, soft",
+    [
+        pytest.param("kind", "soft=logits", marks=pytest.mark.slow),
+        pytest.param("price", "soft=none", marks=pytest.mark.slow),
+    ],
 )
 def test_rows_of_tables_and_numbers(tmp_path, monkeypatch, capsys, target, soft):
     """What the pool was told comes back: the answers are those that the run itself has stored."""

@@ -215,6 +215,7 @@ def test_its_answers_are_written_to_a_file(place, runs, capsys):
     assert "only the data set that this network learned from can make its rows" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(place, runs):
     """SIGTERM in the student's training; then the same command."""
     words = ["train", *GUEST, *RUN, "seed=0", "store=other", "device.checkpoint_seconds=0"]

@@ -182,6 +182,7 @@ def test_torchrun_starts_one_run(place):
     assert json.loads(made.read_text())["made"]["processes"] == 2
 
 
+@pytest.mark.slow
 def test_a_network_with_batch_normalisation_is_told_what_it_takes(place, capfd):
     words = ["recipe=supervised", "loss=supervised", *TEACHER[:3], "student.batch_norm=true"]
     assert main(["train", *SMALL, *words, "store=normalised", "device.gpus=2"]) == 0

@@ -63,6 +63,10 @@ def test_a_claim_file_is_whole(name):
     )
 
 
+MANY_ARMS = {"methods", "methods_fashion", "domains"}
+"""Claims whose arms take seconds to compose."""
+
+
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch) -> Path:
     """The folder of a tiny encoder where the package of the extra `minilm` has a pretrained one."""
@@ -72,7 +76,13 @@ def stand_in(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", claims.claim_names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in MANY_ARMS else name
+        for name in claims.claim_names()
+    ],
+)
 def test_every_arm_of_a_claim_composes(name, stand_in):
     """What `kdx reproduce` checks before it runs anything, but for the data."""
     claim = claims.read_claim(name)

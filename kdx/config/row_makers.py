@@ -10,7 +10,6 @@ from typing import Any
 from kdx.config.described import component
 from kdx.config.options import option_file, read_option
 from kdx.config.trying import trying
-from kdx.data.making import RowMaker
 from kdx.store.component import Component
 
 
@@ -30,6 +29,8 @@ def idle_keys(made: Component) -> Mapping[str, str]:
     """key -> why it can never act; {} of what cannot be built: why is said where it is tried."""
     found: Mapping[str, str] = {}
     with trying([]):
+        from kdx.data.making import RowMaker  # late: most runs have none, and a plan needs no numpy
+
         maker = made.build()
         found = maker.idle() if isinstance(maker, RowMaker) else {}
     return found
