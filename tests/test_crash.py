@@ -455,6 +455,7 @@ def test_another_number_of_threads_does_not_change_a_run_that_goes_on(server, tm
 # What comes from outside
 
 
+@pytest.mark.slow
 def test_another_checkpoint_under_the_same_name_is_noticed(server, undisturbed, place):
     weights = load_file(artifact(place, undisturbed[1], "teacher-pretrain") / "last.safetensors")
     path = place / "weights.pt"

@@ -551,6 +551,7 @@ def test_numbers_by_hand():
 # Other kinds of rows
 
 
+@pytest.mark.slow
 def test_pictures_that_were_corrected_by_hand(tmp_path, monkeypatch, capsys):
     """The round of docs/pool.md: predict, correct two labels in the file, and hand it back."""
     monkeypatch.chdir(tmp_path)

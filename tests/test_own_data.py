@@ -69,6 +69,7 @@ def train(*words):
     return made, run, {stage["name"]: (stage["key"], stage["cached"]) for stage in run["stages"]}
 
 
+@pytest.mark.slow
 def test_a_file_of_another_name_than_root_is_known_by_its_content(place, capsys):
     """The moved file, under a name that means something to Hydra, is the same data; another content is not.
     A comparison, a name and TensorBoard leave out where it lies; a rerun is reported where it lies now."""

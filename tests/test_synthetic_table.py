@@ -164,6 +164,9 @@ def test_noise_of_the_pool_that_is_known_hides_nothing(here):
         assert build_recipe(order.recipe).releases(order.experiment) is again
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("dp_accounting") is None, reason="could not import 'dp_accounting'"
+)
 def test_what_lies_idle_is_refused_where_it_is_typed_and_enters_no_key(here, capsys):
     from kdx.config import compose
     from kdx.config.wire import wire
@@ -184,6 +187,9 @@ def test_what_lies_idle_is_refused_where_it_is_typed_and_enters_no_key(here, cap
     assert not Munge(rows=3, swap=0.1, of=4, noise=0.1).idle()
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("dp_accounting") is None, reason="could not import 'dp_accounting'"
+)
 def test_its_epsilon_promises_nothing_of_another_students(here, capsys):
     plain = [word for word in RUN if not word.startswith("recipe")]
     plain = ["loss=kd" if word == "loss=supervised" else word for word in plain]
