@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from kdx.core.errors import UserError
 from kdx.core.trees import picked
-from kdx.core.types import Batch, Features, Objective, Outcome, ParameterGroup, Streams
-from kdx.training.ranks import ONE_PROCESS, Ranks
+from kdx.core.types import Batch, Objective, Outcome, ParameterGroup, Streams
+from kdx.training.ranks import ONE_PROCESS, Ranks, parts_of_loss
 from kdx.training.runtime import Runtime
 
 NORMS_EVERY = 4
@@ -223,8 +223,7 @@ def check_accumulate(
     """
     if parts == 1:
         return
-    # its own, or that of its terms on hidden features
-    if any(part.whole_batch for part in objective.modules() if isinstance(part, Objective | Features)):
+    if any(part.whole_batch for part in parts_of_loss(objective)):
         raise UserError(
             f"{key}={parts} passes a batch through the network in parts, and the terms of its loss are no "
             f"means over its rows: set {key}=1"

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from kdx.core.together import gathering, is_shared
-from kdx.core.trees import rows_of, tree
+from kdx.core.trees import picked, rows_of, tree
 from kdx.core.types import Features, Objective
 from kdx.data.views.draws import word
 
@@ -57,14 +57,6 @@ class Ranks:
             return here
         flag = torch.tensor([float(here)])
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag.item())
-
-    def decide(self, here: bool) -> bool:
-        """What the first one says."""
-        if self.alone:
-            return here
-        flag = torch.tensor([float(here)])
-        dist.broadcast(flag, src=0)
         return bool(flag.item())
 
     def say(self, what: Any) -> Any:
@@ -172,7 +164,7 @@ class _Shared:
         drawn = int(torch.randint(1 << 62, ()))
         self._random = torch.get_rng_state()
         torch.manual_seed(word("ranks", drawn, self._ranks.number))
-        return (tree(lambda leaf: leaf[self._ranks.number :: self._ranks.count], x), *others)
+        return (picked(x, slice(self._ranks.number, None, self._ranks.count)), *others)
 
     def after(self, network: nn.Module, given: tuple[Any, ...], made: Any) -> Any:
         if self._rows < self._ranks.count:
@@ -215,10 +207,14 @@ def _gathered(own: Tensor, rows: int, count: int) -> Tensor:
     return torch.stack(parts, 1).flatten(0, 1)[:rows]
 
 
+def parts_of_loss(objective: Objective) -> list[Objective | Features]:
+    """Itself, what it wraps, and its terms on hidden features."""
+    return [part for part in objective.modules() if isinstance(part, Objective | Features)]
+
+
 def share_out(ranks: Ranks, objective: Objective, sizes: Mapping[str, int], even: bool, seed: int) -> Ranks:
     """The same with the road that this training takes. sizes: rows of each stream in a batch, of some streams
     fewer in the last one where not `even`."""
-    parts = [part for part in objective.modules() if isinstance(part, Objective | Features)]
     uneven = not even or any(size % ranks.count for size in sizes.values())
-    compared = any(part.whole_batch or part.remembers for part in parts)
+    compared = any(part.whole_batch or part.remembers for part in parts_of_loss(objective))
     return Ranks(ranks.number, ranks.count, not ranks.alone and (uneven or compared), seed)

@@ -105,7 +105,7 @@ class Watch:
             if ranks.first:
                 with by_itself():  # the others do not ask meanwhile
                     stop = self.validate(step, self.validation)
-            stop = ranks.decide(stop)
+            stop = ranks.say(stop)
         if not ranks.first:
             return stop
         self.work.progress(done, self.loop.steps)
