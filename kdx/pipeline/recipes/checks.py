@@ -190,6 +190,17 @@ def taught_splits(experiment: Experiment) -> tuple[str, ...]:
     return (*declared(loss, "uses", ()), *declared(loss, "may_use", ()))
 
 
+def needs_a_pool(recipe: str, experiment: Experiment, other: str, why: str = "") -> Iterator[str]:
+    """Where the loss learns from a pool and the recipe has none. other: a loss to choose; why: more of the
+    pool that is not there."""
+    loss = experiment.loss
+    if loss and "unlabelled" in declared(loss.target, "uses", ()):
+        yield (
+            f"recipe={recipe} has no pool{why}, and {experiment.loss_called(loss)} needs one: choose another "
+            f"loss, such as {other}"
+        )
+
+
 def too_few_to_share(key: str, parts: int, labelled: int | None, part: str) -> Iterator[str]:
     """Where so many parts of the labelled examples would have one each, or none. key: of how many parts;
     part: what one is called. labelled: None where it is not known."""

@@ -11,7 +11,7 @@ from kdx.core.errors import UserError
 from kdx.core.roles import Role, control_stage
 from kdx.data.sessions import class_groups
 from kdx.pipeline.controls.control import altered
-from kdx.pipeline.recipes.checks import too_few_to_share
+from kdx.pipeline.recipes.checks import needs_a_pool, too_few_to_share
 from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
@@ -176,11 +176,8 @@ class Continual(Recipe):
                 "(fine-tuning is loss.weight=0, and stands beside it anyhow): choose that, or leave recipe= "
                 f"out; given: loss={choices['loss']}"
             )
-        elif experiment.loss and "unlabelled" in declared(experiment.loss.target, "uses", ()):
-            yield (
-                f"recipe=continual has no pool, and {experiment.loss_called(experiment.loss)} needs one: "
-                "choose loss=lwf, say"
-            )
+        else:
+            yield from needs_a_pool("continual", experiment, "lwf")
         if experiment.rounds != 1 or experiment.select or experiment.init or experiment.moving:
             yield (
                 "recipe=continual has sessions, each of which begins with the student before: leave rounds=, "

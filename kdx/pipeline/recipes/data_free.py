@@ -9,12 +9,12 @@ from typing import Any
 from kdx.core.checks import integer
 from kdx.core.inversion import Inversion
 from kdx.pipeline.recipes.asking import how_to_ask
+from kdx.pipeline.recipes.checks import needs_a_pool
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
 from kdx.pipeline.recipes.steps import student_alone, student_inputs, train_controls
 from kdx.pipeline.recipes.teachers import train_teacher
 from kdx.pipeline.stages import INVERT, TRAIN
-from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 
@@ -61,13 +61,8 @@ class DataFree(Recipe):
     def errors(self, asked: Request) -> Iterator[str]:
         yield from super().errors(asked)
         experiment = asked.experiment
-        loss = experiment.loss
-        if loss and "unlabelled" in declared(loss.target, "uses", ()):
-            yield (
-                "recipe=data_free has no pool, as the student sees only rows that the teacher made, with the "
-                f"classes that they were made for, and loss={asked.config['choices']['loss']} needs one: "
-                "choose loss=kd, say"
-            )
+        made = ", as the student sees only rows that the teacher made, with the classes they were made for"
+        yield from needs_a_pool("data_free", experiment, "kd", made)
         if asked.classes is not None and not asked.classes:
             yield (
                 "recipe=data_free makes rows of noise that the teacher gives one class each, and an answer "

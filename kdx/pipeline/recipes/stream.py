@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from kdx.core.checks import choice, integer, number
 from kdx.core.roles import Role, control_stage
 from kdx.pipeline.controls.control import altered
-from kdx.pipeline.recipes.checks import taught_splits, too_few_to_share
+from kdx.pipeline.recipes.checks import needs_a_pool, taught_splits, too_few_to_share
 from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
@@ -17,7 +17,6 @@ from kdx.pipeline.recipes.teachers import precise, train_member
 from kdx.pipeline.stages import PREQUENTIAL, PRETRAIN, SESSION, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 
@@ -132,11 +131,8 @@ class TestThenTrain(Recipe):
                 "recipe=stream lets a teacher answer the rows that come, and "
                 f"loss={choices['loss']} asks none about labelled rows: choose another loss, such as kd"
             )
-        elif experiment.loss and "unlabelled" in declared(experiment.loss.target, "uses", ()):
-            yield (
-                f"recipe=stream has no pool, and loss={choices['loss']} needs one: choose another loss, such "
-                "as kd"
-            )
+        else:
+            yield from needs_a_pool("stream", experiment, "kd")
         if self.history > self.chunks - 3:  # the first chunk after the history is learned before any test
             yield (
                 f"recipe.history={self.history} of recipe.chunks={self.chunks} chunks leaves fewer than two "

@@ -4,6 +4,8 @@ needs no torch.
 In capitals, as importing kdx.pipeline.stages.train makes the module the attribute `train` of this package.
 """
 
+from dataclasses import replace
+
 from kdx.store.stage import Stage
 
 DATA = (
@@ -135,15 +137,7 @@ PRETRAIN = Stage(
     lower="teacher_pretrain.batch_size, or take a smaller teacher or smaller rows",
     foretold="kdx.pipeline.foretelling.teacher.Pretrain",
 )
-THROUGH = Stage(
-    "teacher-through",
-    "kdx.pipeline.stages.pretrain",
-    writes=_NETWORK,
-    resumes=GOES_ON,
-    node="teacher_pretrain",
-    lower="teacher_pretrain.batch_size, or take a smaller teacher or smaller rows",
-    foretold="kdx.pipeline.foretelling.teacher.BeforeTeacher",
-)
+THROUGH = replace(PRETRAIN, name="teacher-through", foretold="kdx.pipeline.foretelling.teacher.BeforeTeacher")
 BEFORE = Stage(
     "teacher-before",
     "kdx.pipeline.stages.pretrain",
