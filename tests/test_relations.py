@@ -110,7 +110,7 @@ def test_the_memory_remembers_each_row_of_each_stream():
     student(x)
     first = made(shown)["contrast"]
     moved = (made.student_memory != before).any(1).nonzero().flatten().tolist()
-    assert moved == [1, 8, 13] and made.steps == 1
+    assert moved == [1, 8, 13] and made.steps.done == 1
     expected = F.normalize(before[[1, 8, 13]] / 2 + own / 2, dim=1)
     torch.testing.assert_close(made.student_memory[[1, 8, 13]], expected)
     first.backward()

@@ -18,6 +18,10 @@ Tree: TypeAlias = "Tensor | Mapping[str, Tensor]"
 """One tensor, or several by name; the first axis of each is the rows."""
 
 
+_WAITS = ("cpu", "mps")
+"""Kinds of devices to which a copy is waited for."""
+
+
 class SharedRows:
     """One tensor that all rows share, in the place of one a row: it takes the room of one. lead: how many
     rows there are, and whatever axes come before those of the tensor.
@@ -147,8 +151,16 @@ def part_of(value: Any, start: int, rows: int) -> Any:
 
 
 def moved(value: Any, device: torch.device | str) -> Any:
-    """The same tensors on a device."""
-    return tree(lambda leaf: leaf.to(device), value)
+    """The same tensors on a device. From the processor to an accelerator they go by way of pinned memory, and
+    neither waits for the copy."""
+    kind = device.partition(":")[0] if isinstance(device, str) else device.type
+
+    def one(leaf: Any) -> Any:
+        if leaf.device.type != "cpu" or kind in _WAITS:
+            return leaf.to(device)
+        return (leaf.pin_memory() if kind == "cuda" else leaf).to(device, non_blocking=True)
+
+    return tree(one, value)
 
 
 def picked(value: Any, rows: Tensor | np.ndarray | slice) -> Any:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kdx.core.trees import moved
+
 
 @dataclass(frozen=True)
 class Warp:
@@ -71,7 +73,7 @@ def of_mirrors(flipped: Tensor, size: tuple[int, int]) -> Warp:
 def of_windows(window: Tensor, flipped: Tensor, size: tuple[int, int], *, mirrors: bool = False) -> Warp:
     """A part of each row, made as large as the view, and mirrored where `flipped` (B,) says so. window:
     (4, B) left, top, width and height; size: height and width of the view."""
-    sides = torch.tensor([size[1], size[0]], dtype=torch.float32, device=flipped.device)
+    sides = moved(torch.tensor([size[1], size[0]], dtype=torch.float32), flipped.device)
     scale = sides / window[2:].T
     shift = -window[:2].T * scale
     turned = torch.stack([flipped, torch.zeros_like(flipped)], 1)

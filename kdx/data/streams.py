@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kdx.core.errors import UserError
 from kdx.core.task import Task
-from kdx.core.trees import device_of, joined, tree
+from kdx.core.trees import device_of, joined, moved, tree
 from kdx.core.types import Answers, Batch, Split
 from kdx.data.views.chain import Chain, Mix, Views
 from kdx.data.views.draws import word
@@ -255,7 +255,8 @@ def _truth(
 
 
 def _take(truth: Answers, index: Tensor, device: torch.device) -> Answers:
-    found: Answers = tree(lambda leaf: leaf.index_select(0, index.to(leaf.device)).to(device), truth)
+    here = moved(index, device_of(truth))
+    found: Answers = moved(tree(lambda leaf: leaf.index_select(0, here), truth), device)
     return found
 
 

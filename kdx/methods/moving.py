@@ -151,13 +151,10 @@ class Moving(Objective):
         self.asked.clear()
         with _recording(self.student) as said:
             outcome = self.inner(streams, progress)
-        on = float(progress >= self.delay and bool(self.is_ready))
-        terms = {
-            name: term if on or name in _NOT_TAUGHT else 0 * term for name, term in outcome.terms.items()
-        }
-        if on:
-            self.has_taught.fill_(True)
-        monitors = {**outcome.monitors, "teacher/taught": torch.tensor(on)}
+        on = self.is_ready if progress >= self.delay else torch.zeros_like(self.is_ready)
+        terms = {name: term if name in _NOT_TAUGHT else on * term for name, term in outcome.terms.items()}
+        self.has_taught |= on
+        monitors = {**outcome.monitors, "teacher/taught": on.float()}
         labelled = streams["labelled"]
         known: Answers | None = self.asked.get("labelled")
         if self.learns:

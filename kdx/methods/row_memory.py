@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from kdx.core.trees import moved
+
 
 class RowMemory(nn.Module):
     """Of each row of some streams the running average of K tables of C numbers, as temporal ensembling has it
@@ -32,7 +34,7 @@ class RowMemory(nn.Module):
         keep: whether they are remembered.
         """
         sums, visits = getattr(self, f"sums_{stream}"), getattr(self, f"visits_{stream}")
-        place = index.to(sums.device)
+        place = moved(index, sums.device)
         new = self.smoothing * sums[place] + (1 - self.smoothing) * now.float()
         times = visits[place] + 1
         if keep:

@@ -15,7 +15,7 @@ from torch import Tensor
 from kdx.core.aggregate import Combine
 from kdx.core.hidden_answers import hidden_answer, tells_hidden
 from kdx.core.task import Task
-from kdx.core.trees import tree
+from kdx.core.trees import moved, tree
 from kdx.core.types import Answers, Batch, Frozen, Teacher
 
 
@@ -70,7 +70,7 @@ class Stored:
         # index_select copies whole rows, five times as fast as numpy's indexing; they travel as float16, half
         # the bytes.
         found = {
-            name: leaf.index_select(0, places.to(leaf.device)).to(self.device)
+            name: moved(leaf.index_select(0, moved(places, leaf.device)), self.device)
             for name, leaf in self._slots[batch.split].items()
         }
         answers = self.task.unpack(found)
@@ -87,7 +87,9 @@ class Extra:
     def __call__(self, batch: Batch) -> Tensor:
         if batch.split != "unlabelled":
             raise IndexError(f"the extras of the answers are those of the pool; asked for '{batch.split}'")
-        return self.values.index_select(0, batch.index.to(self.values.device)).to(self.device)
+        index = moved(batch.index, self.values.device)
+        found: Tensor = moved(self.values.index_select(0, index), self.device)
+        return found
 
 
 @dataclass(frozen=True)

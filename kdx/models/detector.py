@@ -18,6 +18,7 @@ from kdx.core.anchors import ANCHOR_SIDE, NINE, ONE
 from kdx.core.checks import choice
 from kdx.core.errors import UserError
 from kdx.core.several import BOXED
+from kdx.core.trees import moved
 from kdx.models import reads
 from kdx.models.layers import check_rates, check_whole, check_widths, he, rising
 from kdx.models.resnet import Block
@@ -79,7 +80,8 @@ class Head(nn.Module):
             inside = self.box_tower(seen)
             numbers = by_place(self.boxes(inside), each)
             if self.centre is None:
-                boxes.append(sides_of_deltas(numbers, numbers.new_tensor(self.anchors)))
+                anchors = moved(torch.tensor(self.anchors), numbers.device)
+                boxes.append(sides_of_deltas(numbers, anchors.to(numbers)))
             else:
                 boxes.append(F.softplus(numbers * self.scale[level]) * ANCHOR_SIDE / 2)
                 centre.append(by_place(self.centre(inside))[..., 0])

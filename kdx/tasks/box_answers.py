@@ -14,7 +14,7 @@ from kdx.core.anchors import NINE
 from kdx.core.answers import Answers
 from kdx.core.errors import UserError
 from kdx.core.math import full
-from kdx.core.trees import leaves
+from kdx.core.trees import leaves, moved
 from kdx.core.warp import Warp
 from kdx.tasks import boxes as geometry
 
@@ -105,7 +105,7 @@ class Grid:
             return given
         boxes = self.decoded(given).detach()
         height, width = self.size
-        limit = torch.tensor([width, height, width, height], device=boxes.device)
+        limit = moved(torch.tensor([width, height, width, height]), boxes.device)
         boxes = torch.minimum(boxes.clamp_min(0), limit)
         rows = [
             geometry.surest_boxes(*row, MOST_SAID)

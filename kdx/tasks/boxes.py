@@ -14,6 +14,7 @@ from torchvision.ops import batched_nms, box_iou
 
 from kdx.core.anchors import ONE
 from kdx.core.math import full
+from kdx.core.trees import moved
 
 RADIUS = 1.5
 """Strides from the middle of a box within which places are to find it (centre sampling; Tian et al. 2020,
@@ -48,7 +49,7 @@ class Places:
         return torch.cat([self.centre - self.sides / 2, self.centre + self.sides / 2], 1)
 
     def to(self, device: torch.device) -> Places:
-        return Places(*(leaf.to(device) for leaf in vars(self).values()))
+        return Places(*(moved(leaf, device) for leaf in vars(self).values()))
 
 
 def grid_places(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kdx.core.answers import AnswerColumns, Answers, Figure, Given, Nothing
 from kdx.core.errors import UserError
 from kdx.core.task import Numeric
-from kdx.core.trees import leaves
+from kdx.core.trees import leaves, moved
 from kdx.tasks import given
 from kdx.tasks.shown import DISTANCE, MAE, MSE, R2, RMSE
 
@@ -89,9 +89,13 @@ class Regression(Numeric):
         return answers[_VALUE] if isinstance(answers, Mapping) else answers
 
     def variance(self, answers: Answers) -> Tensor | None:
-        if not isinstance(answers, Mapping) or bool(answers[_VARIANCE].isnan().any()):
+        if not isinstance(answers, Mapping):
             return None
-        return answers[_VARIANCE] / self._scale(answers[_VARIANCE]).square()
+        told = answers[_VARIANCE]
+        # an accelerator would be waited for in each step: there nan spreads to the loss, which is looked at
+        if told.device.type == "cpu" and bool(told.isnan().any()):
+            return None
+        return told / self._scale(told).square()
 
     def loss(self, answers: Answers, truth: Answers, weights: Tensor | None = None) -> Tensor:
         return self._standard(answers, truth).square().mean(1)
@@ -197,7 +201,7 @@ class Regression(Numeric):
         return (values - self.numbers(second).to(values)) / self._scale(values)
 
     def _scale(self, like: Tensor) -> Tensor:
-        return torch.tensor(self.scale, device=like.device)
+        return moved(torch.tensor(self.scale), like.device)
 
 
 def _figures(name: str, said: Tensor, truth: Tensor) -> list[Figure]:

@@ -47,8 +47,9 @@ def _finite(outcome: Outcome, step: int, ranks: Ranks) -> None:
 
 
 def norm(gradients: Iterable[Tensor | None]) -> float:
-    """The L2 norm of all of them together."""
-    return math.sqrt(sum(g.float().square().sum().item() for g in gradients if g is not None))
+    """The L2 norm of all of them together, which is waited for once."""
+    squares = [g.float().square().sum() for g in gradients if g is not None]
+    return math.sqrt(sum(torch.stack(squares).tolist())) if squares else 0.0
 
 
 def gradient_norms(terms: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> dict[str, float]:

@@ -53,6 +53,15 @@ class Peak:
         return None if there is None else there + (held or 0)
 
 
+def held_at_most(device: torch.device | str, beside_processor: int) -> int:
+    """The most bytes of rows, or of answers to them, that are held where they are computed with, in place of
+    being read as they are asked for: on a CUDA device a quarter of what is free there now, else
+    `beside_processor`.
+    """
+    free = Peak(str(device)).free() if torch.device(device).type == "cuda" else None
+    return beside_processor if free is None else free // 4
+
+
 def _kilobytes(file: Path, name: str) -> int | None:
     """Bytes of a line such as `VmHWM:   1234 kB`."""
     try:

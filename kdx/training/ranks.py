@@ -91,16 +91,20 @@ class Ranks:
         and None where it is None everywhere."""
         if self.alone:
             return list(found)
-        there = like[0].new_tensor([float(one is not None) for one in found], dtype=torch.float32)
-        flat = torch.cat(
-            [
-                (torch.zeros_like(shape) if one is None else one.detach()).float().reshape(-1)
-                for one, shape in zip(found, like, strict=True)
-            ]
-            + [there]
-        )
-        dist.all_reduce(flat)
-        *parts, there = (flat / self.count).split([shape.numel() for shape in like] + [len(like)])
+        there, sizes = torch.tensor([float(one is not None) for one in found]), [one.numel() for one in like]
+        sent = [
+            (torch.zeros_like(shape) if one is None else one.detach()).float().reshape(-1)
+            for one, shape in zip(found, like, strict=True)
+        ]
+        if like[0].device.type == "cpu":
+            flat = torch.cat([*sent, there])
+            dist.all_reduce(flat)
+            flat, there = flat.split([sum(sizes), len(like)])
+        else:  # apart, as numbers that lie on an accelerator are waited for
+            flat = torch.cat(sent)
+            dist.all_reduce(flat)
+            dist.all_reduce(there)
+        parts = (flat / self.count).split(sizes)
         return [
             torch.empty_like(shape).copy_(part.view(shape.shape)) if known else None  # in its memory format
             for part, shape, known in zip(parts, like, (there > 0).tolist(), strict=True)

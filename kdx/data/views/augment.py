@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from kdx.core.checks import shown
 from kdx.core.errors import UserError
+from kdx.core.trees import moved
 from kdx.core.warp import Warp, of_mirrors, of_windows
 from kdx.data.views import pixels
 from kdx.data.views.chain import Mixer, Step, Window
@@ -139,7 +140,8 @@ class RandomResizedCrop(Window):
 
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
         found = torch.empty_like(x)
-        for row, numbers in enumerate(self.numbers(draws, op).tolist()):  # each alone, whatever the batch
+        drawn = self.numbers(draws.given, op).tolist()
+        for row, numbers in enumerate(drawn):  # each alone, whatever the batch
             left, top, wide, high, mirrored = self.window(numbers, x.shape[3], x.shape[2])
             seen = x[row : row + 1, :, top : top + high, left : left + wide]
             made = F.interpolate(seen, size=x.shape[-2:], mode="bilinear", antialias=True)[0]
@@ -147,9 +149,9 @@ class RandomResizedCrop(Window):
         return found.clamp_(0, 1)
 
     def warp(self, draws: Draws, op: str, size: tuple[int, int]) -> Warp:
-        numbers = self.numbers(draws, op)
-        seen = [self.window(row, size[1], size[0]) for row in numbers.tolist()]
-        window = torch.tensor(seen, dtype=torch.float32, device=numbers.device).T
+        numbers = self.numbers(draws.given, op).tolist()
+        seen = [self.window(row, size[1], size[0]) for row in numbers]
+        window = moved(torch.tensor(seen, dtype=torch.float32), draws.device).T
         return of_windows(window[:4], window[4] > 0, size)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.several import BOXED, kinds_in
-from kdx.core.trees import device_of, leaves, tree
+from kdx.core.trees import device_of, leaves, moved, tree
 from kdx.core.types import Inputs, Split
 from kdx.core.warp import Warp
 from kdx.data.reader import OfArray
@@ -162,7 +162,8 @@ class Chain:
 
 
 Mix = tuple[Tensor, Tensor]
-"""partner (B,) int64 rows of the same split, and lam (B,) float32: the share of the row itself."""
+"""partner (B,) int64 rows of the same split, on the CPU, and lam (B,) float32: the share of the row
+itself."""
 
 
 class Views:
@@ -185,46 +186,51 @@ class Views:
         if not len(self.chain) or not noisy.any():
             return tree(as_float, _rows(split, index, device)), None
         if noisy.all():
-            return self._noisy(split, index.to(device), view.to(device))
+            return self._noisy(split, index, view, device)
         out = tree(as_float, _rows(split, index, device))
-        places, index = noisy.nonzero()[:, 0].to(device), index.to(device)
-        made, mix = self._noisy(split, index[places], view.to(device)[places])
+        places = noisy.nonzero()[:, 0]
+        made, mix = self._noisy(split, index[places], view[places], device)
+        there = moved(places, device)
         for name, leaf in leaves(out).items():
-            leaf[places] = leaves(made)[name]
+            leaf[there] = leaves(made)[name]
         if mix is not None:
             partner, lam = index.clone(), torch.ones(len(index), device=device)
-            partner[places], lam[places] = mix
+            partner[places], lam[there] = mix
             mix = partner, lam
         return out, mix
 
     def warp(self, split: Split, index: Tensor, view: Tensor, device: torch.device) -> Warp | None:
         """Where what the pictures of these rows show lies in their views; None: where it was."""
-        if not self.chain.moves or not (noisy := view.to(device) != 0).any():
+        if not self.chain.moves or not (noisy := view != 0).any():
             return None
-        draws = Draws(self.seed, split.name, index.to(device), view.to(device))
+        draws = Draws(self.seed, split.name, index, view, device)
         high, wide = split.inputs.shape[-2:]
         found = self.chain.warp(draws, (int(high), int(wide)))
-        return None if found is None else found.where(noisy)
+        return None if found is None else found.where(moved(noisy, device))
 
-    def _noisy(self, split: Split, index: Tensor, view: Tensor) -> tuple[Inputs, Mix | None]:
-        draws = Draws(self.seed, split.name, index, view)
+    def _noisy(
+        self, split: Split, index: Tensor, view: Tensor, device: torch.device
+    ) -> tuple[Inputs, Mix | None]:
+        draws = Draws(self.seed, split.name, index, view, device)
         x = self._stepped(split, index, draws)
         if self.chain.mixup is None:
             return x, None
-        partner, lam = self.chain.mixup.pairs(draws, "mixup", len(split))
-        other = self._stepped(split, partner, Draws(self.seed, split.name, partner, view))
+        partner, share = self.chain.mixup.pairs(draws.given, "mixup", len(split))
+        other = self._stepped(split, partner, Draws(self.seed, split.name, partner, view, device))
+        lam = moved(share, device)
         return self.chain.mixup.blend(x, other, lam), (partner, lam)
 
     def _stepped(self, split: Split, index: Tensor, draws: Draws) -> Inputs:
         """Rows after all steps but mixup."""
         first, inputs = self.chain.first_window, split.inputs
         if first is None or not (isinstance(inputs, OfArray) and inputs.rows.crops):
-            return self.chain(_rows(split, index, index.device), draws, kinds=split.kinds)
+            return self.chain(_rows(split, index, draws.device), draws, kinds=split.kinds)
         op, step = first
-        seen = inputs.cropped(index, step.numbers(draws, op), step.window)
-        return self.chain(seen.to(index.device), draws, skip=1)
+        seen = inputs.cropped(index, step.numbers(draws.given, op), step.window)
+        return self.chain(moved(seen, draws.device), draws, skip=1)
 
 
 def _rows(split: Split, index: Tensor, device: torch.device) -> Inputs:
-    here = index.to(device_of(split.inputs))
-    return tree(lambda leaf: leaf.index_select(0, here).to(device), split.inputs)
+    here = moved(index, device_of(split.inputs))
+    found: Inputs = moved(tree(lambda leaf: leaf.index_select(0, here), split.inputs), device)
+    return found

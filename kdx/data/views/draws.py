@@ -8,12 +8,15 @@ and on any device: integer arithmetic wraps alike everywhere.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from functools import lru_cache
 from statistics import NormalDist
 
 import torch
 from torch import Tensor
+
+from kdx.core.trees import moved
 
 # torch knows signed 64-bit integers only; products wrap, so the sign does not matter
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
@@ -46,22 +49,38 @@ def _scramble(z: Tensor) -> Tensor:
 def _normal_quantiles(device: torch.device) -> Tensor:
     """(65536,) float32: the quantiles of the standard normal at (k + 1/2) / 65536."""
     upper = [NormalDist().inv_cdf((k + 0.5) / 65536) for k in range(32768, 65536)]
-    return torch.tensor([-z for z in reversed(upper)] + upper, dtype=torch.float32, device=device)
+    found: Tensor = moved(torch.tensor([-z for z in reversed(upper)] + upper, dtype=torch.float32), device)
+    return found
 
 
 class Draws:
     """The random numbers of some views: row i of every answer belongs to (seed, split, index[i], view[i]) and
     to nothing else.
 
-    index, view: (B,) int64, on the device where the numbers are wanted.
+    index, view: (B,) int64. device: where the numbers are wanted; None: where index and view lie.
     op: names what draws; two operations of one chain must use different names, or they draw the same numbers.
     """
 
-    def __init__(self, seed: int, split: str, index: Tensor, view: Tensor):
+    def __init__(
+        self, seed: int, split: str, index: Tensor, view: Tensor, device: torch.device | None = None
+    ):
         # Rows and views step along two odd constants; no two pairs of rows and views below 2^31 meet
         # (shortest vector of the lattice).
-        self._row = _scramble((index * _GOLDEN).add_(view * _MULTIPLY_1).add_(word(seed, split)))
+        self._given = _scramble((index * _GOLDEN).add_(view * _MULTIPLY_1).add_(word(seed, split)))
+        self._row = self._given if device is None else moved(self._given, device)
         self._count: dict[int, Tensor] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self._row.device
+
+    @property
+    def given(self) -> Draws:
+        """The same numbers where index and view lie: what they decide on the processor waits for no other
+        device."""
+        found = copy.copy(self)
+        found._row, found._count = self._given, {}
+        return found
 
     def __len__(self) -> int:
         return len(self._row)

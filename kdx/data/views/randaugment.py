@@ -71,7 +71,11 @@ class RandAugment(Step):
         return out
 
     @staticmethod
-    def _replace(out: Tensor, where: Tensor, make: Callable[[Tensor], Tensor]) -> None:
+    def _replace(out: Tensor, where: Tensor, make: Callable[[Tensor | slice], Tensor]) -> None:
+        if where.device.type != "cpu":  # all rows, as asking an accelerator which ones would stall it
+            every = slice(None)
+            out.copy_(torch.where(where[:, None, None, None], make(every), out))
+            return
         rows = where.nonzero()[:, 0]
         if len(rows):
             out[rows] = make(rows)

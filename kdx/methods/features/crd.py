@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdx.core.checks import integer, number
+from kdx.core.count import Count
 from kdx.core.errors import UserError
+from kdx.core.trees import moved
 from kdx.core.types import Batch, Features, Parts, Shown
 from kdx.models.row_features import RowFeatures, in_full
 
@@ -92,7 +94,7 @@ class CRD(Features):
             for name in ("student_memory", "teacher_memory"):
                 self.register_buffer(name, F.normalize(torch.randn(self.total, width), dim=1))
         self.register_buffer("scale", torch.zeros(2))  # Z of both; 0: not known yet
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.steps = Count()
 
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:
         features = self.rows.take(shown.inputs)
@@ -104,8 +106,8 @@ class CRD(Features):
             F.normalize(embed(feature), dim=1)
             for embed, feature in zip(self.embeddings, features, strict=True)
         )
-        rows = self.numbers(batches).to(own.device)
-        generator = torch.Generator(own.device).manual_seed((self.seed + int(self.steps)) % 2**63)
+        rows = moved(self.numbers(batches), own.device)
+        generator = torch.Generator(own.device).manual_seed((self.seed + self.steps.done) % 2**63)
         asked = torch.cat([rows[:, None], others_of(rows, self.total, self.negatives, generator)], 1)
         apart = [
             contrast_loss(self.scores(at, embedding, memory, asked), self.total)
@@ -125,15 +127,14 @@ class CRD(Features):
         """(B, width), (rows, width), (B, 1 + K) -> (B, 1 + K)"""
         # the memory is moved below, and a gradient needs it as it was
         raw = ((embedding @ memory.clone().T) / self.temperature).gather(1, asked).exp()
-        scale = self.scale[at].clone()
-        if not scale:
-            scale = raw.detach().mean() * self.total
-            if self.training:
-                self.scale[at] = scale
+        known = self.scale[at].clone()
+        scale = torch.where(known == 0, raw.detach().mean() * self.total, known)
+        if self.training:
+            self.scale[at] = scale
         return raw / scale
 
     @torch.no_grad()
     def remember(self, rows: Tensor, own: Tensor, others: Tensor) -> None:
         for memory, new in ((self.student_memory, own), (self.teacher_memory, others)):
             memory[rows] = F.normalize(memory[rows] * self.momentum + new * (1 - self.momentum), dim=1)
-        self.steps += 1
+        self.steps.next()

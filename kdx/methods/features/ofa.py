@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdx.core.checks import integer, number
 from kdx.core.errors import UserError
 from kdx.core.task import Categorical
-from kdx.core.trees import rows_of
+from kdx.core.trees import moved, rows_of
 from kdx.core.types import Batch, Features, Parts, Shown
 from kdx.models.modes import evaluating
 from kdx.models.pairs import Side, as_map, asked_names, fitted_to, one_teacher
@@ -97,7 +97,7 @@ class OFA(Features):
 
     def forward(self, shown: Shown) -> Mapping[str, Tensor]:
         wanted = self.teacher(shown.inputs).float()
-        target = torch.cat([_classes(batch) for batch in shown.batches]).to(wanted.device)
+        target = torch.cat([moved(_classes(batch), wanted.device) for batch in shown.batches])
         losses = [
             enhanced(made(as_map(tap.take())).float(), wanted, target, self.gamma, self.temperature).mean()
             for made, tap in zip(self.exits, self.taps, strict=True)

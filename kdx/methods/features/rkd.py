@@ -24,7 +24,7 @@ def distances(feature: Tensor) -> Tensor:
     squares = feature.square().sum(1)
     found = (squares[:, None] + squares - 2 * feature @ feature.T).clamp(min=_LEAST).sqrt()
     found = found * (1 - torch.eye(len(found), dtype=found.dtype, device=found.device))
-    return found / found[found > 0].mean()
+    return found / (found.sum() / (found > 0).sum())
 
 
 def angles(feature: Tensor) -> Tensor:

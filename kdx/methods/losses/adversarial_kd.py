@@ -11,7 +11,9 @@ from torch import Tensor
 
 from kdx.core.attack import ascend, box, usual_step
 from kdx.core.checks import integer, number
+from kdx.core.count import Count
 from kdx.core.errors import UserError
+from kdx.core.trees import moved
 from kdx.core.types import Answers, Inputs, Objective, Outcome, Parts, Streams
 from kdx.methods.forward import TaughtPass, known_and_own, taught_pass
 from kdx.models.modes import evaluating
@@ -36,7 +38,7 @@ class AdversarialKD(Objective):
     uses = ("labelled",)
     may_use = ("unlabelled",)
     reads_kept = True
-    attacks: Tensor
+    attacks: Count
     """Batches attacked so far: the seed of where the next attack begins, so that a resume is exact."""
 
     def __init__(
@@ -56,7 +58,7 @@ class AdversarialKD(Objective):
         self.epsilon = number("loss.epsilon", epsilon, low=0, high=1)
         self.steps = integer("loss.steps", steps, low=1, high=1000)
         usual = usual_step(self.epsilon, self.steps)
-        self.register_buffer("attacks", torch.zeros((), dtype=torch.int64))
+        self.attacks = Count()
         self.step = usual if step is None else number("loss.step", step, low=0, high=1, open_low=True)
 
     def idle(self) -> Mapping[str, str]:
@@ -79,9 +81,8 @@ class AdversarialKD(Objective):
         """The rows of a step, moved against the student as it is."""
         x, labelled = picture_rows(made.shown), len(made.batches[0])
         low, high = box(x, self.epsilon)
-        draws = torch.rand(x.shape, generator=torch.Generator().manual_seed(int(self.attacks)))
-        begin = low + (high - low) * draws.to(x)
-        self.attacks += 1
+        draws = torch.rand(x.shape, generator=torch.Generator().manual_seed(self.attacks.next()))
+        begin = low + (high - low) * moved(draws, x.device).to(x)
         pool = known_and_own(made.answers, labelled)[1] if len(made.batches) > 1 else None
 
         def loss(moved: Tensor) -> Tensor:

@@ -33,6 +33,15 @@ def negative_loss(probs: Tensor, mask: Tensor) -> Tensor:
     return (losses * mask).sum(1) / mask.sum(1).clamp_min(1)
 
 
+def check_doubts(std: Tensor) -> None:
+    """(B, C) deviations of the teacher's passes. Raises UserError where all gave the same."""
+    if std.max() < NOTHING:
+        raise UserError(
+            "loss=ups selects by the teacher's uncertainty, and its passes with dropout all gave the same "
+            "answer: the teacher has no dropout; set teacher.dropout=0.3, say"
+        )
+
+
 class UPS(Objective):
     """loss = mean over labelled rows and positive pool rows of CE + mean over negative pool rows of
     `negative_loss`, and features' terms.
@@ -76,6 +85,7 @@ class UPS(Objective):
             number("loss.negative_std", negative_std, low=0, high=1),
         )
         self.features = HiddenTerms(features, parts)
+        self.doubts = False
 
     def select(
         self, mean: Tensor, std: Tensor, cool_mean: Tensor, cool_std: Tensor
@@ -91,11 +101,9 @@ class UPS(Objective):
             forward(streams, self.student, self.features, self.class_weights, progress),
             [extra(streams["unlabelled"]) for extra in self.extras],
         )
-        if self.training and extras[1].max() < NOTHING:
-            raise UserError(
-                "loss=ups selects by the teacher's uncertainty, and its passes with dropout all gave the "
-                "same answer: the teacher has no dropout; set teacher.dropout=0.3, say"
-            )
+        if self.training and not self.doubts:  # one look, as each would stall an accelerator
+            check_doubts(extras[1])
+            self.doubts = True
         label, positive, negative = self.select(*extras)
         kept, denied = positive.float(), (negative.sum(1) > 0).float()
         trusted = len(joint.known) + kept.sum()

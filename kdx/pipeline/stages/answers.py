@@ -24,9 +24,11 @@ from kdx.pipeline.stages.arrays import TRUTH, read_truth
 from kdx.pipeline.stages.packing import leaves_of, shared_beside
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.training.memory import held_at_most
 
 _SMALL = 1 << 28
-"""Answers of up to so many bytes are read to the device; larger ones are read as they are asked for."""
+"""Answers of up to so many bytes are read at once, larger ones as they are asked for; on a GPU see
+`held_at_most`."""
 CLEAN = "clean"
 """Name of the file, and of its entry, that holds the answers to the clean rows of the pool where the others
 are to augmented ones.
@@ -187,7 +189,7 @@ def _read_all(artifact: Artifact, name: str, device: str) -> dict[str, Any]:
 
 
 def _read(path: Path, device: str) -> Tensor | OfArray:
-    found = open_array(path, _SMALL, device)
+    found = open_array(path, held_at_most(device, _SMALL), device)
     # rows of uint16 are not picked on every device, and `read_sparse` knows either
     of_ids = isinstance(found, Tensor) and found.dtype == torch.uint16
     return found.view(torch.int16) if isinstance(found, Tensor) and of_ids else found

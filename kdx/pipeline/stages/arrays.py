@@ -29,11 +29,12 @@ from kdx.store.component import Component
 from kdx.store.moved import ARRAYS, kind_of_old
 from kdx.store.work import Work
 from kdx.tasks.classification import Classification as Classification  # its code is part of every key
+from kdx.training.memory import held_at_most
 from kdx.training.runtime import Runtime
 
-IN_MEMORY, ON_DEVICE = 1 << 26, 2 << 30
-"""A split of more bytes than this stays on the disk, and its rows are read as they are asked for: in memory
-beside the processor, and on another device, which has a memory of its own."""
+IN_MEMORY = 1 << 26
+"""A split of more bytes than this stays on the disk, and its rows are read as they are asked for; on a GPU,
+which has a memory of its own, see `held_at_most`."""
 INPUTS, TRUTH, ROW_NUMBERS, ORIGIN = "inputs", "truth", "rows", "origin"
 """What a file of arrays is called after its split: <split>.inputs.npy, <split>.inputs.NAME.npy."""
 DECODED = "decoded"
@@ -164,7 +165,7 @@ def open_split(data: Artifact, name: str, runtime: Runtime) -> Split | None:
     if not about["counts"].get(name):
         return None
     rows = leaves(read_inputs(data, name))
-    most = ON_DEVICE if torch.device(runtime.device).type == "cuda" else IN_MEMORY
+    most = held_at_most(runtime.device, IN_MEMORY)
     small = all(found.cheap for found in rows.values()) and (
         sum(found.nbytes for found in rows.values()) <= most
     )
@@ -196,9 +197,12 @@ def part_of_split(split: Split, rows: Tensor) -> Split:
     return replace(split, inputs=tree(some, split.inputs), truth=truth)
 
 
-def dear_to_read(split: Split) -> bool:
-    """Whether its rows are worth reading ahead."""
-    return any(isinstance(leaf, OfArray) and not leaf.rows.cheap for leaf in leaves(split.inputs).values())
+def dear_to_read(split: Split, runtime: Runtime) -> bool:
+    """Whether its rows are worth reading ahead: such as are made of files, and for an accelerator, which
+    computes meanwhile, all that do not lie there."""
+    beside = torch.device(runtime.device).type != "cpu"
+    found = (leaf for leaf in leaves(split.inputs).values() if isinstance(leaf, OfArray))
+    return any(beside or not leaf.rows.cheap for leaf in found)
 
 
 def need_split(data: Artifact, name: str, runtime: Runtime) -> Split:

@@ -160,9 +160,8 @@ def go_through(work: Work, lesson: Lesson, watch: Watch, start: int, stop: int |
     """All steps from `start` on, to `stop`, None: to the end; returns the number of steps done in all."""
     loop = lesson.loop
     # rows that are dear to read are read ahead in any case
-    workers = max(
-        loop.runtime.workers, int(any(dear_to_read(stream.split) for stream in lesson.streams.values()))
-    )
+    ahead = any(dear_to_read(stream.split, loop.runtime) for stream in lesson.streams.values())
+    workers = max(loop.runtime.workers, int(ahead))
     last = loop.steps if stop is None else min(stop, loop.steps)
     batches = iter(BatchLoader(lesson.streams, start=start, stop=max(start, last), workers=workers))
     # a signal ends the step and saves; a second one stops at once

@@ -20,6 +20,7 @@ from kdx.core import shortage, signals
 from kdx.core.metric import Metric
 from kdx.core.task import Task
 from kdx.core.together import by_itself
+from kdx.core.trees import moved
 from kdx.core.types import Objective, Outcome, Split, Streams
 from kdx.store.work import Work
 from kdx.tasks.shown import named_metric
@@ -126,7 +127,7 @@ class Watch:
                 if name not in self.by_row:
                     self.by_row[name] = torch.full((self.pool,), math.nan, device=values.device)
                 ranks = self.loop.ranks
-                index = streams["unlabelled"].index.to(values.device, non_blocking=True)
+                index = moved(streams["unlabelled"].index, values.device)
                 self.by_row[name][ranks.rows(index)] = ranks.rows(values.detach().float())
 
     def validate(self, step: int, split: Split) -> bool:
