@@ -164,6 +164,29 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_with_another_number(place
 
 
 @pytest.mark.slow
+def test_a_process_that_hangs_ends_all_and_the_run_goes_on(place):
+    words = [*LONG, "recipe=supervised", "loss=supervised", "store=hung", "device.gpus=3"]
+    begun = run([*words, "device.wait_seconds=3"])
+    others = beside(begun)
+    while not list(Path("hung").glob("train/*.partial/checkpoint.pt")):
+        assert begun.poll() is None, begun.communicate()[0]
+        time.sleep(0.1)
+    numbers = {n: Path(f"/proc/{n}/environ").read_bytes().split(b"KDX_TEAM_NUMBER=")[1][:1] for n in others}
+    (third,) = [n for n, number in numbers.items() if number == b"2"]
+    os.kill(third, signal.SIGSTOP)
+    said = begun.communicate(timeout=120)[0]
+    assert begun.returncode == 1
+    assert "process 3 of 3 does not answer: the others have waited for device.wait_seconds=3; " in said
+    assert "baseline-train stopped with it: run the same command to go on" in said
+    assert not any(Path(f"/proc/{n}/cmdline").exists() for n in others)
+    again = run([*words[:-1], "device.gpus=1"])
+    found = any("goes on from step" in line for line in again.stdout)
+    again.kill()
+    again.wait()
+    assert found
+
+
+@pytest.mark.slow
 def test_torchrun_starts_one_run(place):
     words = ["recipe=supervised", "loss=supervised", *TEACHER[:3], *STUDENT, "store=launched"]
     found = subprocess.run(

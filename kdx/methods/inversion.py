@@ -10,17 +10,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from kdx.core.batch_norm import BatchNorm, batch_norms
 from kdx.core.errors import UserError
 from kdx.core.inversion import Inversion
 
-_NORM = nn.modules.batchnorm._BatchNorm
 
-
-def norm_layers(network: nn.Module) -> list[_NORM]:
+def norm_layers(network: nn.Module) -> list[BatchNorm]:
     """Its batch-norm layers that keep statistics. UserError where it has none."""
-    found = [
-        layer for layer in network.modules() if isinstance(layer, _NORM) and layer.running_mean is not None
-    ]
+    found = [layer for layer in batch_norms(network) if layer.running_mean is not None]
     if not found:
         raise UserError(
             "recipe=data_free makes rows by the statistics of the teacher's batch-norm layers, and this "
@@ -30,7 +27,7 @@ def norm_layers(network: nn.Module) -> list[_NORM]:
 
 
 @contextmanager
-def statistics_seen(layers: list[_NORM]) -> Iterator[list[Tensor]]:
+def statistics_seen(layers: list[BatchNorm]) -> Iterator[list[Tensor]]:
     """Inside, each forward pass of a network in eval mode appends, layer by layer, the distance of what the
     layer reads to what it has kept: |mean - running mean| + |variance - running variance|, Euclidean norms
     over its channels, (). The list is to be cleared before each."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from kdx.core.batch_norm import batch_norms
 from kdx.core.errors import UserError
 from kdx.core.trees import picked
 from kdx.core.types import Batch, Objective, Outcome, ParameterGroup, Streams
@@ -229,7 +230,7 @@ def check_accumulate(
             f"{key}={parts} passes a batch through the network in parts, and the terms of its loss are no "
             f"means over its rows: set {key}=1"
         )
-    if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()):
+    if batch_norms(network):
         raise UserError(
             f"{key}={parts} passes a batch through the network in parts, and batch normalisation takes its "
             f"statistics over all of it: set {key}=1, or choose a network without"

@@ -23,6 +23,7 @@ from kdx.core.together import gathering, is_shared
 from kdx.core.trees import picked, rows_of, tree
 from kdx.core.types import Features, Objective
 from kdx.data.views.draws import word
+from kdx.training.patience import exchanging
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Ranks:
         if self.alone:
             return here
         flag = torch.tensor([float(here)])
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        with exchanging():
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag.item())
 
     def say(self, what: Any) -> Any:
@@ -64,14 +66,15 @@ class Ranks:
         if self.alone:
             return what
         held = [what]
-        dist.broadcast_object_list(held, src=0)
+        with exchanging():
+            dist.broadcast_object_list(held, src=0)
         return held[0]
 
     def same(self, tensors: Iterator[Tensor]) -> None:
         """Overwrites these with those of the first one."""
         if self.alone:
             return
-        with torch.no_grad():
+        with torch.no_grad(), exchanging():
             for tensor in tensors:
                 sent = tensor.detach().contiguous()
                 dist.broadcast(sent, src=0)
@@ -98,12 +101,14 @@ class Ranks:
         ]
         if like[0].device.type == "cpu":
             flat = torch.cat([*sent, there])
-            dist.all_reduce(flat)
+            with exchanging():
+                dist.all_reduce(flat)
             flat, there = flat.split([sum(sizes), len(like)])
         else:  # apart, as numbers that lie on an accelerator are waited for
             flat = torch.cat(sent)
-            dist.all_reduce(flat)
-            dist.all_reduce(there)
+            with exchanging():
+                dist.all_reduce(flat)
+                dist.all_reduce(there)
         parts = (flat / self.count).split(sizes)
         return [
             torch.empty_like(shape).copy_(part.view(shape.shape)) if known else None  # in its memory format
@@ -123,7 +128,8 @@ class Ranks:
         if self.alone or not values:
             return dict(values)
         flat = torch.stack([value.detach().float().mean() for value in values.values()])
-        dist.all_reduce(flat)
+        with exchanging():
+            dist.all_reduce(flat)
         return dict(zip(values, flat / self.count, strict=True))
 
     def rows(self, own: Tensor) -> Tensor:
@@ -207,7 +213,8 @@ def _gathered(own: Tensor, rows: int, count: int) -> Tensor:
     if len(sent) < most:
         sent = torch.cat([sent, sent.new_zeros(most - len(sent), *sent.shape[1:])])
     parts = [torch.empty_like(sent) for _ in range(count)]
-    dist.all_gather(parts, sent.contiguous())
+    with exchanging():
+        dist.all_gather(parts, sent.contiguous())
     return torch.stack(parts, 1).flatten(0, 1)[:rows]
 
 

@@ -24,7 +24,8 @@ class Runtime:
 
     checkpoint_seconds: time between checkpoints of a training stage. compile: torch.compile for what trains.
     gpus: processes that train one network together, each on a GPU of its own, or on a part of the processor.
-    sync_batch_norm: whether batch normalisation then takes its statistics over the rows of all.
+    sync_batch_norm: whether batch normalisation then takes its statistics over the rows of all. wait_seconds:
+    how long the first of them waits for another before it ends all.
     """
 
     device: str
@@ -35,6 +36,7 @@ class Runtime:
     checkpoint_seconds: float
     gpus: int = 1
     sync_batch_norm: bool = False
+    wait_seconds: float = 1800.0
 
     def __post_init__(self):
         kind = self.device.split(":")[0] if isinstance(self.device, str) else self.device
@@ -44,6 +46,7 @@ class Runtime:
         integer("device.workers", self.workers, low=0, high=MOST_THREADS)
         number("device.checkpoint_seconds", self.checkpoint_seconds, low=0)
         integer("device.gpus", self.gpus, low=1, high=MOST_PROCESSES)
+        number("device.wait_seconds", self.wait_seconds, low=1)
         for name in ("channels_last", "compile", "sync_batch_norm"):
             flag(f"device.{name}", getattr(self, name))
 

@@ -27,12 +27,15 @@ import torch.distributed as dist
 from kdx.core.errors import UserError
 from kdx.core.launch import launched
 from kdx.store import resolve
+from kdx.training import patience
+from kdx.training.patience import exchanging
 from kdx.training.ranks import ONE_PROCESS, Ranks
 from kdx.training.runtime import Runtime
 
 LONGEST_WAIT = timedelta(days=30)
 """How long one waits for another: between two trainings hours may pass, and one that ended is noticed at
 once, as its connection is closed."""
+GO_ON = "stopped with it: run the same command to go on"
 _FOLDER, _NUMBER, _COUNT = "KDX_TEAM", "KDX_TEAM_NUMBER", "KDX_TEAM_COUNT"
 
 
@@ -56,13 +59,14 @@ class Team:
     """The processes beside the first one."""
 
     def __init__(self, count: int, cuda: bool):
-        self.count, self.cuda, self.folder = count, cuda, Path()
+        self.count, self.cuda, self.folder, self.hung = count, cuda, Path(), ""
         self.children: list[subprocess.Popen[bytes]] = []
         if launched() is None:
             self.folder = Path(tempfile.mkdtemp(prefix="kdx-team-"))
             self._start()
         elif _dismissed:
             raise Broken("the processes that torchrun started have ended: start them again")
+        patience.begin_exchanges()
         join_group(self.folder, 0, count, cuda)
 
     def _start(self) -> None:
@@ -92,10 +96,25 @@ class Team:
             time.sleep(0.02 * len(missing))
 
     def send(self, job: Handed | None) -> None:
-        dist.broadcast_object_list([job], src=0)
+        with exchanging():
+            dist.broadcast_object_list([job], src=0)
+
+    def late(self, seconds: float, name: str) -> None:
+        """Ends the others, as one has not come to where the first waits for it, which so goes on."""
+        numbers = patience.hanging(self.folder, self.count) if self.children else []
+        who = " or ".join(f"process {n + 1}" for n in numbers) or "one of the processes"
+        waited = f"device.wait_seconds={seconds:g}"
+        self.hung = f"{who} of {self.count} does not answer: the others have waited for {waited}"
+        if not self.children:  # torchrun's, which it ends when one does
+            print(f"{self.hung}; {name} {GO_ON}", file=sys.stderr, flush=True)
+            os._exit(1)
+        for child in self.children:
+            child.kill()
 
     def why(self) -> str:
-        """Who ended, and what it said last."""
+        """Who ended, and what it said last; or who hung."""
+        if self.hung:
+            return self.hung
         for number, child in enumerate(self.children, 1):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = child.wait(timeout=2)
@@ -192,15 +211,16 @@ def trained_together(
     team, threads = team_of(runtime), torch.get_num_threads()
     own = runtime_of(runtime, 0)
     try:
-        team.send(Handed(module, name, runtime, inputs, tuple(resolve.own_packages)))
-        _settle(own)
-        yield Ranks(0, team.count), own
+        with patience.watched(runtime.wait_seconds, lambda: team.late(runtime.wait_seconds, name)):
+            team.send(Handed(module, name, runtime, inputs, tuple(resolve.own_packages)))
+            _settle(own)
+            yield Ranks(0, team.count), own
     except BaseException as error:
         broken = isinstance(error, RuntimeError) and not isinstance(error, UserError)
         why = team.why() if broken and any(c.poll() is not None for c in _given_time(team)) else ""
         dismiss(well=False)
         if why:
-            raise Broken(f"{why}; {name} stopped with it: run the same command to go on") from error
+            raise Broken(f"{why}; {name} {GO_ON}") from error
         raise
     finally:
         torch.set_num_threads(threads)
@@ -225,11 +245,13 @@ def follow_first(folder: Path, number: int, count: int, cuda: bool) -> int:
     for name in ("SIGINT", "SIGHUP", "SIGTERM") if launched() is None else ("SIGINT",):
         if name in vars(signal):
             signal.signal(vars(signal)[name], signal.SIG_IGN)
+    patience.begin_exchanges(folder if launched() is None else None, number)
     join_group(folder, number, count, cuda)
     while True:
         held: list[Any] = [None]
         try:
-            dist.broadcast_object_list(held, src=0)
+            with exchanging():
+                dist.broadcast_object_list(held, src=0)
         except RuntimeError:  # the first one is gone
             return 0
         job = held[0]

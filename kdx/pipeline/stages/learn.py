@@ -17,6 +17,7 @@ import torch._functorch.config as functorch
 from torch import nn
 
 from kdx.core import shortage, signals
+from kdx.core.batch_norm import batch_norms
 from kdx.core.errors import Caution, UserError
 from kdx.core.fitness import Fitness
 from kdx.core.types import Objective, Parts
@@ -206,8 +207,7 @@ def build_objective(parts: Parts, inputs: TrainInputs) -> Objective:
 def normalised_together(network: nn.Module, runtime: Runtime, ranks: Ranks, rows: int) -> nn.Module:
     """The same network, whose batch normalisation takes its statistics over the rows of all processes, where
     that is asked for; where it is not, that is said."""
-    layers = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    if ranks.alone or not layers:
+    if ranks.alone or not batch_norms(network):
         return network
     if runtime.sync_batch_norm:
         if not runtime.device.startswith("cuda"):
