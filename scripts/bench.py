@@ -3,10 +3,13 @@
 
     scripts/bench.py                                   every part; minutes on a quiet machine
     scripts/bench.py --only train --pair resnet56:resnet20
+    scripts/bench.py --device cuda                     a GPU against bare loops on it
+    scripts/bench.py --only sweep                      twelve students in a sweep; an hour of one core
     scripts/bench.py --quick                           tiny sizes: shows that it runs, measures nothing
 
-Parts: train (see scripts/bench_train.py), augment, store, estimate, select, start. docs/benchmarks.md tells
-what each figure means and what it should be.
+Parts: train (see scripts/bench_train.py), augment, store, estimate, select, start; and if named: device
+(what --device measures), processes (both in scripts/bench_device.py) and sweep (scripts/bench_students.py).
+docs/benchmarks.md tells what each figure means and what it should be.
 """
 
 from __future__ import annotations
@@ -387,6 +390,27 @@ def start(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found | {"first_step_wall": first, "whole_run_wall": whole}
 
 
+def device(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """See scripts/bench_device.py."""
+    from bench_device import device as run
+
+    return run(args, folder)
+
+
+def processes(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """See scripts/bench_device.py."""
+    from bench_device import processes as run
+
+    return run(args, folder)
+
+
+def sweep(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """See scripts/bench_students.py."""
+    from bench_students import sweep as run
+
+    return run(args, folder)
+
+
 PARTS = {
     "train": train,
     "augment": augment,
@@ -395,6 +419,7 @@ PARTS = {
     "select": select,
     "start": start,
 }
+NAMED_ONLY = {"device": device, "processes": processes, "sweep": sweep}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -404,9 +429,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only",
         action="append",
-        choices=PARTS,
+        choices=[*PARTS, *NAMED_ONLY],
         metavar="PART",
-        help=f"one of {', '.join(PARTS)}; may be given again",
+        help=f"one of {', '.join([*PARTS, *NAMED_ONLY])}; may be given again",
     )
     parser.add_argument(
         "--pair",
@@ -421,16 +446,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="fp32|bf16",
         help="for train; default: fp32, and bf16 where the processor has instructions for it",
     )
+    parser.add_argument("--device", default="cpu", help="of device and processes: cpu, cuda, cuda:N (cpu)")
+    parser.add_argument("--sweep-steps", type=int, help="steps of each student of the sweep (100)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
     parser.add_argument("--repeats", type=int, help="turns of each loop (10; with --quick 1)")
     parser.add_argument("--steps", type=int, help="steps counted in a turn (5; with --quick 1)")
-    parser.add_argument("--batch", type=int, default=64, help="pictures in a batch (64)")
+    parser.add_argument("--batch", type=int, help="pictures in a batch (64; on a GPU 512)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there")
     args = parser.parse_args(argv)
+    on_gpu = args.device != "cpu"
     args.repeats = args.repeats or (1 if args.quick else 10)
-    args.steps = args.steps or (1 if args.quick else 5)
-    args.precision = args.precision or ["fp32", *(["bf16"] if has_bf16() else [])]
+    args.steps = args.steps or (1 if args.quick else 100 if on_gpu else 5)
+    args.batch = args.batch or (512 if on_gpu else 64)
+    args.precision = args.precision or ["fp32", *(["bf16"] if on_gpu or has_bf16() else [])]
+    args.only = args.only or (["device"] if on_gpu else list(PARTS))
     os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
 
     import torch
@@ -448,8 +478,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(", ".join(f"{k} {v}" for k, v in about.items() if k != "command"))
     found: dict[str, Any] = {"about": about}
     with tempfile.TemporaryDirectory(prefix="kdx-bench-") as folder:
-        for name in args.only or PARTS:
-            found[name] = PARTS[name](args, Path(folder) / name)
+        for name in args.only:
+            found[name] = {**PARTS, **NAMED_ONLY}[name](args, Path(folder) / name)
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0

@@ -68,6 +68,38 @@ def test_the_loops_that_are_compared_do_the_same(whole):
     assert re.search(rf"parity fp32.*{losses['kdx fp32'][-1]:.4f} kdx", reported)
 
 
+@pytest.fixture(scope="module")
+def named(root, tmp_path_factory):
+    """The parts that are only run by name."""
+    parts = [word for part in ("device", "processes", "sweep") for word in ("--only", part)]
+    sizes = ["--pair", "cnn_small:cnn_tiny", "--batch", "8", "--precision", "fp32"]
+    return bench(root, tmp_path_factory.mktemp("named"), *parts, *sizes)
+
+
+def test_a_device_is_named_and_held_against_bare_loops(named):
+    reported, figures = named
+    assert f"device {figures['device']['device']}: cnn_small -> cnn_tiny, batch 8" in reported
+    found = figures["device"]["cnn_small:cnn_tiny"]["median"]
+    ways = ("labelling", "stored answers", "live teacher")
+    assert set(found) == {f"{who}, {way}" for who in ("bare", "kdx") for way in ways}
+    assert all(rate > 0 for rate in found.values()) and reported.count("  of bare ") == 3
+
+
+def test_processes_are_held_against_one(named):
+    reported, figures = named
+    assert list(figures["processes"]["median"]) == ["1 process(es)", "2 process(es)", "1 process, 2 threads"]
+    assert re.search(
+        rf"1 process\(es\) +\d+ pictures/s  1.00 of one\n  2 process\(es\).* {NUMBER} of one", reported
+    )
+
+
+def test_the_sweep_and_the_tutorial_are_both_run(named):
+    reported, figures = named
+    found = figures["sweep"]
+    assert found["ratio"] == pytest.approx(found["tutorial"][0] / found["kdx"][0]) and found["steps"] == 2
+    assert f"  ratio {found['ratio']:.2f} (" in reported and "goal 4.7" in reported
+
+
 def test_augment_and_store_print_their_ratios(whole):
     reported, figures = whole
     assert len(re.findall(rf"^  ratio {NUMBER} \({NUMBER}\)", reported, re.MULTILINE)) == 3
