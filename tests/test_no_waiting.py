@@ -66,6 +66,16 @@ class Copies(TorchDispatchMode):
         return made
 
 
+class OwnGenerator:
+    """Torch as `crd` has it, whose generators are those of the CPU."""
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+    def Generator(self, device):
+        return torch.Generator()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def place(tmp_path_factory):
     path, before = tmp_path_factory.mktemp("waiting"), Path.cwd()
@@ -90,12 +100,10 @@ def meta(monkeypatch):
     def drawn(rows, total, negatives, generator):
         return moved(torch.zeros(len(rows), negatives, dtype=torch.int64), rows.device)
 
-    generator = torch.Generator
-
     def begin():
         monkeypatch.setattr(torch, "tensor", laid_down)
         monkeypatch.setattr(torch, "autocast", context)
-        monkeypatch.setattr(torch, "Generator", lambda *device: generator())
+        monkeypatch.setattr(crd, "torch", OwnGenerator())
         monkeypatch.setattr(crd, "others_of", drawn)
 
     return begin
