@@ -63,6 +63,10 @@ class Copies(TorchDispatchMode):
             at_once = (kwargs or {}).get("non_blocking") or (name == "aten::copy_" and len(args) > 2)
             if given.device.type == "cpu" and not at_once:
                 self.waited.append(tuple(given.shape))
+        elif name.startswith("aten::index"):  # numbers of rows that lie on the CPU are sent, and waited for
+            given = [a for a in torch.utils._pytree.tree_leaves(args) if isinstance(a, torch.Tensor)]
+            if args[0].device.type == "meta":
+                self.waited += [tuple(a.shape) for a in given if a.device.type == "cpu"]
         return made
 
 

@@ -57,6 +57,8 @@ class LwF(Objective):
         self.old = [list(head) for head in old]
         if heads is None:  # one session alone: the teacher's answers among all classes
             heads, self.old = [every], [every]
+        for place, head in enumerate(self.old):  # on the device, as a list would go there in each step
+            self.register_buffer(f"old_{place}", torch.tensor(head), persistent=False)
         self.register_buffer("among", _same_head(heads, count), persistent=False)
         self.layer = head_layer(parts.student, count) if kept else None
         where = torch.tensor(list(kept), dtype=torch.int64)
@@ -85,9 +87,10 @@ class LwF(Objective):
         terms = {"labels": torch.cat(known).mean()}
         if self.asks:
             taught = torch.cat([self.teacher(batch) for batch in batches])
+            heads = [getattr(self, f"old_{place}") for place in range(len(self.old))]
             apart = [
                 soft_cross_entropy(logits[:, head], taught[:, head], self.temperature).mean()
-                for head in self.old
+                for head in heads
             ]
             terms["old"] = self.weight * torch.stack(apart).sum()
         return Outcome(terms)
