@@ -19,14 +19,18 @@ import torch
 from bench_train import Contender, Loop, Pair, Settings, autocast, keep_blocks, limit, one_heap
 from torch import Tensor
 
+from kdx.core.errors import UserError
 from kdx.training.runtime import Runtime
 
 OF_BARE = 0.97
 
 
 def name_of(device: str) -> str:
-    """What the device calls itself."""
-    return Runtime(device, "auto", 0, True, False, 20).describe()
+    """What the device calls itself. Ends the program with a sentence where it is not here."""
+    try:
+        return Runtime(device, "auto", 0, True, False, 20).describe()
+    except UserError as error:
+        raise SystemExit(str(error)) from None
 
 
 def settings_of(args: argparse.Namespace, pair: str, device: str, rows: int) -> Settings:
@@ -135,6 +139,7 @@ def processes(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Pictures a second of one training with stored answers by 1, 2, ... processes; on the CPU one thread
     each, on GPUs one each."""
     one_heap()
+    here = name_of(args.device)
     cuda = args.device.startswith("cuda")
     most = torch.cuda.device_count() if cuda else 2
     counts = [1, *(2**k for k in range(1, most.bit_length()) if 2**k <= most)]
@@ -152,7 +157,6 @@ def processes(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         run = made.kdx(precision, "stored", steps, *words)
         rates[name] = turns({name: run}, settings, made.runtime.wait)[name]
     middle = {name: median(each) for name, each in rates.items()}
-    here = name_of(args.device)
     print(
         f"\nprocesses on {here}: {pair.replace(':', ' -> ')}, stored answers, batch {settings.batch} of all, "
         f"{precision}, medians of {settings.repeats} turns of {settings.steps} steps, by the wall"
