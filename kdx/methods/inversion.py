@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdx.core.errors import UserError
 from kdx.core.inversion import Inversion
+from kdx.core.uncompiled import uncompiled
 
 _NORM = nn.modules.batchnorm._BatchNorm
 
@@ -77,7 +78,7 @@ def invert(
     competition with a student.
     """
     z = torch.randn(shape, generator=generator).to(device).requires_grad_()
-    optimiser = torch.optim.Adam([z], lr=how.lr)
+    optimiser = uncompiled(torch.optim.Adam)([z], lr=how.lr)
     with torch.enable_grad(), statistics_seen(norm_layers(network)) as apart:
         for _ in range(how.steps):
             apart.clear()

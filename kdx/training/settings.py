@@ -11,6 +11,7 @@ import torch
 from kdx.core.checks import choice, gather, integer, number, refuse, refuse_all, shown
 from kdx.core.errors import UserError, in_short
 from kdx.core.types import ParameterGroup
+from kdx.core.uncompiled import uncompiled
 from kdx.training.length import LENGTH
 
 
@@ -139,7 +140,7 @@ class Training:
         ]
         if self.optimiser == "sgd":
             nesterov = self.momentum > 0
-            return torch.optim.SGD(
+            return uncompiled(torch.optim.SGD)(
                 parameters,
                 self.lr,
                 self.momentum,
@@ -147,7 +148,7 @@ class Training:
                 nesterov=nesterov,
                 fused=True,
             )
-        return torch.optim.AdamW(parameters, self.lr, weight_decay=self.weight_decay, fused=True)
+        return uncompiled(torch.optim.AdamW)(parameters, self.lr, weight_decay=self.weight_decay, fused=True)
 
     def build_schedule(
         self, optimiser: torch.optim.Optimizer, steps: int

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from kdx.core.levels import as_float
 from kdx.core.trees import SharedRows, device_of, moved, picked, tree
+from kdx.core.uncompiled import uncompiled
 from kdx.data.ragged import RaggedArray, RaggedReader
 from kdx.data.reader import OfArray
 from kdx.data.stored import StoredRows
@@ -85,7 +86,7 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
 def load_optimiser(bench: Bench) -> None:
     """What the first optimiser of a process loads."""
     nothing = torch.nn.Parameter(torch.zeros(1, device=bench.runtime.device))
-    torch.optim.AdamW([nothing], 0.1, fused=True)
+    uncompiled(torch.optim.AdamW)([nothing], 0.1, fused=True)
 
 
 def first_steps(bench: Bench, lesson: Lesson) -> tuple[float, float, dict[str, float]]:
