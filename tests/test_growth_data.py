@@ -20,7 +20,8 @@ from kdx.data.pictures.rows import Pictures
 from kdx.data.raw import Arrays, Raw
 from kdx.data.reader import OfArray
 from kdx.data.stored import OnDisk, StoredRows, after, in_blocks, taken, write_array
-from kdx.data.streams import Makers, RowOrder, Stream
+from kdx.data.order import RowOrder
+from kdx.data.streams import Makers, Stream
 from kdx.data.views.augment import FlipCrop
 from kdx.data.views.chain import Chain, Views
 from kdx.pipeline.stages import arrays

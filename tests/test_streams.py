@@ -13,7 +13,8 @@ from tasks import classification
 
 from kdx.core.errors import UserError
 from kdx.core.types import Batch, Split
-from kdx.data.streams import BatchLoader, Makers, RowOrder, Stream, sequential
+from kdx.data.order import RowOrder
+from kdx.data.streams import BatchLoader, Makers, Stream, sequential
 from kdx.data.views import pixels
 from kdx.data.views.augment import Affine, FlipCrop, Mixup, Noise
 from kdx.data.views.chain import Chain, Views
@@ -143,6 +144,13 @@ class Slow:
 
     def __init__(self, bad=None):
         self.bad, self.made = bad, []
+
+    def together(self):
+        return 1
+
+    def batches(self, step, steps):
+        assert steps == 1
+        return [self.batch(step)]
 
     def batch(self, step):
         time.sleep(0.01 if step % 2 == 0 else 0)

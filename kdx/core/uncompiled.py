@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 
 
 @functools.cache
-def uncompiled(kind: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
-    """The same class of optimisers, with the same steps, for code that compiles none. kind: a class."""
+def uncompiled(kind: type[Any]) -> type[Any]:
+    """The same class of optimisers, with the same steps, for code that compiles none."""
     own: dict[str, Any] = {
         name: inspect.unwrap(method) for name, method in vars(Optimizer).items() if inspect.isfunction(method)
     }

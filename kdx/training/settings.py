@@ -138,17 +138,21 @@ class Training:
             }
             for group in groups
         ]
+        made: torch.optim.Optimizer
         if self.optimiser == "sgd":
-            nesterov = self.momentum > 0
-            return uncompiled(torch.optim.SGD)(
+            made = uncompiled(torch.optim.SGD)(
                 parameters,
                 self.lr,
                 self.momentum,
                 weight_decay=self.weight_decay,
-                nesterov=nesterov,
+                nesterov=self.momentum > 0,
                 fused=True,
             )
-        return uncompiled(torch.optim.AdamW)(parameters, self.lr, weight_decay=self.weight_decay, fused=True)
+        else:
+            made = uncompiled(torch.optim.AdamW)(
+                parameters, self.lr, weight_decay=self.weight_decay, fused=True
+            )
+        return made
 
     def build_schedule(
         self, optimiser: torch.optim.Optimizer, steps: int

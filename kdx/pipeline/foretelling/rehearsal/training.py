@@ -113,13 +113,15 @@ def first_steps(bench: Bench, lesson: Lesson) -> tuple[float, float, dict[str, f
         # of slow steps one is warm-up enough
         return enough(done - WARM, spent) or (done > 1 and spent > SLOW) or spent > 2 * SLOW
 
-    batches = iter(
-        BatchLoader(lesson.streams, start=0, stop=lesson.loop.steps, workers=bench.runtime.workers)
-    )
+    loader = BatchLoader(lesson.streams, start=0, stop=lesson.loop.steps, workers=bench.runtime.workers)
+    batches = iter(loader)
     with contextlib.closing(batches):
         fit(lesson.objective, batches, lesson.loop, start=0, log=log, after=after)
     spent = np.diff(marks).tolist()
-    pace = statistics.median(spent[WARM:] or spent[1:] or spent)
+    counted = spent[WARM:] or spent[1:] or spent
+    if len(counted) >= loader.together:  # one step in so many makes the batches of the others
+        counted = np.convolve(counted, np.ones(loader.together) / loader.together, "valid").tolist()
+    pace = statistics.median(counted)
     return pace, max(0.0, spent[0] - pace), norms
 
 
