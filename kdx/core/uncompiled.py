@@ -20,7 +20,9 @@ from torch.optim import Optimizer
 
 @functools.cache
 def uncompiled(kind: type[Any]) -> type[Any]:
-    """The same class of optimisers, with the same steps, for code that compiles none."""
+    """The same class of optimisers, with the same steps, for code that compiles none, nor asks for the names
+    of steps in torch's profiler or for hooks around them.
+    """
     own: dict[str, Any] = {
         name: inspect.unwrap(method) for name, method in vars(Optimizer).items() if inspect.isfunction(method)
     }
@@ -31,6 +33,7 @@ def uncompiled(kind: type[Any]) -> type[Any]:
         with torch.no_grad():
             return plain_step(self, closure)
 
+    vars(step)["hooked"] = True  # torch wraps it no further
     return type(kind.__name__, (kind,), {**own, "step": step, "__module__": kind.__module__})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kdx.config.compose.members import with_members
 from kdx.config.compose.parsing import names_own_part
 from kdx.config.options import LAYERS, QUICK_YAML, own
+from kdx.core.collecting import uncollected
 from kdx.core.errors import UserErrors
 from kdx.core.paths import conf_dir
 
@@ -216,15 +216,13 @@ def _quick_yaml(others: bool) -> Iterator[None]:
     looked through for garbage: a third of the time. others: whether there are files that are not of kdx, on
     which both readers need not agree, as they do on its own (tests/test_growth.py).
     """
-    plain, collecting = yaml.SafeLoader, gc.isenabled()
-    gc.disable()
+    plain = yaml.SafeLoader
     yaml.SafeLoader = plain if others else QUICK_YAML  # type: ignore[misc]
     try:
-        yield
+        with uncollected():
+            yield
     finally:
         yaml.SafeLoader = plain  # type: ignore[misc]
-        if collecting:
-            gc.enable()
 
 
 def composes(words: Sequence[str]) -> bool:
