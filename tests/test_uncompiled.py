@@ -1,4 +1,4 @@
-"""Optimisers and the count of operations without torch's compiler: the same numbers, and it is not imported."""
+"""Optimisers and the count of operations without torch's compiler: the same numbers, no import of it."""
 
 import subprocess
 import sys
