@@ -1,4 +1,4 @@
-"""How well the labelled rows can be told from the pool's."""
+"""How far the pool lies from the labelled rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def domain_gap(labelled: np.ndarray, pool: np.ndarray, seed: int) -> dict[str, f
     right = 0
     for number in range(_FOLDS):
         asked = fold == number
-        right += int((_told(rows[~asked], of_pool[~asked], rows[asked]) == of_pool[asked]).sum())
+        right += int((_predicted(rows[~asked], of_pool[~asked], rows[asked]) == of_pool[asked]).sum())
     accuracy = right / len(rows)
     return {
         "accuracy": accuracy,
@@ -45,7 +45,7 @@ def _folds(size: int) -> np.ndarray:
     return fold.reshape(-1)
 
 
-def _told(known: np.ndarray, truth: np.ndarray, asked: np.ndarray) -> np.ndarray:
+def _predicted(known: np.ndarray, truth: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """(n, D) and (n,) bool, (m, D) -> (m,) bool: what scikit-learn's RidgeClassifier(alpha=10) says, which
     takes over a second to import. Ridge regression on -1 and 1, with an intercept that is not made small.
     """
