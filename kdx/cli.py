@@ -5,7 +5,6 @@ answers at once.
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import os
 import shlex
@@ -16,6 +15,7 @@ from importlib import import_module
 import kdx
 from kdx.commands import asks_for_text, command_module, commands, first_sentence
 from kdx.core import output, shortage, signals, snapshot
+from kdx.core.collecting import imported
 from kdx.core.errors import UserError, nearest, printable
 from kdx.core.launch import launched
 
@@ -128,16 +128,7 @@ def dispatch(argv: Sequence[str]) -> int:
         raise UserError(f"unknown command '{word}'{nearest(word, commands())}")
     if rest == ["help"]:
         rest = ["--help"]
-    name = command_module(word, rest)
-    first = name not in sys.modules
-    gc.disable()  # nothing of what is imported is garbage
-    try:
-        command = import_module(name)
-    finally:
-        if first:
-            gc.freeze()  # nor is it looked through later
-        gc.enable()
-    return command.main(rest) or 0
+    return imported(command_module(word, rest)).main(rest) or 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,11 +16,12 @@ from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.data import laid
 from kdx.data.column_files import ColumnFile
+from kdx.data.order import RowOrder
 from kdx.data.pictures.rows import Pictures
 from kdx.data.raw import Arrays, Raw
 from kdx.data.reader import OfArray
 from kdx.data.stored import OnDisk, StoredRows, after, in_blocks, taken, write_array
-from kdx.data.streams import Makers, RowOrder, Stream
+from kdx.data.streams import Makers, Stream
 from kdx.data.views.augment import FlipCrop
 from kdx.data.views.chain import Chain, Views
 from kdx.pipeline.stages import arrays

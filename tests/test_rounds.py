@@ -41,6 +41,7 @@ from kdx.store.manifest import LEFTOVERS, MANIFEST, seal
 from kdx.store.store import Store
 from kdx.store.work import Listener, Work
 from kdx.tasks import pseudo_labels as audit
+from kdx.tasks.domain_gap import domain_gap
 from kdx.tasks.shown import ACCURACY
 from kdx.training.length import by_round, to_buy
 from kdx.training.predict import predict
@@ -618,13 +619,28 @@ def test_monitors_are_joined_with_the_truth():
 def test_domain_gap_tells_shifted_features_and_not_equal_ones():
     rng = np.random.default_rng(0)
     labelled, alike = rng.normal(size=(200, 5)), rng.normal(size=(300, 5))
-    near, far = audit.domain_gap(labelled, alike, 0), audit.domain_gap(labelled, alike + 4, 0)
+    near, far = domain_gap(labelled, alike, 0), domain_gap(labelled, alike + 4, 0)
     assert near["accuracy"] == pytest.approx(0.5, abs=0.1) and far["accuracy"] > 0.97
     assert far["a_distance"] == pytest.approx(2 * (2 * far["accuracy"] - 1)) and near[
         "standard_error"
     ] == pytest.approx((0.25 / 400) ** 0.5)
-    assert audit.domain_gap(labelled[:19], alike, 0) is None
-    assert audit.domain_gap(labelled, alike, 0) == near
+    assert domain_gap(labelled[:19], alike, 0) is None
+    assert domain_gap(labelled, alike, 0) == near
+
+
+@pytest.mark.parametrize("rows, pool, width, apart", [(100, 300, 16, 0.3), (23, 31, 70, 0.2), (57, 57, 3, 0)])
+def test_domain_gap_is_that_of_a_ridge_classifier(rows, pool, width, apart):
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    rng = np.random.default_rng(rows)
+    sides = [rng.normal(size=(rows, width)), rng.normal(size=(pool, width)) + apart]
+    chosen = np.random.default_rng(7)
+    taken = [side[chosen.permutation(len(side))[:rows]] for side in sides]
+    x, y = np.concatenate(taken), np.repeat([0, 1], rows)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    found = cross_val_predict(RidgeClassifier(alpha=10.0), x, y, cv=folds)
+    assert domain_gap(*sides, 7)["accuracy"] == (found == y).mean()
 
 
 def test_cautions_by_hand():

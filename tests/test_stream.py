@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from kdx.cli import main
 from kdx.data.datasets.drift_items import births, drawn_choices
-from kdx.data.streams import TimeOrder
+from kdx.data.order import TimeOrder
 from kdx.pipeline.stages.watch import Watch
 from kdx.report.run.prequential import chunk_cells
 from kdx.store.artifact import Artifact

@@ -13,7 +13,10 @@ from tasks import classification
 
 from kdx.core.errors import UserError
 from kdx.core.types import Batch, Split
-from kdx.data.streams import BatchLoader, Makers, RowOrder, Stream, sequential
+from kdx.data.order import RowOrder
+from kdx.data.reader import OfArray
+from kdx.data.stored import StoredRows
+from kdx.data.streams import BatchLoader, Makers, Stream, sequential
 from kdx.data.views import pixels
 from kdx.data.views.augment import Affine, FlipCrop, Mixup, Noise
 from kdx.data.views.chain import Chain, Views
@@ -138,11 +141,50 @@ def test_workers_and_restarts_change_no_byte(workers):
     assert list(BatchLoader(streams, start=5, stop=5, workers=workers)) == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"cycle": None, "clean": True, "extra": {"second": views(seed=9)}},
+        {"cycle": 0, "batch": 40},
+        {"rows": torch.tensor([3, 5, 5, 5, 11]), "batch": 2},
+        {"make": views(("mixup", Mixup(alpha=1.0))), "task": classification(4)},
+    ],
+)
+def test_batches_made_together_are_those_made_alone(options):
+    source = stream(**options)
+    assert source.together() > 5
+    for part in (slice(None), slice(1, None, 2)):
+        source.part = part
+        for one, step in zip(source.batches(3, 5), range(3, 8), strict=True):
+            assert same(one, source.batch(step)) and one.views["main"].storage_offset() == 0
+
+
+def test_large_rows_and_those_that_are_read_are_made_step_by_step(tmp_path):
+    assert stream(batch=1024).together() == 1, "a row is 324 bytes and its truth 8, and half a MB is enough"
+    assert stream(batch=1).together() == 32, "however small"
+    assert stream(seed=None).together() == 1, "batches in order of time differ in size"
+    assert stream(batch=512).together() == stream(batch=256, clean=True).together() == 3
+    np.save(tmp_path / "inputs.npy", split().inputs.numpy())
+    read = Split("labelled", OfArray(StoredRows([tmp_path / "inputs.npy"])), split().truth)
+    assert stream(read).together() == 1
+    loader = BatchLoader({"a": stream(), "b": stream(batch=512)}, start=4, stop=11, workers=0)
+    sizes = [{name: len(batch) for name, batch in batches.items()} for batches in loader]
+    assert loader.together == 3 and sizes == 7 * [{"a": 8, "b": 512}]
+
+
 class Slow:
     """A stream whose even steps take longer, and whose step `bad` fails."""
 
     def __init__(self, bad=None):
         self.bad, self.made = bad, []
+
+    def together(self):
+        return 1
+
+    def batches(self, step, steps):
+        assert steps == 1
+        return [self.batch(step)]
 
     def batch(self, step):
         time.sleep(0.01 if step % 2 == 0 else 0)

@@ -15,6 +15,22 @@ def tables(root):
     return module
 
 
+def test_the_default_runs_table_by_hand(root):
+    spec = importlib.util.spec_from_file_location("bench_default", root / "scripts/bench_default.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    before = [
+        {"a": 2.0, "short": 0.09, "gone": 1.0, "all": 4.0},
+        {"a": 4.0, "short": 2.0, "gone": 3.0, "all": 8.0},
+    ]
+    now = [{"a": 1.0, "all": 3.0}, {"a": 1.0, "all": 4.0}]
+    assert bench.table(before, now).splitlines()[2:] == [
+        "| a | 2.00 | 1.00 | 0.38 |",
+        "| gone | 1.00 | 0.00 | 0.00 |",
+        "| all | 4.00 | 3.00 | 0.62 |",
+    ]
+
+
 TABLE = "| | mean |\n|---|---|\n| a | 1.5 |\n| b | 2.5 |\n"
 
 

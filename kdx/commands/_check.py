@@ -16,6 +16,7 @@ from kdx.config import compose, filed, grid
 from kdx.config.unused import Learned, idle
 from kdx.config.wire import Order, examine_config
 from kdx.core import checks, signals
+from kdx.core.collecting import imported
 from kdx.core.errors import UserErrors
 from kdx.runs.releases import made_again
 from kdx.runs.run import checked_by_keys, refused, stored
@@ -114,9 +115,8 @@ def _inside(key: str, value: Any) -> list[str]:
 
 
 def _inspect(order: Order, *, data: bool, learned: Learned) -> list[str]:
-    from kdx.config import validate
-
-    return validate.inspect(order, data=data, learned=learned)
+    found: list[str] = imported("kdx.config.validate").inspect(order, data=data, learned=learned)
+    return found
 
 
 def by_combination(combinations: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> list[str]:

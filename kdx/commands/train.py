@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -45,6 +46,8 @@ _log = logging.getLogger("kdx")
 _UNREAD = 141
 """Exit code of a run whose reader is gone."""
 codes: list[int] = []
+_composing = contextlib.ExitStack()
+"""What is so while Hydra composes, until the run is at work."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,7 +97,10 @@ def launch(words: Sequence[str]) -> None:
     """Hands the words to Hydra, which calls `task` for each run."""
     compose.quiet_hydra([*words, *filed.handed_on(words)])
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+        with _composing:
+            if "--multirun" not in words:  # a sweep composes often, and leaves garbage
+                _composing.enter_context(compose.quick_yaml())
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except (hydra.errors.HydraException, compose.OmegaConfBaseException) as error:
         raise UserError(compose.first_line(error)) from error
     except BrokenPipeError:
@@ -124,6 +130,7 @@ def task(config: Any) -> float | None:
 
     Returns what a sweeper that searches makes small: see `_sweep.validation_error`.
     """
+    _composing.close()
     os.chdir(compose.working_directory())
     path = compose.output_dir()
     if compose.in_sweep() and sweep.passed_over(path):

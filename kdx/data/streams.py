@@ -7,88 +7,25 @@ but the time.
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kdx.core.errors import UserError
 from kdx.core.task import Task
-from kdx.core.trees import device_of, joined, moved, tree
+from kdx.core.trees import device_of, divided, leaves, moved, tree
 from kdx.core.types import Answers, Batch, Split
+from kdx.data.order import RowOrder, TimeOrder
 from kdx.data.views.chain import Chain, Mix, Views
-from kdx.data.views.draws import word
 
 _CLEAN = Views(Chain([]), seed=0)
-
-
-class RowOrder:
-    """Passes over n rows, each in a permutation of its own, cut into batches that run on over the end of a
-    pass.
-    """
-
-    even = True
-    """Whether all batches are of one size."""
-
-    def __init__(self, n: int, batch: int, seed: int):
-        if n < 1 or batch < 1:
-            raise UserError(
-                f"batches need at least one row and a size of at least 1; given {n} rows and batch size "
-                f"{batch}: check the split sizes"
-            )
-        self.n, self.batch, self.seed = n, batch, seed
-        self._permutation = lru_cache(maxsize=4)(self._permute)  # a few, as workers are some steps apart
-
-    def _permute(self, number: int) -> Tensor:
-        generator = torch.Generator().manual_seed(word("order", self.seed, number))
-        return torch.randperm(self.n, generator=generator)
-
-    def first(self, count: int) -> Tensor:
-        """(count,) int64 ascending: the rows that come first in the first pass, at most all n."""
-        return self._permutation(0)[:count].sort().values
-
-    def rows(self, step: int) -> tuple[Tensor, Tensor]:
-        """index (batch,), passes (batch,): int64 on the CPU. A batch longer than n spans several passes."""
-        start, stop = step * self.batch, (step + 1) * self.batch
-        parts, passes = [], []
-        for number in range(start // self.n, (stop - 1) // self.n + 1):
-            before = number * self.n
-            parts.append(self._permutation(number)[max(0, start - before) : stop - before])
-            passes.append(torch.full((len(parts[-1]),), number))
-        return joined(parts), joined(passes)
-
-    def passed(self, steps: int) -> float:
-        """How often so many steps go through the rows."""
-        return steps * self.batch / self.n
-
-
-class TimeOrder(RowOrder):
-    """Passes over n rows as they stand, each row once: the last batch of a pass has what is left, but two
-    rows at least, the one before along with a single one.
-    """
-
-    even = False
-
-    def __init__(self, n: int, batch: int):
-        super().__init__(n, batch, seed=0)
-        self._steps = math.ceil(n / batch)
-
-    def rows(self, step: int) -> tuple[Tensor, Tensor]:
-        number, place = divmod(step, self._steps)
-        stop = min((place + 1) * self.batch, self.n)
-        index = torch.arange(max(0, min(place * self.batch, stop - 2)), stop)
-        return index, torch.full_like(index, number)
-
-    def first(self, count: int) -> Tensor:
-        return torch.arange(min(count, self.n))
-
-    def passed(self, steps: int) -> float:
-        return steps / self._steps
+_TOGETHER, _MOST = 1 << 19, 32
+"""Bytes of inputs that are made at once, and the most steps that these are of."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +94,31 @@ class Stream:
         self._task, self._device = task, device_of(split.inputs) if device is None else device
         self.part = slice(None)
 
+    def together(self) -> int:
+        """Of how many steps the batches are best made at once: of small rows the calls are what costs, and
+        not the bytes. 1 where rows are read as they are asked for, or where answers move with what is shown.
+        """
+        held = [*leaves(self.split.inputs).values(), *leaves(self.split.truth).values()]
+        if not self.order.even or (self._task is not None and self._task.placed):
+            return 1
+        if not all(leaf is None or isinstance(leaf, Tensor) for leaf in held):
+            return 1
+        row = sum(leaf[0].numel() * max(leaf.element_size(), 4) for leaf in held if leaf is not None)
+        return max(1, min(_MOST, _TOGETHER // max(1, row * self.order.batch * len(self._makers))))
+
     def batch(self, step: int) -> Batch:
         """The step's rows. index and view lie on the CPU, inputs and y on the stream's device."""
-        index, passes = (each[self.part] for each in self.order.rows(step))
+        return self._rows_of(step, 1)
+
+    def batches(self, step: int, steps: int) -> list[Batch]:
+        """Those of so many steps from one on, each as `batch` gives it. More than one: see `together`."""
+        whole = self._rows_of(step, steps)
+        return [whole] if steps == 1 else _cut(whole, steps)
+
+    def _rows_of(self, step: int, steps: int) -> Batch:
+        index, passes = (
+            each.view(steps, -1)[:, self.part].reshape(-1) for each in self.order.rows(step, steps)
+        )
         if self._rows is not None:
             rows, copy, copies = (part[index] for part in self._rows)
             index, passes = rows, passes * copies + copy
@@ -171,6 +130,22 @@ class Stream:
             else torch.zeros_like(passes)
         )
         return _batch(self.split, index, view, self._makers, self._task, self._device)
+
+
+def _cut(whole: Batch, steps: int) -> list[Batch]:
+    """The rows of so many steps as batches of one size, each with memory of its own, as if made alone."""
+    size = len(whole) // steps
+
+    def parts(value: Any) -> list[Any]:
+        return [tree(Tensor.clone, part) for part in divided(value, [size] * steps)]
+
+    views = {name: parts(view) for name, view in whole.views.items()}
+    rows = zip(whole.index.split(size), whole.view.split(size), strict=True)
+    truth = [None] * steps if whole.y is None else parts(whole.y)
+    return [
+        Batch(whole.split, index, view, {name: each[number] for name, each in views.items()}, truth[number])
+        for number, (index, view) in enumerate(rows)
+    ]
 
 
 def _copies(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -263,9 +238,10 @@ def _take(truth: Answers, index: Tensor, device: torch.device) -> Answers:
 class BatchLoader:
     """The batches of several streams for the steps start, start + 1, ... stop - 1, in order.
 
-    workers: threads that prepare batches ahead, at most 2 * workers of them; 0: each batch is made when it is
-    asked for. The bytes are the same. Iterating opens the threads; they end with the iteration, with the
-    iterator's `close()`, or when it is dropped.
+    workers: threads that prepare batches ahead, at most 2 * workers of them (of small rows 2 * workers times
+    those that are made together, see `Stream.together`); 0: batches are made when one is asked for. The bytes
+    are the same. Iterating opens the threads; they end with the iteration, with the iterator's `close()`, or
+    when it is dropped.
     """
 
     def __init__(self, streams: Mapping[str, Stream], *, start: int, stop: int, workers: int):
@@ -275,26 +251,31 @@ class BatchLoader:
                 f"start={start}, stop={stop}"
             )
         self._streams, self._steps, self._workers = dict(streams), range(start, stop), workers
+        self.together = min((stream.together() for stream in self._streams.values()), default=1)
+        """Of how many steps the batches are made at once."""
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __iter__(self) -> Generator[Mapping[str, Batch], None, None]:
+        places = range(0, len(self._steps), self.together)
+        groups = [self._steps[place : place + self.together] for place in places]
         if not self._workers:
-            for step in self._steps:
-                yield self._make(step)
+            for group in groups:
+                yield from self._make(group)
             return
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="kdx-loader")
-        ahead: deque[Future[Mapping[str, Batch]]] = deque()
+        ahead: deque[Future[Sequence[Mapping[str, Batch]]]] = deque()
         try:
-            for step in self._steps:
-                ahead.append(pool.submit(self._make, step))
+            for group in groups:
+                ahead.append(pool.submit(self._make, group))
                 if len(ahead) == 2 * self._workers:
-                    yield ahead.popleft().result()
+                    yield from ahead.popleft().result()
             while ahead:
-                yield ahead.popleft().result()
+                yield from ahead.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _make(self, step: int) -> Mapping[str, Batch]:
-        return {name: stream.batch(step) for name, stream in self._streams.items()}
+    def _make(self, group: range) -> Sequence[Mapping[str, Batch]]:
+        found = {name: stream.batches(group[0], len(group)) for name, stream in self._streams.items()}
+        return [{name: batches[place] for name, batches in found.items()} for place in range(len(group))]

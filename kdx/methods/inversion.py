@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kdx.core.batch_norm import BatchNorm, batch_norms
 from kdx.core.errors import UserError
 from kdx.core.inversion import Inversion
+from kdx.core.uncompiled import uncompiled
 
 
 def norm_layers(network: nn.Module) -> list[BatchNorm]:
@@ -74,7 +75,7 @@ def invert(
     competition with a student.
     """
     z = torch.randn(shape, generator=generator).to(device).requires_grad_()
-    optimiser = torch.optim.Adam([z], lr=how.lr)
+    optimiser = uncompiled(torch.optim.Adam)([z], lr=how.lr)
     with torch.enable_grad(), statistics_seen(norm_layers(network)) as apart:
         for _ in range(how.steps):
             apart.clear()

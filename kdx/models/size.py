@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdx.core import capacity, checks
 from kdx.core.trees import Tree, moved
+from kdx.core.uncompiled import uncompiled_method
 
 WARM_UP, ROUNDS = 5, 30
 
@@ -106,6 +107,7 @@ def flops(module: nn.Module, row: Tree) -> int | None:
         _in_parts(),
         torch.no_grad(),
         FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter,
+        uncompiled_method(type(counter.mode).__torch_dispatch__),
     ):
         module(moved(row, device))
     return counter.get_total_flops()

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from kdx.core.collecting import uncollected
 from kdx.store import memory
 from kdx.store.resolve import code_file, imported_from, module_of, own_packages, package_of
 
@@ -137,7 +138,11 @@ def forget_code() -> None:
 
 
 def _parsed(text: str, package: str) -> tuple[str, tuple[str, ...]]:
-    tree = ast.parse(text)
+    with uncollected():
+        return _of_tree(ast.parse(text), package)
+
+
+def _of_tree(tree: ast.Module, package: str) -> tuple[str, tuple[str, ...]]:
     imports = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

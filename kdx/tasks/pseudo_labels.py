@@ -169,32 +169,6 @@ def joined_with_truth(values: np.ndarray, right: np.ndarray | None) -> dict[str,
     return found
 
 
-def domain_gap(labelled: np.ndarray, pool: np.ndarray, seed: int) -> dict[str, float] | None:
-    """How well a linear classifier, cross-validated, tells labelled pictures from the pool's; features (n, D)
-    and (m, D), n and m alike.
-
-    {"accuracy" (balanced, 0.5 is guessing), "standard_error", "a_distance" = 2 (1 - 2 error), in [-2, 2]: the
-    proxy A-distance of Ben-David et al. 2007}. None with fewer than 20 rows on a side: nothing could be
-    known.
-    """
-    from sklearn.linear_model import RidgeClassifier
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-    size = min(len(labelled), len(pool))
-    if size < 20:
-        return None
-    rng = np.random.default_rng(seed)
-    sides = [side[rng.permutation(len(side))[:size]] for side in (labelled, pool)]
-    x, y = np.concatenate(sides), np.repeat([0, 1], size)
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    accuracy = float((cross_val_predict(RidgeClassifier(alpha=10.0), x, y, cv=folds) == y).mean())
-    return {
-        "accuracy": accuracy,
-        "standard_error": float((0.25 / (2 * size)) ** 0.5),
-        "a_distance": 2 * (1 - 2 * (1 - accuracy)),
-    }
-
-
 def less_sure(pool: float, rows: int, validation: float, known: int) -> bool:
     """Whether a mean confidence is lower on `rows` of the pool than on `known` of validation by what is worth
     a warning."""

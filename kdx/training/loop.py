@@ -125,7 +125,8 @@ def fit(
                 log(step, {f"refresh/{k}": v for k, v in refreshed.items()})
         ranks.begin(step)
         logging = step % loop.log_every == 0 or step == steps - 1
-        optimiser.zero_grad(set_to_none=True)
+        for parameter in trained:
+            parameter.grad = None
         outcomes: list[Outcome] = []
         gradients = Gradients(student)
         for some in in_parts(streams, loop.accumulate):

@@ -11,6 +11,7 @@ import torch
 from kdx.core.checks import choice, gather, integer, number, refuse, refuse_all, shown
 from kdx.core.errors import UserError, in_short
 from kdx.core.types import ParameterGroup
+from kdx.core.uncompiled import uncompiled
 from kdx.training.length import LENGTH
 
 
@@ -137,17 +138,21 @@ class Training:
             }
             for group in groups
         ]
+        made: torch.optim.Optimizer
         if self.optimiser == "sgd":
-            nesterov = self.momentum > 0
-            return torch.optim.SGD(
+            made = uncompiled(torch.optim.SGD)(
                 parameters,
                 self.lr,
                 self.momentum,
                 weight_decay=self.weight_decay,
-                nesterov=nesterov,
+                nesterov=self.momentum > 0,
                 fused=True,
             )
-        return torch.optim.AdamW(parameters, self.lr, weight_decay=self.weight_decay, fused=True)
+        else:
+            made = uncompiled(torch.optim.AdamW)(
+                parameters, self.lr, weight_decay=self.weight_decay, fused=True
+            )
+        return made
 
     def build_schedule(
         self, optimiser: torch.optim.Optimizer, steps: int

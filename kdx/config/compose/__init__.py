@@ -11,6 +11,7 @@ from kdx.config.compose.base import composed as composed
 from kdx.config.compose.base import composes as composes
 from kdx.config.compose.base import first_line as first_line
 from kdx.config.compose.base import plain_config as plain_config
+from kdx.config.compose.base import quick_yaml as quick_yaml
 from kdx.config.compose.base import whole_config as whole_config
 from kdx.config.compose.checked_words import PLUGINS as PLUGINS
 from kdx.config.compose.checked_words import check_words as check_words

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kdx.config.compose.members import with_members
 from kdx.config.compose.parsing import names_own_part
 from kdx.config.options import LAYERS, QUICK_YAML, own
+from kdx.core.collecting import uncollected
 from kdx.core.errors import UserErrors
 from kdx.core.paths import conf_dir
 
@@ -202,7 +202,7 @@ def forget_options() -> None:
 def whole_config(words: Sequence[str]) -> Any:
     """The composed configuration as Hydra has it, with Hydra's own node and the user's own options."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"), _quick_yaml(bool(own)):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"), quick_yaml():
         return compose(
             "train",
             [*words, *(f"hydra.searchpath=['file://{folder}']" for folder in own)],
@@ -211,20 +211,18 @@ def whole_config(words: Sequence[str]) -> Any:
 
 
 @contextlib.contextmanager
-def _quick_yaml(others: bool) -> Iterator[None]:
+def quick_yaml() -> Iterator[None]:
     """Inside, OmegaConf reads option files by libyaml where that is there, and nothing that it composes is
-    looked through for garbage: a third of the time. others: whether there are files that are not of kdx, on
-    which both readers need not agree, as they do on its own (tests/test_growth.py).
+    looked through for garbage: a third of the time. Files that are not of kdx are read by OmegaConf's own, as
+    both readers need not agree on these, as they do on kdx's (tests/test_growth.py).
     """
-    plain, collecting = yaml.SafeLoader, gc.isenabled()
-    gc.disable()
-    yaml.SafeLoader = plain if others else QUICK_YAML  # type: ignore[misc]
+    plain = yaml.SafeLoader
+    yaml.SafeLoader = plain if own else QUICK_YAML  # type: ignore[misc]
     try:
-        yield
+        with uncollected():
+            yield
     finally:
         yaml.SafeLoader = plain  # type: ignore[misc]
-        if collecting:
-            gc.enable()
 
 
 def composes(words: Sequence[str]) -> bool:

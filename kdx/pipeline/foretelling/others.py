@@ -89,11 +89,6 @@ class Audit(_Once):
 
         return look_back(bench, inputs)
 
-    def load(self, bench: Any) -> None:
-        from kdx.pipeline.foretelling.rehearsal.others import load_estimators
-
-        load_estimators()
-
 
 class Evaluate(Foretelling):
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:

@@ -20,10 +20,10 @@ from kdx.core.trees import from_leaves, leaves, picked, tree
 from kdx.core.types import Split
 from kdx.data.laid import ROWS_JSON, lazy_rows
 from kdx.data.npy import header_of
+from kdx.data.order import RowOrder
 from kdx.data.raw import PARTS
 from kdx.data.reader import OfArray, tensor_of
 from kdx.data.stored import LazyRows, StoredRows, in_blocks, write_array
-from kdx.data.streams import RowOrder
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import ARRAYS, kind_of_old

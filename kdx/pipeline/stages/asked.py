@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdx.data.streams import RowOrder
+from kdx.data.order import RowOrder
 from kdx.pipeline.stages.answers import CLEAN, SAMPLE, SAMPLED
 from kdx.store.artifact import Artifact
 from kdx.store.stage import subseed

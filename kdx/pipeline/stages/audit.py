@@ -27,6 +27,7 @@ from kdx.pipeline.stages.worst import worst_rows
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.tasks import pseudo_labels
+from kdx.tasks.domain_gap import domain_gap
 from kdx.tasks.without_labels import held_against
 from kdx.training.predict import Condensing, predict
 from kdx.training.runtime import Runtime
@@ -291,7 +292,7 @@ def gap_to_pool(labelled: Split, pool: Split, about: Any, seed: int) -> dict[str
         for split in (labelled, pool)
         if adapter and (found := adapter.small(_evenly(split))) is not None
     ]
-    return pseudo_labels.domain_gap(sides[0], sides[1], seed) if len(sides) == 2 else None
+    return domain_gap(sides[0], sides[1], seed) if len(sides) == 2 else None
 
 
 def _evenly(split: Split) -> Any:

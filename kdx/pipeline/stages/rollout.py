@@ -22,8 +22,9 @@ from kdx.core.rollouts import Rolling, RollsOut, cannot_roll_out
 from kdx.core.task import Task
 from kdx.core.trees import Tree, from_leaves, leaves, picked, rows_of, tree
 from kdx.core.types import Frozen, Split
+from kdx.data.order import RowOrder
 from kdx.data.stored import in_blocks
-from kdx.data.streams import RowOrder, sequential
+from kdx.data.streams import sequential
 from kdx.pipeline.stages.arrays import (
     DECODED,
     INPUTS,

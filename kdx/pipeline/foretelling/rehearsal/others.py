@@ -25,7 +25,6 @@ from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_file, build_task, ne
 from kdx.pipeline.stages.audit import gap_to_pool
 from kdx.pipeline.stages.choose import features
 from kdx.store.work import Listener, Work
-from kdx.tasks import pseudo_labels
 from kdx.training.predict import Condensing, predict
 
 PREPARED = 1 << 28
@@ -150,12 +149,6 @@ def look_at_sessions(bench: Bench, inputs: Mapping[str, Any], split: str) -> Reh
     network = bench.network(next(iter(inputs["arms"].values()))[-1])
     pace = bench.forward(network, need_split(inputs["data"], split, bench.runtime))
     return Rehearsed({"start": 0.0, "rows": pace})
-
-
-def load_estimators() -> None:
-    """The library that the audit estimates with."""
-    nothing = np.zeros((20, 1))
-    pseudo_labels.domain_gap(nothing, nothing, 0)
 
 
 def score_now(bench: Bench, teacher: PlannedStage) -> float | None:

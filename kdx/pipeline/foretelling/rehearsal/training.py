@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from kdx.core.levels import as_float
 from kdx.core.trees import SharedRows, device_of, moved, picked, tree
+from kdx.core.uncompiled import uncompiled
 from kdx.data.ragged import RaggedArray, RaggedReader
 from kdx.data.reader import OfArray
 from kdx.data.stored import StoredRows
@@ -85,7 +86,7 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
 def load_optimiser(bench: Bench) -> None:
     """What the first optimiser of a process loads."""
     nothing = torch.nn.Parameter(torch.zeros(1, device=bench.runtime.device))
-    torch.optim.AdamW([nothing], 0.1, fused=True)
+    uncompiled(torch.optim.AdamW)([nothing], 0.1, fused=True)
 
 
 def first_steps(bench: Bench, lesson: Lesson) -> tuple[float, float, dict[str, float]]:
@@ -112,13 +113,15 @@ def first_steps(bench: Bench, lesson: Lesson) -> tuple[float, float, dict[str, f
         # of slow steps one is warm-up enough
         return enough(done - WARM, spent) or (done > 1 and spent > SLOW) or spent > 2 * SLOW
 
-    batches = iter(
-        BatchLoader(lesson.streams, start=0, stop=lesson.loop.steps, workers=bench.runtime.workers)
-    )
+    loader = BatchLoader(lesson.streams, start=0, stop=lesson.loop.steps, workers=bench.runtime.workers)
+    batches = iter(loader)
     with contextlib.closing(batches):
         fit(lesson.objective, batches, lesson.loop, start=0, log=log, after=after)
     spent = np.diff(marks).tolist()
-    pace = statistics.median(spent[WARM:] or spent[1:] or spent)
+    counted = spent[WARM:] or spent[1:] or spent
+    if len(counted) >= loader.together:  # one step in so many makes the batches of the others
+        counted = np.convolve(counted, np.ones(loader.together) / loader.together, "valid").tolist()
+    pace = statistics.median(counted)
     return pace, max(0.0, spent[0] - pace), norms
 
 
