@@ -445,6 +445,27 @@ def test_plain_lines_are_few_and_complete():
     assert 8 <= len(steps) <= 12 and "validation accuracy 50.0%" in steps[0]
 
 
+def test_progress_tells_loss_rate_and_times():
+    from rich.console import Console
+
+    out, now = io.StringIO(), [0.0]
+    progress = Progress(Console(file=out, width=80), clock=lambda: now[0])
+    for step in range(101):  # twenty steps a second, after a second of preparation
+        if step == 0:
+            progress.started("student-train", "k", False)
+        now[0] = 1.0 + step / 20
+        progress.record("student-train", {"step": step, "train/loss": 0.41234, "validation/accuracy": 0.5})
+        progress.progress("student-train", step, 200, "")
+    line = next(text for text in out.getvalue().splitlines() if "40/200" in text)
+    told = "loss 0.412, validation accuracy 50.0%, 20 steps/s, 3.0 s, 8.0 s left"
+    assert line == f"student-train: 40/200, {told}"
+    progress.started("pseudo-label", "k", False)
+    for part in range(3):
+        now[0] += 2.0
+        progress.progress("pseudo-label", part, 10, "unlabelled")
+    assert out.getvalue().splitlines()[-1] == "pseudo-label: 2/10, unlabelled, 6.0 s, 16 s left"
+
+
 def test_a_long_stage_is_heard_of_more_and_more_rarely():
     from rich.console import Console
 
