@@ -1,6 +1,7 @@
 """What the page of a comparison draws and leaves out, and that it is no wider than a window."""
 
 import html
+import io
 import json
 import re
 import shutil
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 from fabricate import document, folder, many, regression
+from PIL import Image
 
 from kdx.cli import main
+from kdx.core.roles import ROLES
+from kdx.report.run import figures
+from kdx.report.run.canvas import UNCHECKED
 
 WINDOWS = (1280, 1920)
 
@@ -124,3 +129,13 @@ def test_no_page_is_wider_than_its_window(tmp_path, monkeypatch, width, kind):
             for seed in range(3):
                 folder(place, f"{loss}-{seed}", regression((f"loss={loss}",), seed, 0.7))
     assert widths(page(place), width, tmp_path) == (0, 0)
+
+
+def test_bars_without_truth_are_not_green():
+    def colours(**more) -> set[str]:
+        picture = Image.open(io.BytesIO(figures.bars({"edges": [0, 0.5, 1], "counts": [3, 5], **more}, "t")))
+        return {f"#{bytes(colour).hex()}" for _, colour in picture.convert("RGB").getcolors(1 << 20)}
+
+    green = ROLES["student"].colour
+    assert green in colours(right=[2, 5]) and UNCHECKED not in colours(right=[2, 5])
+    assert UNCHECKED in colours() and green not in colours()

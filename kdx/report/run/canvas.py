@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 WRONG, RIGHT = "#c0271d", "#333333"
+UNCHECKED = "#8793a1"
+"""Of bars whose labels nobody can check."""
 
 
 class Axes:

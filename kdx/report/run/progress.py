@@ -43,9 +43,9 @@ class Progress(Many):
 
 @dataclass
 class Pace:
-    """How far a stage is. begun: when, by the clock. first: the first step that was heard of and when, so
+    """How far a stage is. begun: when, by the clock. first: the first step that it knows of and when, so
     that a resumed stage is not thought to have raced through its earlier steps. loss: of the last logged
-    step. value: title and value of the metric on validation. part: tenths that were told of.
+    step. value: title and value of the metric on validation. part: tenths that were spoken of.
     """
 
     begun: float
@@ -54,7 +54,7 @@ class Pace:
     value: tuple[str, str] | None = None
     part: int = 0
 
-    def told(self, record: Mapping[str, Any]) -> None:
+    def heard(self, record: Mapping[str, Any]) -> None:
         self.value = _on_validation(record) or self.value
         loss = record.get("train/loss")
         if isinstance(loss, int | float) and math.isfinite(loss):
@@ -117,7 +117,7 @@ class Bars(Listener):
         if name not in self.tasks:
             return
         pace = self.paces[name]
-        pace.told(record)
+        pace.heard(record)
         self.bars.update(
             self.tasks[name],
             value=f"val {pace.value[1]}" if pace.value else "",
@@ -181,7 +181,7 @@ class Lines(Listener):
 
     def record(self, name: str, record: dict) -> None:
         if name in self.paces:
-            self.paces[name].told(record)
+            self.paces[name].heard(record)
 
     def progress(self, name: str, done: int, total: int, text: str) -> None:
         now = self.clock()
