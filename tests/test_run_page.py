@@ -87,14 +87,16 @@ def test_pictures_side_by_side_keep_every_part():
     assert pasted_together([parts[0].getvalue()]) == parts[0].getvalue()
 
 
+TAUGHT = "teacher_pretrain.steps=20"
+FEW = ["dataset.unlabelled=40", "dataset.validation=40", "dataset.test=40"]
 TASKS = {
-    "digits": [],
+    "digits": [TAUGHT],
     "numbers": ["dataset=diabetes"],
-    "boxes": ["dataset=shapes_detect", "dataset.unlabelled=40", "dataset.validation=40", "dataset.test=40"],
+    "boxes": ["dataset=shapes_detect", *FEW, TAUGHT],
     "sentences": ["dataset=text", "dataset.root=texts.csv", "augment=none"],
-    "sounds": ["dataset=tones"],
-    "pairs": ["dataset=digits_captions"],
-    "sessions": ["recipe=continual", "recipe.sessions=2"],
+    "sounds": ["dataset=tones", TAUGHT],
+    "pairs": ["dataset=digits_captions", TAUGHT],
+    "sessions": ["loss=lwf", "recipe.sessions=2"],
 }
 """Of each task the words of a short run."""
 
@@ -103,7 +105,7 @@ TASKS = {
 def pages(tmp_path_factory):
     """The pages of a run and of a sweep of every task."""
     place, found = tmp_path_factory.mktemp("pages"), {}
-    short = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=20", "student_train.steps=20"]
+    short = ["device=cpu", "device.threads=1", "student_train.steps=20"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         rows = "".join(f"{'good' if i % 2 else 'bad'} word{i % 7} here,{i % 2}\n" for i in range(200))
