@@ -12,10 +12,10 @@ from fabricate import document, key
 
 from kdx.core.errors import UserError
 from kdx.report.compare.compare import arranged, compare_runs
+from kdx.report.compare.costs import reach
 from kdx.report.compare.documents import as_csv, as_json, as_markdown, records
 from kdx.report.compare.entries import entry, pick_entries
 from kdx.report.compare.files import digests_of_files
-from kdx.report.compare.plots import reach
 from kdx.report.compare.rows import comparison_sentences, forms, group_cells, header
 from kdx.report.compare.statistics import holm, spread, t_interval
 from kdx.report.compare.svg import small

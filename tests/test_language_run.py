@@ -145,8 +145,8 @@ def test_the_report_shows_text_and_its_worst_part(run, place):
             bits, _, worst = said.partition(" bits/byte; worst: ")
             assert float(bits) > 0 and worst and worst in text
     assert "bits/byte" in report
-    assert (place / "runs/a/figures/loss-by-place-student.png").is_file()
-    assert (place / "runs/a/figures/reliability-student.png").is_file()
+    assert (place / "runs/a/figures/loss-by-place.png").is_file()
+    assert (place / "runs/a/figures/reliability.png").is_file()
 
 
 def test_a_stopped_run_ends_as_one_that_was_not(run, place, monkeypatch):

@@ -60,7 +60,7 @@ class Alone:
             output.answer(run_document(folder.path, folder.run))
             return
         print_table(results, headline, folder.warnings, audit=audit)
-        print(f"\nrun folder: {place}   (report.md, run.json; curves: kdx board {place})")
+        print(f"\nrun folder: {place}   (report.html, report.md, run.json; curves: kdx board {place})")
         output.instead(f"the run is finished, and its table is in {place}/report.md")
 
     def failed(self, error: Exception, path: os.PathLike, order: Order) -> None:

@@ -14,6 +14,8 @@ from kdx.report.compare.svg import GROUP_COLOURS
 
 MOST_LINES = 8
 """In one plot; more cannot be distinguished."""
+MOST_NUMBERED = 12
+"""Rows whose numbers are written beside what is drawn of them."""
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,8 @@ def left_out(all_of: Sequence[Any], most: int, what: str = "rows") -> str:
 def entries(found: Comparison) -> Iterator[Entry]:
     for g in found.groups:
         yield from g.entries
+
+
+def of_several_seeds(groups: Sequence[Group]) -> bool:
+    """Whether any row has several seeds."""
+    return any(g.test.n > 1 for g in groups)

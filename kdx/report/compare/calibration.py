@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from kdx.report.compare.axes import MOST_LINES, Plot, group_key, left_out, seeds
 from kdx.report.compare.compare import Comparison
-from kdx.report.compare.svg import INK, colour, panels, svg
+from kdx.report.compare.svg import INK, NARROW_PLOT, WIDE_PLOT, colour, panels, svg
 from kdx.report.run.names import visible
 
 MOST_MATRICES, MOST_LETTERED, MOST_PAIRS = 6, 16, 10
@@ -24,7 +24,7 @@ def reliability_curves(found: Comparison) -> Iterator[Plot | None]:
     ]
     if not shown:
         return
-    figure, (axis,) = panels(1, width=4.6, height=4.2)
+    figure, (axis,) = panels(1, width=NARROW_PLOT, height=4.2)
     axis.plot([0, 100], [0, 100], color=INK, lw=0.8, ls="--", alpha=0.6)
     for i, g in shown[:MOST_LINES]:
         points = calibration(
@@ -72,7 +72,10 @@ def confusion_matrices(found: Comparison) -> Iterator[Plot | None]:
         return
     drawn = shown[:MOST_MATRICES]
     figure, axes = panels(
-        len(drawn), width=7.6 if len(drawn) > 1 else 4.6, height=2.9 if len(drawn) > 2 else 3.8, columns=3
+        len(drawn),
+        width=_width(drawn),
+        height=2.4 if len(drawn) > 2 else 3.6,
+        columns=3,
     )
     for axis, (i, g, counts) in zip(axes, drawn, strict=True):
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -119,7 +122,7 @@ def confused_pairs(found: Comparison) -> Iterator[Plot | None]:
     if not drawn:
         return
     names = [visible(c)[:14] for c in found.groups[0].entries[0].classes]
-    figure, axes = panels(len(drawn), width=7.6 if len(drawn) > 1 else 4.6, height=2.6, columns=2)
+    figure, axes = panels(len(drawn), width=_width(drawn), height=2.6, columns=2)
     for axis, (i, g, pairs) in zip(axes, drawn, strict=True):
         axis.barh(range(len(pairs)), [rows for _, rows in pairs], color=colour(i))
         words = [f"{names[truth]} > {names[predicted]}" for (truth, predicted), _ in pairs]
@@ -135,6 +138,11 @@ def confused_pairs(found: Comparison) -> Iterator[Plot | None]:
         svg(figure, "most confused classes"),
         [(None, f"{i + 1}  {g.name}") for i, g, _ in drawn],
     )
+
+
+def _width(drawn: Sequence[object]) -> float:
+    """In inches, of a figure with a panel for each."""
+    return WIDE_PLOT if len(drawn) > 1 else NARROW_PLOT
 
 
 def _pairs(of_runs: Sequence[Sequence[tuple[int, int, int]]]) -> list[tuple[tuple[int, int], int]]:

@@ -18,8 +18,8 @@ from kdx.report.compare.statistics import plus_minus
 from kdx.report.compare.svg import GROUP_COLOURS
 from kdx.report.compare.theme import POLICY, SCRIPT, STYLE
 
-Cell = tuple[str, float | str | None]
-"""(what is shown, what the table is sorted by)"""
+Cell = tuple[str, float | str | None] | tuple[str, float | str | None, str]
+"""(what is shown, what the table is sorted by, what stands small below it)"""
 
 
 def page(found: Comparison, further: Sequence[str] = ()) -> str:
@@ -67,23 +67,17 @@ def page(found: Comparison, further: Sequence[str] = ()) -> str:
 def table(found: Comparison) -> str:
     """Every row; sorted by a click on a column's head."""
     reference = found.reference != OWN
-    test, difference, closed = rows.header(found)[1:4], rows.header(found)[4:-1], rows.header(found)[-1]
-    head = [
-        "#",
-        "row",
-        *test,
-        "validation",
-        *difference,
-        closed,
-        *rows.beside_columns(found).values(),
-        "params",
-        "MFLOPs",
-        "ms",
-    ]
+    _, n, test, interval, difference, its_interval, wins, p, corrected, *others = rows.header(found)
+    head: list[Cell] = [("#", None), ("row", None), (n, None), (test, None, interval), ("validation", None)]
+    head += [(difference, None, its_interval), (wins, None), (corrected, None, p)]
+    single = [*others, *rows.beside_columns(found).values(), "params", "MFLOPs", "ms"]
+    head += [(name, None) for name in single]
     return _table(head, [_row(found, i, g, reference) for i, g in enumerate(found.groups)])
 
 
 def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
+    """Under each mean its interval, and under the corrected p the p itself: so the table is no wider than a
+    small window."""
     name, n, test, interval, difference, its_interval, wins, p, corrected, *gain, closed = rows.group_cells(
         found, g
     )
@@ -102,14 +96,11 @@ def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
         (str(i + 1), i + 1),
         (name, name),
         (n, g.test.n),
-        (test, g.test.mean),
-        (interval, g.interval and g.interval[0]),
+        (test, g.test.mean, interval),
         validated,
-        (difference, a and a.found.mean),
-        (its_interval, a and a.interval and a.interval[0]),
+        (difference, a and a.found.mean, its_interval),
         (wins, a and a.found.wins),
-        (p, a and a.found.p),
-        (corrected, a and a.holm),
+        (corrected, a and a.holm, p),
         *((text, g.gain and g.gain.found.mean) for text in (gain if reference else [])),
         (closed, g.gap_closed),
         *zip(
@@ -119,22 +110,27 @@ def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
     ]
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[Cell]]) -> str:
+def _table(head: Sequence[Cell], body: Sequence[Sequence[Cell]]) -> str:
     lines = ['<table class="sorts"><thead><tr>']
     lines += [
-        f'<th scope="col"{_class(name)}><button type="button">{_escape(name)}</button></th>' for name in head
+        f'<th scope="col"{_class(name)}><button type="button">{_escape(name)}</button>{_small(below)}</th>'
+        for name, _, *below in head
     ]
     lines.append("</tr></thead><tbody>")
     for row in body:
         cells = [
             (
-                f"<td{_class(name)} "
-                f'data-v="{_escape("" if value is None else value)}">{_dot(name, text)}{_escape(text)}</td>'
+                f'<td{_class(name)} data-v="{_escape("" if value is None else value)}">'
+                f"{_dot(name, text)}{_escape(text)}{_small(below)}</td>"
             )
-            for name, (text, value) in zip(head, row, strict=True)
+            for (name, *_), (text, value, *below) in zip(head, row, strict=True)
         ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "\n".join([*lines, "</tbody></table>"])
+
+
+def _small(below: Sequence[str]) -> str:
+    return "".join(f"<small>{_escape(text)}</small>" for text in below if text not in ("", "-"))
 
 
 def _class(name: str) -> str:
@@ -169,7 +165,8 @@ def _classes(found: Comparison) -> list[str]:
         return []
     lines = ["<h2>Classes</h2>", "<p>The students on the test rows of all seeds together.</p>"]
     for place, (name, header, body) in enumerate(tables):
-        shown = _table(header, [[(text, _sorted_by(text)) for text in row] for row in body])
+        head = [(text, None) for text in header]
+        shown = _table(head, [[(text, _sorted_by(text)) for text in row] for row in body])
         opened = "" if place else " open"
         summary = f"<summary>{_escape(name)}</summary>"
         lines.append(f'<details{opened}>{summary}<div class="wide">{shown}</div></details>')
@@ -206,7 +203,7 @@ def _runs(found: Comparison) -> str:
             )
     own = [role.words for role in found.roles.values()]
     roles = [found.called("teacher").words, found.called("baseline").words, "student"]
-    head = ["#", "run", "seed", *roles, *own, "student's key", "code"]
+    head = [(text, None) for text in ["#", "run", "seed", *roles, *own, "student's key", "code"]]
     return (
         f"<details><summary>Every run ({len(body)})</summary><div "
         f'class="wide">{_table(head, body)}</div></details>'

@@ -16,6 +16,8 @@ GROUP_COLOURS = 10
 """How many the page has for groups."""
 SIZE = 9
 """Of text, in points; a figure is shown at its own size, 72 points to the inch."""
+WIDE_PLOT, NARROW_PLOT = 6.1, 4.6
+"""In inches: two figures of the first stand side by side on a small screen."""
 _MARK = re.compile(r"#0102([0-9a-f]{2})")
 _FIRST = 16
 
@@ -65,7 +67,11 @@ def drawing(salt: str) -> Iterator[None]:
 
 
 def panels(
-    count: int, width: float = 7.6, height: float = 3.4, columns: int | None = None, share_y: bool = False
+    count: int,
+    width: float = WIDE_PLOT,
+    height: float = 3.4,
+    columns: int | None = None,
+    share_y: bool = False,
 ) -> tuple[Any, list[Any]]:
     """(figure, its axes) side by side, or in rows of `columns`. width, height: in inches, of all and of one
     row.

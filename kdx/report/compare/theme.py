@@ -47,7 +47,8 @@ STYLE = (
 """  # noqa: E501
     + """
 body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", Verdana, sans-serif;
-  max-width: 1500px; margin: 2rem auto; padding: 0 1.2rem; }
+  max-width: 1860px; margin: 1.5rem auto; padding: 0 1.2rem; }
+p, ul, dl { max-width: 60rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
 .wide { overflow-x: auto; }
@@ -55,7 +56,9 @@ table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabu
 th, td { padding: .3rem .35rem; border-bottom: 1px solid var(--grid); text-align: right; white-space: nowrap; }
 th { vertical-align: bottom; }
 th.name, td.name { text-align: left; }
-td.name { font-family: ui-monospace, "DejaVu Sans Mono", monospace; white-space: normal; min-width: 16rem; overflow-wrap: break-word; }
+td.name { font-family: ui-monospace, "DejaVu Sans Mono", monospace; white-space: normal; min-width: 11rem; overflow-wrap: anywhere; }
+small { display: block; font: .92em system-ui, "DejaVu Sans", Verdana, sans-serif; opacity: .75; }
+th small { font-weight: 400; }
 tbody tr:hover { background: var(--soft); }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid currentColor; }
@@ -63,15 +66,16 @@ th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 i { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin-right: .45em; }
 ul.warnings { background: var(--warn); padding: .7rem 1rem .7rem 2rem; border-radius: 6px; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 640px), 1fr)); column-gap: 2.5rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 590px), 1fr)); column-gap: 1.5rem; }
 figure { margin: 0; }
 figure svg text { font-family: "DejaVu Sans", Verdana, sans-serif; }
 figure svg { max-width: 100%; height: auto; }
 figcaption { max-width: 46rem; font-size: .9rem; }
 ul.key { list-style: none; padding: 0; margin: .2rem 0 .6rem; font: .8rem ui-monospace, "DejaVu Sans Mono", monospace; }
 ul.key li { display: inline-block; margin-right: 1.4rem; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }
 dt { font-weight: 600; }
-dd { margin: 0 0 .4rem 1rem; }
+dd { margin: 0; overflow-wrap: anywhere; }
 details { margin: 1rem 0; }
 """  # noqa: E501
     + "\n".join(f".c{i} {{ background: var(--c{i}); }}" for i in range(len(LIGHT)))

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 WRONG, RIGHT = "#c0271d", "#333333"
+UNCHECKED = "#8793a1"
+"""Of bars whose labels nobody can check."""
 
 
 class Axes:
@@ -125,3 +127,19 @@ def png(picture: Any) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="png")
     return buffer.getvalue()
+
+
+def pasted_together(parts: Sequence[bytes], columns: int = 3) -> bytes:
+    """PNGs as one, in rows of so many, each part in a place of one size."""
+    from PIL import Image
+
+    if len(parts) == 1:
+        return parts[0]
+    pictures = [Image.open(io.BytesIO(part)) for part in parts]
+    wide, tall = max(p.width for p in pictures), max(p.height for p in pictures)
+    columns = min(columns, len(pictures))
+    whole = Image.new("RGB", (wide * columns, tall * -(-len(pictures) // columns)), "white")
+    for place, picture in enumerate(pictures):
+        row, column = divmod(place, columns)
+        whole.paste(picture, (column * wide + (wide - picture.width) // 2, row * tall))
+    return png(whole)

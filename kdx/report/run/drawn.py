@@ -9,6 +9,7 @@ from kdx.core.roles import known_roles, roles_of
 from kdx.report.metric import curve_of
 from kdx.report.run import figures, prequential, rounds, sessions, shifts
 from kdx.report.run.audit import chosen_round
+from kdx.report.run.canvas import pasted_together
 from kdx.report.run.gallery import draw_pictures
 from kdx.report.run.reliability import diagram, draw_reliability
 from kdx.report.run.units import decimals
@@ -74,22 +75,24 @@ def _of_test(results: Mapping[str, Any]) -> Iterator[Drawn]:
     """What the test split shows of each role."""
     roles = roles_of(results)
     test = {role: measured_on(results, role, results["headline"]) for role in roles}
+    found: dict[tuple[str, str], dict[str, bytes]] = {}
     for role, numbers in test.items():
         if numbers.get("confusion"):
-            words = f"Confusion on the test split: {roles[role].words}"
-            drawn = figures.draw_confusion(numbers["confusion"], results["classes"], words)
-            yield Drawn(words, f"confusion/{role}", drawn)
+            drawn = figures.draw_confusion(numbers["confusion"], results["classes"], roles[role].words)
+            found.setdefault(("Confusion on the test split", "confusion"), {})[role] = drawn
     for role, numbers in test.items():
         if numbers.get("reliability"):
-            words = f"Reliability on the test split: {roles[role].words}"
-            title = f"{words} (ECE {decimals(numbers['ece'], 3)}, n = {numbers['n']:,})"
+            title = f"{roles[role].words} (ECE {decimals(numbers['ece'], 3)}, n = {numbers['n']:,})"
             drawn = diagram(numbers["reliability"], title, roles[role].colour)
-            yield Drawn(words, f"reliability/{role}", drawn)
+            found.setdefault(("Reliability on the test split", "reliability"), {})[role] = drawn
     for role, numbers in test.items():
         for figure in numbers.get("figures") or []:
-            words = f"{figure['title']}: {roles[role].words}"
-            drawn = figures.draw_figure(figure, words, roles[role].colour)
-            yield Drawn(words, f"{figure['tag']}/{role}", drawn)
+            title = f"{figure['title']}: {roles[role].words}"
+            drawn = figures.draw_figure(figure, title, roles[role].colour)
+            found.setdefault((figure["title"], figure["tag"]), {})[role] = drawn
+    for (words, tag), parts in found.items():
+        whose = ", ".join(roles[role].words for role in parts)
+        yield Drawn(f"{words}: {whose}", tag, pasted_together(list(parts.values())))
 
 
 def _of_audit(audit: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[Drawn]:

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, Role
-from kdx.report.run.canvas import RIGHT, WRONG, Axes, font, png, shorten, ticks, upright
+from kdx.report.run.canvas import RIGHT, UNCHECKED, WRONG, Axes, font, png, shorten, ticks, upright
 
 _Cell = tuple[float, str, str]
 """Of a matrix: its shade from 0 to 1, what is written there ("": nothing), in which colour."""
@@ -187,15 +187,16 @@ def _marks(counts: Metric, values: Sequence[float]) -> list[float]:
 
 
 def bars(
-    histogram: Mapping[str, Any], title: str, colour: str = ROLES["student"].colour, below: str | None = None
+    histogram: Mapping[str, Any], title: str, colour: str | None = None, below: str | None = None
 ) -> bytes:
     """A histogram, {"edges", "counts", "right" or absent}: each bar's right labels below its wrong ones,
-    where the truth is known.
+    where the truth is known; without it no colour says that a label is right.
     """
     from PIL import Image, ImageDraw
 
     edges, counts = histogram["edges"], histogram["counts"]
     right = histogram.get("right")
+    colour = colour or (UNCHECKED if right is None else ROLES["student"].colour)
     y_ticks = ticks(0, max(*counts, 1))
     left, top, end, bottom = 70, 70, 690, 330
     canvas = Image.new("RGB", (720, 380), "white")

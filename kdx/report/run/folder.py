@@ -1,4 +1,4 @@
-"""The run folder: run.json, metrics.jsonl, TensorBoard events, report.md, figures, links to the artifacts."""
+"""The run folder: run.json, metrics.jsonl, TensorBoard events, reports, figures, links to the artifacts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from kdx.report.metric import live_metric
 from kdx.report.run.classes import by_class
 from kdx.report.run.gallery import example_cells
 from kdx.report.run.listeners import Listener
-from kdx.report.run.markdown import report
 from kdx.report.run.markup import table_of_cells
 from kdx.report.run.place import check_place, clear_place, file_name, link_artifact, take_back
 from kdx.report.run.result_warnings import result_warnings
@@ -28,6 +27,7 @@ from kdx.report.run.rounds import series, steps
 from kdx.report.run.tensorboard import Board
 from kdx.report.run.textcard import card
 from kdx.report.run.verdict import present, score, summary, what_gained
+from kdx.report.run.webpage import reports
 from kdx.report.run.written import write_or_error, writing
 from kdx.store.resolve import own_error
 from kdx.store.stage import split_number
@@ -243,8 +243,8 @@ class RunFolder(Listener):
     def _end(self, status: str, figures: Mapping[str, str]) -> None:
         self.run |= {"status": status, "ended": now(), "seconds": round(time.monotonic() - self.began, 3)}
         self.save()
-        text = report(self.run, str(self.path), figures, self.artifacts, self.examples)
-        write_or_error(self.path / "report.md", text)
+        for name, text in reports(self.run, self.path, figures, self.artifacts, self.examples).items():
+            write_or_error(self.path / name, text)
         with writing(self.path):
             self.metrics.close()
             self._lay_out(counting_metric(self.run["results"]))

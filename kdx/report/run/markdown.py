@@ -15,6 +15,7 @@ from kdx.report.run.progress import duration
 from kdx.report.run.sections import audited, figure_lines, over_sessions, results_section, under_shift
 from kdx.tasks.shown import counting_metric
 
+_DATA, _PROTOCOL = "## Data", "## Protocol"
 Cells = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Header and rows of a table."""
 
@@ -29,8 +30,17 @@ def report(
     """run: the content of run.json. folder: the run folder as the user would type it. figures: caption ->
     path and artifacts: stage -> path, both relative to the run folder. examples: those that are no pictures.
     Returns Markdown in which names cannot become markup."""
+    parts = paragraphs(run, folder, artifacts, examples)
+    place = next((i for i, part in enumerate(parts) if part in (_DATA, _PROTOCOL)), len(parts))
+    return "\n\n".join([f"# {heading(run)}", *parts[:place], *figure_lines(figures), *parts[place:]]) + "\n"
+
+
+def paragraphs(
+    run: Mapping, folder: str, artifacts: Mapping[str, str], examples: Cells | None = None
+) -> list[str]:
+    """What `report` says but for its heading and figures, in its order: how the run ended, then chapters,
+    each after its title "## ...". No other paragraph begins so."""
     parts = [
-        f"# {heading(run)}",
         *outcome(run),
         *results_section(run),
         *class_section(run),
@@ -40,7 +50,6 @@ def report(
         *audited(run),
         *privacy_section((run.get("results") or {}).get("privacy")),
         *(["## Examples", table_of_cells(*examples)] if examples else []),
-        *figure_lines(figures),
     ]
     parts += [*data(run), *_protocol(run)]
     parts += [
@@ -49,7 +58,7 @@ def report(
         *_environment(run),
         *_settings(run),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return [part for part in parts if part]
 
 
 def heading(run: Mapping) -> str:
@@ -84,7 +93,7 @@ def outcome(run: Mapping) -> list[str]:
 def data(run: Mapping) -> list[str]:
     """The data set, as it was reported when it was prepared."""
     lines = [f"- {escape(line)}" for line in run.get("data") or []]
-    return ["## Data", *(["\n".join(lines)] if lines else []), *_unread(run)] if lines or _unread(run) else []
+    return [_DATA, *(["\n".join(lines)] if lines else []), *_unread(run)] if lines or _unread(run) else []
 
 
 def _unread(run: Mapping) -> list[str]:
@@ -107,7 +116,7 @@ def _unread(run: Mapping) -> list[str]:
 
 def _protocol(run: Mapping) -> list[str]:
     numbers = run.get("results") or {}
-    counts, lines = counting_metric(numbers), ["## Protocol"]
+    counts, lines = counting_metric(numbers), [_PROTOCOL]
     rows = ((run.get("protocol") or {}).get("counts") or {}).get("validation")
     said = [
         (

@@ -22,7 +22,7 @@ def check_place(folder: Path) -> None:
     """Raises UserError where a link, a pipe or the like is in the place of something that is written: the
     folder may have come from somebody else.
     """
-    for name in ("run.json", "report.md", PREDICTIONS, UNREAD):
+    for name in ("run.json", "report.md", "report.html", PREDICTIONS, UNREAD):
         own_file(folder / name, _WHO)
     for name in ("metrics.jsonl", "train.log"):
         appendable(folder / name, _WHO)
@@ -45,6 +45,7 @@ def clear_place(folder: Path) -> None:
         *folder.glob("figures/*.png"),
         *links,
         folder / "report.md",
+        folder / "report.html",
         folder / PREDICTIONS,
         folder / UNREAD,
     ]:

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 from kdx.report.metric import curve_of, live_metric
@@ -16,6 +17,7 @@ _PARTS = 10  # a plain line each tenth of a stage ...
 QUIET = 10.0  # ... and after so many seconds of silence, a pause that doubles up to
 QUIETEST = 300.0  # this one, so that a night's log stays short
 SHORTEST = 1.0  # lines are never closer than this, start and end apart
+_WIDE = 96  # columns of a terminal from which on bars tell the rate, and the time that went by
 
 
 class Progress(Many):
@@ -39,20 +41,55 @@ class Progress(Many):
         self.view.stop()
 
 
+@dataclass
+class Pace:
+    """How far a stage is. begun: when, by the clock. first: the first step that it knows of and when, so
+    that a resumed stage is not thought to have raced through its earlier steps. loss: of the last logged
+    step. value: title and value of the metric on validation. part: tenths that were spoken of.
+    """
+
+    begun: float
+    first: tuple[float, int] | None = None
+    loss: str = ""
+    value: tuple[str, str] | None = None
+    part: int = 0
+
+    def heard(self, record: Mapping[str, Any]) -> None:
+        self.value = _on_validation(record) or self.value
+        loss = record.get("train/loss")
+        if isinstance(loss, int | float) and math.isfinite(loss):
+            self.loss = f"{loss:.3g}"
+
+    def reached(self, now: float, done: int) -> None:
+        self.first = self.first or (now, done)
+
+    def times(self, now: float, done: int, total: int) -> tuple[str, str]:
+        """(steps a second of a training, time that went by and time that is left); "" where they are not
+        known yet."""
+        since, first = self.first or (now, done)
+        if done <= first or now <= since:
+            return "", ""
+        rate = (done - first) / (now - since)
+        left = f"{duration(now - self.begun)}, {duration((total - done) / rate)} left"
+        return f"{rate:.3g}/s" if self.loss else "", left
+
+
 class Bars(Listener):
-    """One line a stage: name, bar, step/steps, what it has on validation so far, time left. Notes appear
-    above the bars.
+    """One line a stage: name, bar, step/steps, loss, what it has on validation so far, steps a second, time
+    that went by and time left. Notes appear above the bars.
     """
 
     def __init__(self, console: Any, clock: Callable[[], float]):
         from rich import progress as rich
 
-        self.clock = clock
+        self.clock, self.wide = clock, console.width >= _WIDE
         self.bars = rich.Progress(
             rich.TextColumn("{task.description:<16}"),
-            rich.BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),
-            rich.TextColumn("{task.fields[count]:>13}"),
-            rich.TextColumn("{task.fields[value]:>11}"),
+            rich.BarColumn(bar_width=max(8, min(24, console.width - 86)), finished_style="cyan"),
+            rich.TextColumn("{task.fields[count]:>11}"),
+            rich.TextColumn("{task.fields[value]:>9}"),
+            rich.TextColumn("{task.fields[loss]:>9}"),
+            *([rich.TextColumn("{task.fields[rate]:>6}")] if self.wide else []),
             rich.TextColumn("{task.fields[left]}"),
             console=console,
             refresh_per_second=4,  # more would take time from a training loop that shares the core
@@ -61,7 +98,7 @@ class Bars(Listener):
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
         self.tasks: dict[str, Any] = {}
-        self.since: dict[str, tuple[float, int]] = {}
+        self.paces: dict[str, Pace] = {}
 
     def start(self) -> None:
         self.bars.start()
@@ -70,25 +107,37 @@ class Bars(Listener):
         self.bars.stop()
 
     def started(self, name: str, key: str, cached: bool) -> None:
-        self.since.pop(name, None)
+        self.paces[name] = Pace(self.clock())
+        left = "from the store" if cached else ""
         self.tasks[name] = self.bars.add_task(
-            name, total=None, count="", value="", left="from the store" if cached else ""
+            name, total=None, count="", value="", loss="", rate="", left=left
         )
 
     def record(self, name: str, record: dict) -> None:
-        if name in self.tasks and (found := _on_validation(record)):
-            self.bars.update(self.tasks[name], value=f"val {found[1]}")
+        if name not in self.tasks:
+            return
+        pace = self.paces[name]
+        pace.heard(record)
+        self.bars.update(
+            self.tasks[name],
+            value=f"val {pace.value[1]}" if pace.value else "",
+            loss=f"loss {pace.loss}" if pace.loss else "",
+        )
 
     def progress(self, name: str, done: int, total: int, text: str) -> None:
         if name not in self.tasks:
             return
-        # Measured from the first step heard of, so that a resumed stage is not thought to have raced through
-        # its earlier steps.
-        start, first = self.since.setdefault(name, (self.clock(), done))
-        left = (self.clock() - start) / (done - first) * (total - done) if done > first else None
-        remaining = "" if left is None else f"{duration(left)} left"
+        now, pace = self.clock(), self.paces[name]
+        pace.reached(now, done)
+        rate, times = pace.times(now, done, total)
+        left = ", ".join(filter(None, (text, times))) if self.wide else text or times.rpartition(", ")[2]
         self.bars.update(
-            self.tasks[name], completed=done, total=total, count=f"{done}/{total}", left=text or remaining
+            self.tasks[name],
+            completed=done,
+            total=total,
+            count=f"{done}/{total}",
+            rate=rate,
+            left=left,
         )
 
     def note(self, name: str, text: str, level: str) -> None:
@@ -112,8 +161,8 @@ class Lines(Listener):
 
     def __init__(self, console: Any, clock: Callable[[], float]):
         self.console, self.clock = console, clock
-        self.value = ""
-        self.reported, self.part, self.quiet = 0.0, 0, QUIET
+        self.paces: dict[str, Pace] = {}
+        self.reported, self.quiet = 0.0, QUIET
 
     def start(self) -> None:
         """Nothing to prepare."""
@@ -126,29 +175,43 @@ class Lines(Listener):
         self.reported = self.clock()
 
     def started(self, name: str, key: str, cached: bool) -> None:
-        self.value, self.part, self.quiet = "", 0, QUIET
+        self.paces[name], self.quiet = Pace(self.clock()), QUIET
         if not cached:
             self.say(f"{name}: started")
 
     def record(self, name: str, record: dict) -> None:
-        found = _on_validation(record)
-        if found and found[1] != _NOTHING:
-            self.value = f", validation {found[0]} {found[1]}"
+        if name in self.paces:
+            self.paces[name].heard(record)
 
     def progress(self, name: str, done: int, total: int, text: str) -> None:
-        silence = self.clock() - self.reported
+        now = self.clock()
+        pace = self.paces.setdefault(name, Pace(now))
+        pace.reached(now, done)
+        silence = now - self.reported
         part = _PARTS * done // total if total else 0
-        due = part > self.part and silence >= SHORTEST
+        due = part > pace.part and silence >= SHORTEST
         if done >= total or not (due or silence >= self.quiet):
             return
-        self.part, self.quiet = (part, QUIET) if due else (self.part, min(2 * self.quiet, QUIETEST))
-        self.say(f"{name}: {done}/{total}{self.value}{f', {text}' if text else ''}")
+        if due:
+            pace.part, self.quiet = part, QUIET
+        else:
+            self.quiet = min(2 * self.quiet, QUIETEST)
+        rate, left = pace.times(now, done, total)
+        loss = f"loss {pace.loss}" if pace.loss else ""
+        words = [f"{done}/{total}", text, loss, _said(pace), rate.replace("/", " steps/"), left]
+        self.say(f"{name}: {', '.join(filter(None, words))}")
 
     def note(self, name: str, text: str, level: str) -> None:
         self.say(f"{level}: {name}: {text}")
 
     def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
-        self.say(f"{name}: {'from the store' if cached else f'done in {duration(seconds)}'}{self.value}")
+        words = ["from the store" if cached else f"done in {duration(seconds)}", _said(self.paces.get(name))]
+        self.say(f"{name}: {', '.join(filter(None, words))}")
+
+
+def _said(pace: Pace | None) -> str:
+    found = pace.value if pace else None
+    return f"validation {found[0]} {found[1]}" if found and found[1] != _NOTHING else ""
 
 
 def _on_validation(record: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -1,0 +1,178 @@
+"""report.html: a run as one page made for reading, from what report.md says. It holds its figures and one
+style, needs no network, and runs no script."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdx.core.errors import printable
+from kdx.report.run.markdown import Cells, heading, paragraphs, report
+from kdx.report.run.sentences import result_sentences
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+_RESULTS = "## Results"
+_SHOWN = ("curves-validation", "reliability", "predictions", "confusion", "sessions", "prequential", "curves")
+"""What the names of figures begin with that are seen at once, in this order, three of them; the others are
+folded."""
+_FIRST_SENTENCES = 2
+"""Of the results, which say what distillation was worth."""
+_STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #1c2128; --grid: #d5dae1; --soft: #f4f6f8; --warn: #fff3e0; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #14181d; --ink: #e4e8ee; --grid: #39424e; --soft: #1d232b; --warn: #3a2a12; }
+  img { filter: brightness(.88); }
+}
+body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", Verdana, sans-serif;
+  max-width: 1240px; margin: 1.5rem auto; padding: 0 1.2rem; }
+h1 { font-size: 1.5rem; margin-bottom: .3rem; }
+p, ul, pre, blockquote { max-width: 60rem; }
+.verdict { font-size: 1.25rem; line-height: 1.4; margin: .6rem 0 1rem; }
+blockquote { background: var(--warn); margin: .6rem 0; padding: .1rem 1rem; border-radius: 6px; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; margin: .6rem 0; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--grid); text-align: left; overflow-wrap: anywhere; }
+th { vertical-align: bottom; overflow-wrap: normal; }
+tbody tr:hover { background: var(--soft); }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 34rem), 1fr)); gap: 1rem; }
+figure { margin: 0; } figure.broad { grid-column: 1 / -1; } figcaption { font-size: .9rem; }
+img { max-width: 100%; height: auto; border-radius: 4px; }
+details { border-top: 1px solid var(--grid); padding: .5rem 0; }
+summary { cursor: pointer; font-weight: 600; }
+details details { border: 0; padding: .1rem 0; } details details summary { font-weight: 400; }
+pre, code { background: var(--soft); border-radius: 4px; font: .85rem ui-monospace, "DejaVu Sans Mono", monospace; }
+pre { padding: .6rem .8rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; } code { padding: 0 .25em; }
+"""  # noqa: E501
+
+
+def reports(
+    run: Mapping[str, Any],
+    place: Path,
+    figures: Mapping[str, str],
+    artifacts: Mapping[str, str],
+    examples: Cells | None = None,
+) -> dict[str, str]:
+    """File -> text. place: the run folder as the user would type it; of the others see
+    kdx.report.run.markdown.report."""
+    return {
+        "report.md": report(run, str(place), figures, artifacts, examples),
+        "report.html": run_page(run, place, figures, artifacts, examples),
+    }
+
+
+def run_page(
+    run: Mapping[str, Any],
+    place: Path,
+    figures: Mapping[str, str],
+    artifacts: Mapping[str, str],
+    examples: Cells | None = None,
+) -> str:
+    """See `reports`; the figures are read from `place`."""
+    title, parts = heading(run), paragraphs(run, str(place), artifacts, examples)
+    ended, *others = _chapters(parts)
+    results = next((chapter for chapter in others if chapter[0] == _RESULTS), None)
+    shown, more = _split(figures)
+    body = [f"<h1>{_inline(title)}</h1>"]
+    if results:
+        body += [_verdict(run), _html(_without_verdict(run, results[1:])), _grid(place, shown)]
+        body += [_folded("The run", ended)]
+    else:
+        body += [_html(ended), _grid(place, shown)]
+    body += [_folded(chapter[0][3:], chapter[1:]) for chapter in others if chapter is not results]
+    if more:
+        body.append(f"<details><summary>More figures</summary>{_grid(place, more)}</details>")
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{_inline(title)}</title>",
+            f"<style>{_STYLE}</style></head><body>",
+            *(part for part in body if part),
+            "</body></html>\n",
+        ]
+    )
+
+
+def _chapters(parts: Sequence[str]) -> list[list[str]]:
+    """The paragraphs before the first title, then each title with its own."""
+    found: list[list[str]] = [[]]
+    for part in parts:
+        if part.startswith("## "):
+            found.append([])
+        found[-1].append(part)
+    return found
+
+
+def _sentences(run: Mapping[str, Any]) -> list[str]:
+    numbers = run.get("results")
+    return result_sentences(numbers, numbers.get("headline", "last")) if numbers else []
+
+
+def _verdict(run: Mapping[str, Any]) -> str:
+    """What distillation was worth, before all else."""
+    first = " ".join(_sentences(run)[:_FIRST_SENTENCES])
+    return f'<p class="verdict">{html.escape(printable(first))}</p>' if first else ""
+
+
+def _without_verdict(run: Mapping[str, Any], parts: Sequence[str]) -> list[str]:
+    """The paragraphs of the results, whose list of sentences begins with those that stand above."""
+    count = min(_FIRST_SENTENCES, len(_sentences(run)))
+    found = []
+    for part in parts:
+        if count and part.startswith("- "):
+            part, count = "\n".join(part.split("\n")[count:]), 0
+        found.append(part)
+    return [part for part in found if part]
+
+
+def _split(figures: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(those that are seen at once, the others), caption -> path."""
+    first: list[str] = []
+    for name in _SHOWN:
+        match = (c for c, path in figures.items() if Path(path).name.startswith(name) and c not in first)
+        if len(first) < 3 and (caption := next(match, None)):
+            first.append(caption)
+    return {c: figures[c] for c in first}, {c: path for c, path in figures.items() if c not in first}
+
+
+def _grid(place: Path, figures: Mapping[str, str]) -> str:
+    """Figures within the page; one that cannot be read is left out."""
+    shown = []
+    for caption, path in figures.items():
+        try:
+            data = (place / path).read_bytes()
+        except OSError:
+            continue
+        broad = ' class="broad"' if int.from_bytes(data[16:20], "big") > 800 else ""  # a PNG's width
+        words = html.escape(printable(caption), quote=True)
+        source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        shown.append(
+            f'<figure{broad}><figcaption>{words}</figcaption><img alt="{words}" src="{source}"></figure>'
+        )
+    return f'<div class="figures">{"".join(shown)}</div>' if shown else ""
+
+
+def _folded(title: str, parts: Sequence[str]) -> str:
+    return f"<details><summary>{_inline(title)}</summary>\n{_html(parts)}</details>"
+
+
+def _html(parts: Sequence[str]) -> str:
+    """Of Markdown in which names cannot become markup."""
+    made: str = _reader().render("\n\n".join(parts))
+    return made.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+
+
+def _inline(text: str) -> str:
+    made: str = _reader().renderInline(text)
+    return made
+
+
+def _reader() -> Any:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": True}).enable("table")
