@@ -25,9 +25,9 @@ from kdx.report.run import document as run_documents
 from kdx.runs.publish import shared
 from kdx.runs.publish.files import lay_files, without_rows
 from kdx.runs.publish.publish import publish_path
+from kdx.runs.publish.publisher import Publishing
 from kdx.runs.publish.scores import scores_of
 from kdx.runs.publish.shared import identity, shared_runs
-from kdx.runs.publish.target import Asked
 
 RUN = Path("outputs/runs/a=b")
 TRAIN = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=12", "student_train.steps=8"]
@@ -311,7 +311,7 @@ def test_records_that_are_none_are_passed_over_and_too_many_are_reported(tmp_pat
     (path / "metrics.jsonl").write_text("\n".join(lines))
     (run,), _, _ = shared_runs(path, store=None, name="mine")
     assert list(run.points()) == [("a", 2, {"x": 1.0})] and run.name == "mine"
-    monkeypatch.setattr(shared, "MOST_BYTES", 10)
+    monkeypatch.setattr(shared, "LONGEST_FILE", 10)
     assert "curves were left out" in run.remarks(examples=True)[0]
 
 
@@ -327,7 +327,7 @@ def test_a_client_that_raises_is_one_sentence(tmp_path, monkeypatch):
     module = SimpleNamespace(Tables=Down)
     monkeypatch.setattr("kdx.runs.publish.publish.import_module", lambda name: module)
     with pytest.raises(UserError, match="^csv could not be reached, or refused: no route$"):
-        publish_path(path, Asked(Destination("csv"), tmp_path))
+        publish_path(path, Publishing(Destination("csv"), tmp_path))
     assert read_destination("to", "hf:a/b") == Destination("hf", "a/b")
 
 

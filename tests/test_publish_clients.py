@@ -131,19 +131,14 @@ def test_wandb_gives_back_what_was_published_offline(place):
     records = [json.loads(text) for text in out.splitlines() if text.startswith("{")]
     (made,) = [record["run"] for record in records if "run" in record]
     assert made["display_name"] == "first" and made["project"] == "kdx" and made["run_id"] == run.id
-    config = {one["key"]: json.loads(one["value_json"]) for one in made["config"]["update"]}
+    config = made["config"]["update"]
     assert {key: config[key] for key in run.params} == dict(run.params) and config["kdx.run"] == run.id
-    history = [_items(record["history"]["item"]) for record in records if "history" in record]
+    history = [record["history"]["item"] for record in records if "history" in record]
     found = [(row["student-train/step"], row[CURVE]) for row in history if CURVE in row]
     assert [step for step, _ in found] == [step for step, _ in curve]
     assert all(math.isclose(a, b) for (_, a), (_, b) in zip(found, curve, strict=True))
-    summary = {}
+    summary: dict = {}
     for record in records:
-        if "summary" in record:
-            summary |= _items(record["summary"].get("update", []))
+        summary |= record.get("summary", {}).get("update", {})
     assert {key: summary[key] for key in run.scores} == dict(run.scores)
     assert identity(json.loads((RUN / "run.json").read_text())) == run.id
-
-
-def _items(listed: list[dict]) -> dict:
-    return {one.get("key") or ".".join(one["nested_key"]): json.loads(one["value_json"]) for one in listed}

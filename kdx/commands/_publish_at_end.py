@@ -23,9 +23,9 @@ def publish_at_end(path: Path, order: Order) -> None:
     folder = os.path.relpath(path)
     try:
         from kdx.runs.publish.publish import default_out, publish_path
-        from kdx.runs.publish.target import Asked
+        from kdx.runs.publish.publisher import Publishing
 
-        found = publish_path(path, Asked(destination=place, out=default_out(path, place)))
+        found = publish_path(path, Publishing(destination=place, out=default_out(path, place)))
     except Exception as error:
         said = str(error) if isinstance(error, UserError) else error_in_one_line(error)
         again = shlex.join(["kdx", "publish", folder, f"to={place}"])

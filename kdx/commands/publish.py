@@ -12,9 +12,9 @@ from kdx.commands.export import chosen_formats
 from kdx.config.destinations import Destination, read_destination
 from kdx.core import output
 from kdx.core.errors import UserError
-from kdx.runs.publish.publish import Outcome, default_out, publish_path
+from kdx.runs.publish.publish import Published, default_out, publish_path
+from kdx.runs.publish.publisher import NotPublished, Publishing
 from kdx.runs.publish.shared import Shared
-from kdx.runs.publish.target import Asked, NotPublished
 
 _SWITCH = ("true", "false")
 OPTIONS = (
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     flags = {
         name: switch(name, str(words[name])) for name in ("again", "dry", "weights", "examples", "private")
     }
-    asked = Asked(
+    asked = Publishing(
         destination=place,
         out=Path(words["out"]).expanduser() if words["out"] else default_out(path, place),
         project=str(words["project"]),
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _document(place: Destination, found: Outcome, asked: Asked) -> dict[str, Any]:
+def _document(place: Destination, found: Published, asked: Publishing) -> dict[str, Any]:
     receipts = {receipt.run: receipt for receipt in found.receipts}
     runs = [
         {
@@ -110,7 +110,7 @@ def _document(place: Destination, found: Outcome, asked: Asked) -> dict[str, Any
     return {"to": str(place), "dry": asked.dry, "runs": runs, "notes": notes}
 
 
-def show_published(place: Destination, found: Outcome, asked: Asked) -> None:
+def show_published(place: Destination, found: Published, asked: Publishing) -> None:
     """What went where, in a table."""
     receipts = {receipt.run: receipt for receipt in found.receipts}
     rows = [[run.name, run.state, *_said(run, receipts, place)] for run in found.runs]

@@ -18,7 +18,7 @@ from kdx.tasks.shown import counting_metric
 Series = Mapping[str, Mapping[str, list[tuple[int, float]]]]
 """Name of a curve -> what it is of -> (step, value)."""
 LOSS = "train/loss"
-ROWS = "predictions"
+PICTURED = "predictions"
 """The tag of the picture that shows rows of the data."""
 
 
@@ -43,7 +43,7 @@ def figures_of(
             known_roles(results),
             examples,
         )
-        yield Drawn("Test pictures with predictions", ROWS, shown)
+        yield Drawn("Test pictures with predictions", PICTURED, shown)
     yield from _of_test(results)
     if results.get("prequential"):
         words = f"{_title(results)[:1].upper()}{_title(results)[1:]} of each chunk before it is learned"

@@ -11,19 +11,19 @@ from kdx.core.errors import UserError
 from kdx.core.files import own_file, write_atomically
 from kdx.report.compare.documents import harmless_cell
 from kdx.report.run.names import TARGET
+from kdx.runs.publish.publisher import Publisher, Receipt
 from kdx.runs.publish.shared import Shared
-from kdx.runs.publish.target import Receipt, Target
 
 RUNS, CURVES = "runs.csv", "metrics.csv"
 _OF_RUN = ("run", "id", "status", "seed")
 
 
-class Tables(Target):
+class Tables(Publisher):
     """runs.csv: the settings that differ or were typed, the seed, and every score. metrics.csv: run, stage,
     step, name, value. Both are written anew each time."""
 
     def send(self, runs: Sequence[Shared]) -> Iterator[Receipt]:
-        out, settings = self.asked.out, told_settings(runs)
+        out, settings = self.asked.out, shown_settings(runs)
         scores = list(dict.fromkeys(name for run in runs for name in run.scores))
         rows = [
             [run.name, run.id, run.state, run.params.get("seed")]
@@ -50,7 +50,7 @@ class Tables(Target):
         yield from (Receipt(run.name, str(out)) for run in runs)
 
 
-def told_settings(runs: Sequence[Shared]) -> list[str]:
+def shown_settings(runs: Sequence[Shared]) -> list[str]:
     """Those in which the runs differ, and those that were typed, but the seed; of what is chosen by an option
     not its class as well."""
     every = dict.fromkeys(key for run in runs for key in run.params)

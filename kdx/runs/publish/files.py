@@ -8,7 +8,7 @@ from typing import Any
 
 from kdx.core.documents import dump
 from kdx.core.files import write_atomically
-from kdx.report.run.drawn import ROWS
+from kdx.report.run.drawn import PICTURED
 from kdx.report.run.markdown import report
 from kdx.report.run.place import file_name
 
@@ -32,7 +32,7 @@ def lay_files(run: Path, document: Mapping[str, Any], to: Path, *, examples: boo
     rows of the data: pictures or texts of them, and the worst ones in the report."""
     pictures = {path.name: path for path in sorted((run / "figures").glob("*.png")) if _own(run, path)}
     if not examples:
-        pictures.pop(f"{file_name(ROWS)}.png", None)
+        pictures.pop(f"{file_name(PICTURED)}.png", None)
     if pictures:
         (to / "figures").mkdir()
     for name, path in pictures.items():

@@ -12,14 +12,14 @@ from kdx.core.errors import UserError
 from kdx.core.files import write_atomically
 from kdx.report.run.verdict import of_table, which_of
 from kdx.runs.publish.hub_card import README, UNFILLED, readme
+from kdx.runs.publish.publisher import NotPublished, Publisher, Receipt, reaching
 from kdx.runs.publish.shared import Shared
-from kdx.runs.publish.target import NotPublished, Receipt, Target, reaching
 from kdx.runs.reading import read_mapping
 
 _CARD = "card.json"
 
 
-class Hub(Target):
+class Hub(Publisher):
     """One run's student, as `kdx export` writes it, with README.md in place of its card.md."""
 
     def send(self, runs: Sequence[Shared]) -> Iterator[Receipt]:

@@ -13,8 +13,8 @@ from kdx.report.run.markup import code, escape, fenced
 from kdx.report.run.uncertainty import standard_error
 from kdx.report.run.verdict import measured_on
 from kdx.runs.export.card import body, component_line, opening
+from kdx.runs.publish.publisher import Publishing
 from kdx.runs.publish.shared import Shared
-from kdx.runs.publish.target import Asked
 from kdx.store.places import recorded
 from kdx.tasks.shown import counting_metric, shown_metrics
 
@@ -28,7 +28,7 @@ _TASKS = {
 """(what a network reads, whether it answers classes) -> what the hub calls that."""
 
 
-def readme(card: Mapping[str, Any], run: Shared, asked: Asked) -> str:
+def readme(card: Mapping[str, Any], run: Shared, asked: Publishing) -> str:
     """card: that of the export (card.json), of which nothing is withheld here that was not there."""
     from huggingface_hub import ModelCard
 
@@ -44,7 +44,7 @@ def readme(card: Mapping[str, Any], run: Shared, asked: Asked) -> str:
     return str(ModelCard("\n\n".join([head, *parts]) + "\n"))
 
 
-def _head(card: Mapping[str, Any], run: Shared, asked: Asked) -> Any:
+def _head(card: Mapping[str, Any], run: Shared, asked: Publishing) -> Any:
     from huggingface_hub import ModelCardData
 
     kind = hub_task(card)
@@ -105,7 +105,7 @@ def _evaluated(card: Mapping[str, Any], run: Shared, kind: str) -> Iterator[Any]
         )
 
 
-def _what(card: Mapping[str, Any], run: Shared, asked: Asked) -> list[str]:
+def _what(card: Mapping[str, Any], run: Shared, asked: Publishing) -> list[str]:
     chosen, made = run.asked.choices, card["lineage"]
     loss = component_line(made["loss"]) if made["loss"] else str(chosen.get("loss"))
     teacher = escape(chosen.get("teacher", "none"))
@@ -122,7 +122,7 @@ def _what(card: Mapping[str, Any], run: Shared, asked: Asked) -> list[str]:
     ]
 
 
-def _licences(card: Mapping[str, Any], asked: Asked) -> list[str]:
+def _licences(card: Mapping[str, Any], asked: Publishing) -> list[str]:
     data = escape(card["lineage"]["data"]["dataset"])
     weights = asked.license or f"**{UNFILLED}** (here and as `license` in the head of this file)"
     whose = asked.data_license or (

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kdx.runs.publish.publisher import Publishing, Tracker
 from kdx.runs.publish.shared import Shared
-from kdx.runs.publish.target import Asked, Tracker
 
 _METRICS, _PARAMS, _TAGS = 1000, 100, 100
 """Of one request, at most."""
@@ -26,7 +26,7 @@ class Mlflow(Tracker):
 
     look = "mlflow ui"
 
-    def __init__(self, asked: Asked):
+    def __init__(self, asked: Publishing):
         super().__init__(asked)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # else it tries for minutes
         from mlflow.tracking import MlflowClient

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kdx.config.destinations import Destination, check_client
 from kdx.core.errors import UserError
+from kdx.runs.publish.publisher import Publisher, Publishing, Receipt, reaching
 from kdx.runs.publish.shared import Shared, shared_runs
-from kdx.runs.publish.target import Asked, Receipt, Target, reaching
 
 _TARGETS = {
     "csv": "csv.Tables",
@@ -23,7 +23,7 @@ _TARGETS = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Published:
     """runs: what was published, or, of a dry run, would be. receipts: none of a dry run but of a folder that
     was written. lines: what was left out. look: the command that shows it there."""
 
@@ -33,7 +33,9 @@ class Outcome:
     look: str
 
 
-def publish_path(path: Path, asked: Asked, *, store: str | None = None, name: str | None = None) -> Outcome:
+def publish_path(
+    path: Path, asked: Publishing, *, store: str | None = None, name: str | None = None
+) -> Published:
     """path: a run folder, or a folder that holds some. Raises UserError, NotPublished where the destination
     could not be reached."""
     check_client(asked.destination)
@@ -42,14 +44,14 @@ def publish_path(path: Path, asked: Asked, *, store: str | None = None, name: st
     remarks = (line for run in runs for line in run.remarks(examples=asked.examples))
     lines = [*lines, *(dict.fromkeys(remarks) if asked.destination.name not in ("csv", "hf") else ())]
     if asked.dry and asked.destination.name != "hf":
-        return Outcome(runs, (), lines, "")
+        return Published(runs, (), lines, "")
     target = _target(asked)
-    return Outcome(runs, list(target.send(runs)), lines, target.look)
+    return Published(runs, list(target.send(runs)), lines, target.look)
 
 
-def _target(asked: Asked) -> Target:
+def _target(asked: Publishing) -> Publisher:
     module, _, name = _TARGETS[asked.destination.name].partition(".")
-    made: type[Target] = vars(import_module(f"kdx.runs.publish.{module}"))[name]
+    made: type[Publisher] = vars(import_module(f"kdx.runs.publish.{module}"))[name]
     with reaching(asked.destination, made.hint):
         return made(asked)
 

@@ -13,7 +13,7 @@ from kdx.report.run.verdict import measured_on, of_table
 from kdx.runs.lineage import promised
 from kdx.tasks.shown import counting_metric
 
-SPLITS = ("train", "validation", "test")
+_SPLITS = ("train", "validation", "test")
 _OF_NETWORK = ("parameters", "bytes", "flops", "latency_ms", "steps", "best_step")
 _CALLED = {"baseline": "student_alone"}
 RELEASED_STAGES = ("student-train", "baseline-train")
@@ -28,7 +28,7 @@ def role_name(role: str) -> str:
 def scores_of(document: Mapping[str, Any], *, private: bool) -> dict[str, float]:
     """`student/test/accuracy` -> value, as it is measured (a share is a fraction), of the weights that the
     table shows; only what is finite. document: a run.json that was checked. private: whether it has private
-    rows, of which no more is told than was released."""
+    rows, of which it shows no more than was released."""
     results = document.get("results")
     if not isinstance(results, Mapping):
         return {}
@@ -41,7 +41,7 @@ def scores_of(document: Mapping[str, Any], *, private: bool) -> dict[str, float]
 
 def _of_roles(results: Mapping[str, Any], which: str) -> Iterator[tuple[str, Any]]:
     for role in roles_of(results):
-        for split in SPLITS:
+        for split in _SPLITS:
             for name, value in measured_on(results, role, which, split).items():
                 yield f"{role_name(role)}/{split}/{name}", value
         for name in _OF_NETWORK:

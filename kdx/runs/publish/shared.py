@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdx.core.errors import UserError
-from kdx.report.compare.curves import FURTHEST, MOST_BYTES, lines_of
+from kdx.report.compare.curves import FURTHEST, LONGEST_FILE, metric_lines
 from kdx.report.compare.search import run_folders
 from kdx.report.run.names import Settings, choices, name_runs, settings, typed, visible
 from kdx.report.run.tensorboard import is_number
@@ -73,7 +73,7 @@ class Shared:
 
     def points(self) -> Iterator[Point]:
         """Of metrics.jsonl, in its order; what is no record is passed over."""
-        for line in lines_of(self.run.path):
+        for line in metric_lines(self.run.path):
             point = _point(line)
             if point and (not self.private or split_number(point.stage)[0] in RELEASED_STAGES):
                 yield point
@@ -82,8 +82,8 @@ class Shared:
         """What is left out of what is published, in sentences."""
         said = [PRIVATE] if self.private else [] if examples else [NO_EXAMPLES]
         curves = self.run.path / "metrics.jsonl"
-        if curves.is_file() and curves.stat().st_size > MOST_BYTES:
-            said.append(f"the curves were left out: metrics.jsonl is larger than {MOST_BYTES >> 20} MB")
+        if curves.is_file() and curves.stat().st_size > LONGEST_FILE:
+            said.append(f"the curves were left out: metrics.jsonl is larger than {LONGEST_FILE >> 20} MB")
         return said
 
     @contextmanager
@@ -114,7 +114,8 @@ def shared_runs(
     path: Path, *, store: str | None, name: str | None
 ) -> tuple[list[Shared], str | None, list[str]]:
     """(the runs at or below a path, the name of their group where it is no run folder itself, lines of what
-    is not published and why). name: what the run, or the group, is to be called, in place of its folder's name.
+    is not published and why). name: what the run, or the group, is to be called, in place of its
+    folder's name.
 
     One run that is named is published however it ended, with how as its status; of a folder of many the
     finished ones. Raises UserError where there is nothing to publish.

@@ -6,8 +6,8 @@ import os
 import shlex
 from pathlib import Path
 
+from kdx.runs.publish.publisher import Publishing, Tracker
 from kdx.runs.publish.shared import Shared
-from kdx.runs.publish.target import Asked, Tracker
 
 _ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
 _RUN = "kdx.run"
@@ -17,7 +17,7 @@ class Trackio(Tracker):
     """A project, with the name of a folder of runs as their group; a run of kdx is known by the key kdx.run
     of its configuration."""
 
-    def __init__(self, asked: Asked):
+    def __init__(self, asked: Publishing):
         super().__init__(asked)
         self.elsewhere = next((os.environ[name] for name in _ELSEWHERE if os.environ.get(name)), None)
         self.look = "" if self.elsewhere else f"trackio show --project {shlex.quote(asked.project)}"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core.errors import UserError
+from kdx.runs.publish.publisher import Publishing, Tracker
 from kdx.runs.publish.shared import Shared
-from kdx.runs.publish.target import Asked, Tracker
 
 
 class Wandb(Tracker):
@@ -19,7 +19,7 @@ class Wandb(Tracker):
 
     hint = "; WANDB_MODE=offline keeps runs in a folder here, for `wandb sync`"
 
-    def __init__(self, asked: Asked):
+    def __init__(self, asked: Publishing):
         super().__init__(asked)
         import wandb
 
@@ -76,6 +76,7 @@ class Wandb(Tracker):
             disable_git=True,
             x_disable_stats=True,
             x_disable_meta=True,
+            x_save_requirements=False,
         )
 
     def _log(self, made: Any, run: Shared) -> None:

@@ -32,7 +32,7 @@ class Receipt(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Publishing:
     """How runs are to be published: the options of `kdx publish`. group: of a folder of runs, its name. out:
     where files go of destinations that are folders."""
 
@@ -51,14 +51,14 @@ class Asked:
     allow: Sequence[str] = ()
 
 
-class Target(ABC):
+class Publisher(ABC):
     """look: the command that shows what was published, empty where there is none. hint: what to do where the
     place cannot be reached."""
 
     look = ""
     hint = ""
 
-    def __init__(self, asked: Asked):
+    def __init__(self, asked: Publishing):
         self.asked = asked
 
     @abstractmethod
@@ -66,7 +66,7 @@ class Target(ABC):
         """Raises NotPublished where it cannot; what was sent before is there."""
 
 
-class Tracker(Target):
+class Tracker(Publisher):
     """A place that keeps runs one by one, with settings, numbers and files."""
 
     @abstractmethod
