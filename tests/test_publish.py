@@ -24,6 +24,7 @@ from kdx.core.errors import UserError
 from kdx.report.run import document as run_documents
 from kdx.runs.publish import shared
 from kdx.runs.publish.files import lay_files, without_rows
+from kdx.runs.publish.hub_card import public_dataset
 from kdx.runs.publish.publish import publish_path
 from kdx.runs.publish.publisher import Publishing
 from kdx.runs.publish.scores import scores_of
@@ -252,6 +253,16 @@ def test_an_absent_client_is_named_with_the_extra_that_brings_it(place, capsys, 
     assert f"pip install 'kdx[{name}]'" in refused([RUN, f"to={where}"], capsys)
     assert main(["train", f"publish={where}"]) == 2
     assert f"pip install 'kdx[{name}]'" in capsys.readouterr().err
+
+
+def test_files_of_ones_own_have_no_name_on_the_hub(tmp_path):
+    made = fabricate.document(
+        changed={"config.dataset.root": "my/pictures", "protocol.paths": ["dataset.root"]}
+    )
+    for name, content in (("own", made), ("known", fabricate.document())):
+        (run,), _, _ = shared_runs(fabricate.folder(tmp_path, name, content), store=None, name=None)
+        assert public_dataset(run) == (None if name == "own" else "digits")
+        assert "dataset.root" not in run.params and run.params["dataset.labelled"] == 100
 
 
 def test_how_a_run_ended_decides_what_becomes_of_it(tmp_path, monkeypatch, capsys):

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kdx.core.metric import Metric
+from kdx.core.roles import known_roles
 from kdx.report.metric import with_unit
 from kdx.report.run.markup import code, escape, fenced
 from kdx.report.run.uncertainty import standard_error
 from kdx.report.run.verdict import measured_on
 from kdx.runs.export.card import body, component_line, opening
+from kdx.runs.lineage import AGAINST_TEACHER
 from kdx.runs.publish.publisher import Publishing
 from kdx.runs.publish.shared import Shared
 from kdx.store.places import recorded
@@ -55,7 +57,7 @@ def _head(card: Mapping[str, Any], run: Shared, asked: Publishing) -> Any:
         library_name="transformers" if "save_pretrained" in card["formats"] else "kdx",
         pipeline_tag=kind,
         tags=["knowledge-distillation", "pytorch", "kdx"],
-        datasets=[own] if (own := _public_dataset(run)) else None,
+        datasets=[own] if (own := public_dataset(run)) else None,
         metrics=metrics or None,
         model_name=str(asked.destination.repository).partition("/")[2],
         eval_results=list(_evaluated(card, run, kind or "other")) or None,
@@ -70,7 +72,7 @@ def hub_task(card: Mapping[str, Any]) -> str | None:
     return _TASKS.get((reads, bool(card.get("classes"))))
 
 
-def _public_dataset(run: Shared) -> str | None:
+def public_dataset(run: Shared) -> str | None:
     """The name of the data set; None where it is files of the user's own, whose place says nothing."""
     config = run.run.document["config"]
     own = recorded(config, run.run.document.get("protocol"))
@@ -80,12 +82,14 @@ def _public_dataset(run: Shared) -> str | None:
 
 
 def _measured(card: Mapping[str, Any]) -> Iterator[tuple[Metric, float]]:
-    """What the student attains on the test split, in each metric that its run shows but agreement."""
+    """What the student attains on the test split, in each metric that its run shows, but those that hold it
+    against its teacher."""
     results = card["metrics"]
     test = measured_on(results, "student", card["which"]) if results else {}
     for name, metric in shown_metrics(results).items() if results else ():
         value = test.get(name)
-        if isinstance(value, int | float) and math.isfinite(value) and name != "agreement":
+        known = isinstance(value, int | float) and math.isfinite(value)
+        if known and name not in AGAINST_TEACHER:
             yield metric, value
 
 
@@ -96,7 +100,7 @@ def _evaluated(card: Mapping[str, Any], run: Shared, kind: str) -> Iterator[Any]
     for metric, value in _measured(card):
         yield EvalResult(
             task_type=kind,
-            dataset_type=_public_dataset(run) or "own-files",
+            dataset_type=public_dataset(run) or "own-files",
             dataset_name=str(named),
             dataset_split="test",
             metric_type=metric.name,
@@ -165,8 +169,8 @@ def _limits(card: Mapping[str, Any], run: Shared) -> list[str]:
         alone = measured_on(results, "baseline", card["which"]).get(counts.name)
         if alone is not None:
             lines.append(
-                "The control, the same network trained in the same way without the teacher, has "
-                f"{with_unit(counts, alone)} there."
+                f"The control ({escape(known_roles(results)['baseline'].words)}: the same network, trained "
+                f"in the same way) has {with_unit(counts, alone)} there."
             )
     lines.append("It repeats errors of its teacher, and of the labels.")
     warned = [] if run.private else [str(text) for text in run.run.document.get("warnings") or []]

@@ -41,8 +41,9 @@ def publish_path(
     check_client(asked.destination)
     runs, group, lines = shared_runs(path, store=store, name=name)
     asked = replace(asked, group=group)
-    remarks = (line for run in runs for line in run.remarks(examples=asked.examples))
-    lines = [*lines, *(dict.fromkeys(remarks) if asked.destination.name not in ("csv", "hf") else ())]
+    no_files = asked.destination.name in ("csv", "hf")
+    remarks = (line for run in runs for line in run.remarks(examples=no_files or asked.examples))
+    lines = [*lines, *dict.fromkeys(remarks)]
     if asked.dry and asked.destination.name != "hf":
         return Published(runs, (), lines, "")
     target = _target(asked)
