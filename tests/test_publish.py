@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ from kdx.runs.publish import shared
 from kdx.runs.publish.files import lay_files, without_rows
 from kdx.runs.publish.hub_card import public_dataset
 from kdx.runs.publish.publish import publish_path
-from kdx.runs.publish.publisher import Publishing
+from kdx.runs.publish.publisher import Publishing, Tracker
 from kdx.runs.publish.scores import scores_of
 from kdx.runs.publish.shared import identity, shared_runs
 
@@ -340,6 +341,36 @@ def test_a_client_that_raises_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="^csv could not be reached, or refused: no route$"):
         publish_path(path, Publishing(Destination("csv"), tmp_path))
     assert read_destination("to", "hf:a/b") == Destination("hf", "a/b")
+
+
+class Kept(Tracker):
+    """One that keeps names of runs and of their files."""
+
+    def __init__(self, asked, kept):
+        super().__init__(asked)
+        self.kept = kept
+
+    def find(self, run):
+        return next((where for where, of in self.kept.items() if of[0] == run.id), None)
+
+    def put(self, run, files):
+        names = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()}
+        self.kept[f"place {len(self.kept)}"] = (run.id, names)
+        return f"place {len(self.kept) - 1}"
+
+
+def test_a_tracker_is_given_a_run_once_unless_it_is_asked_for_again(place):
+    kept, (runs, _, _) = {}, shared_runs(RUN, store=None, name=None)
+    asked = Publishing(Destination("mlflow"), place)
+    found = [next(iter(Kept(asked, kept).send(runs))) for _ in range(2)]
+    assert [(one.where, one.fresh) for one in found] == [("place 0", True), ("place 0", False)]
+    again = Kept(replace(asked, again=True, weights=True, examples=True), kept)
+    (receipt,) = again.send(runs)
+    assert (receipt.where, receipt.fresh, receipt.note) == ("place 1", True, "")
+    more = kept["place 1"][1] - kept["place 0"][1]
+    assert more == {"figures/predictions.png"} | {
+        f"student/{name}" for name in ("student.safetensors", "model.json", "card.json", "card.md")
+    }
 
 
 PRINTED = [
