@@ -301,6 +301,15 @@ def test_a_run_is_published_when_it_has_finished(place, capsys, monkeypatch):
     assert document(Path("outputs/runs/new"))["status"] == "finished"
 
 
+def test_a_rerun_publishes_nothing_and_needs_no_client(place, monkeypatch):
+    monkeypatch.setattr(destinations, "find_spec", lambda package: None)
+    made = document()
+    made["config"]["publish"] = "mlflow"
+    (RUN / "run.json").write_text(json.dumps(made))
+    assert main(["rerun", str(RUN), "store=outputs/store", "to=outputs/again"]) == 0
+    assert document(Path("outputs/again"))["config"]["publish"] is None
+
+
 def broken(*_, **__):
     raise UserError("the network is down")
 

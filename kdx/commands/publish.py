@@ -28,7 +28,12 @@ OPTIONS = (
     Option("weights", "false", "of trackers: with the student's weights", _SWITCH),
     Option("examples", "false", "with pictures and names of single rows of the data", _SWITCH),
     Option("out", None, "of csv and hf: the folder; default: published/ in the run or sweep"),
-    Option("private", "true", "of hf: make a repository that only you see, where there is none yet", _SWITCH),
+    Option(
+        "private",
+        "true",
+        "of hf: and a Space of Trackio: where none is there yet, make one that only you see",
+        _SWITCH,
+    ),
     Option("license", None, "of hf: of the model, by the hub's word, such as mit; else to be filled in"),
     Option("data_license", None, "of hf: of the data, in words; else to be filled in"),
     Option("format", "state_dict", "of weights: as of kdx export, with commas between"),
@@ -48,7 +53,7 @@ _FOR = {
     "again": ("mlflow", "trackio", "wandb", "hf"),
     "project": ("mlflow", "trackio", "wandb"),
     "out": ("csv", "hf"),
-    "private": ("hf",),
+    "private": ("hf", "trackio"),
     "license": ("hf",),
     "data_license": ("hf",),
 }

@@ -63,8 +63,8 @@ class Mlflow(Tracker):
     def _log_params(self, of: str, run: Shared) -> None:
         from mlflow.entities import Param
 
-        made = (Param(_named(key), str(value)[:_LONGEST_VALUE]) for key, value in run.params.items())
-        for some in _in_parts(made, _PARAMS):
+        named = {_named(key): str(value)[:_LONGEST_VALUE] for key, value in run.params.items()}
+        for some in _in_parts((Param(*pair) for pair in named.items()), _PARAMS):
             self.client.log_batch(of, params=some)
 
     def _log_metrics(self, of: str, run: Shared) -> None:

@@ -42,6 +42,7 @@ class Trackio(Tracker):
             group=self.asked.group,
             config={**run.params, **run.tags},
             resume="never",
+            private=self.asked.private,
             embed=False,
             auto_log_gpu=False,
             auto_log_cpu=False,
