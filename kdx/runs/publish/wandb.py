@@ -49,7 +49,7 @@ class Wandb(Tracker):
             config={**run.params, **run.tags},
             tags=[run.state],
             resume="never",
-            dir=str(self.place.parent),
+            dir=str(self.place.parent.absolute()),  # the service may have begun elsewhere
             settings=self._settings(),
         )
         whole = False
@@ -65,7 +65,7 @@ class Wandb(Tracker):
             made.finish(exit_code=0 if whole and run.state == "finished" else 1)
             if not whole and self.offline:
                 shutil.rmtree(Path(made.dir).parent, ignore_errors=True)
-        return str(Path(made.dir).parent) if self.offline else str(made.url)
+        return os.path.relpath(Path(made.dir).parent) if self.offline else str(made.url)
 
     def _settings(self) -> Any:
         """Nothing of this process and this machine is recorded: the run was another time."""
