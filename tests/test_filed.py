@@ -225,13 +225,13 @@ def test_a_file_that_is_named_as_something_else(capsys):
 
 def test_what_only_the_command_line_may_say_is_ignored_and_named(capsys):
     Path("my.yaml").write_text(
-        "allow: [os]\nstore: elsewhere\nhydra: {run: {dir: x}, job: {env_set: {A: b}}}\n"
+        "allow: [os]\nstore: elsewhere\npublish: csv\nhydra: {run: {dir: x}, job: {env_set: {A: b}}}\n"
         "launcher: joblib\nseed: 5\n"
     )
     assert main(["config", "my.yaml"]) == 0
     out, err = capsys.readouterr()
     assert err == (
-        "note: 'my.yaml' sets allow, store, hydra and launcher: ignored, "
+        "note: 'my.yaml' sets allow, store, publish, hydra and launcher: ignored, "
         "as that counts on the command line only\n"
     )
     config = examined(Path("my.yaml").read_text())

@@ -29,6 +29,7 @@ LINES = [
     ["evaluate", RUN, "device.threads=1"],
     ["predict", RUN, "data=test", "to=answers.csv", "overwrite=true", "device.threads=1"],
     ["export", RUN, "format=state_dict"],
+    ["publish", RUN, "to=csv"],
     ["rerun", RUN, "store=outputs/store"],
     ["reproduce"],
     ["halfspace", "rows=50", "test_rows=50", "seeds=2"],

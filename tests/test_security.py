@@ -27,6 +27,7 @@ FILES = {  # name of the preset: (its text, what is said)
         "sets 'allow' to [subprocess], which counts from the command line only",
     ),
     "stores": ("store: elsewhere", "sets 'store' to 'elsewhere', which counts from the command line only"),
+    "publishes": ("publish: csv", "sets 'publish' to 'csv', which counts from the command line only"),
     "moves": (
         "hydra: {run: {dir: elsewhere}}",
         "sets 'hydra.run.dir', which decides what runs and where is written",

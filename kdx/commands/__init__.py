@@ -18,6 +18,7 @@ _FIRST = [
     "evaluate",
     "predict",
     "export",
+    "publish",
     "new",
     "rerun",
     "reproduce",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.commands._check import Job, varying
+from kdx.commands._publish_at_end import publish_at_end
 from kdx.commands._sweep_end import conclude
 from kdx.commands._tell import Alone, Elsewhere, InSweep, Teller
 from kdx.commands._watch import SweepWatch
@@ -79,7 +80,10 @@ def run_sweep(
     finally:
         watching = None
         place.lock.release()
-    return conclude(place)
+    code = conclude(place)
+    if jobs:
+        publish_at_end(place.path, jobs[0].order)
+    return code
 
 
 def hand_over(place: Sweep, launch: Callable[[], None]) -> None:

@@ -48,6 +48,22 @@ KEYED = {
         "json",
         "store",
     ],
+    "publish": [
+        "to",
+        "project",
+        "name",
+        "again",
+        "dry",
+        "weights",
+        "examples",
+        "out",
+        "private",
+        "license",
+        "data_license",
+        "format",
+        "store",
+        "allow",
+    ],
     "rerun": ["to", "store"],
     "reproduce": ["seeds", "first_seed", "store", "dataset.root"],
     "halfspace": [
@@ -113,8 +129,8 @@ def values(node: object, path: Sequence[str]) -> list[str]:
     return ["false", "true"] if isinstance(node, bool) else []
 
 
-_OF_RUNS = ("compare", "board", "evaluate", "export", "rerun", "config", "predict")
-"""Commands that take run folders; `compare` and `board` those of sweeps too."""
+_OF_RUNS = ("compare", "board", "publish", "evaluate", "export", "rerun", "config", "predict")
+"""Commands that take run folders; the first three those of sweeps too."""
 _MOST_FOLDERS = 500
 
 
@@ -151,7 +167,7 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
         found = [f"{name} " for name in known] if all(word.startswith("-") for word in words) else []
     elif command == "list":
         found = [f"{group} " for group in option_groups(conf)]
-    elif command in _OF_RUNS and "=" not in last and (folders := _run_folders(last, command in _OF_RUNS[:2])):
+    elif command in _OF_RUNS and "=" not in last and (folders := _run_folders(last, command in _OF_RUNS[:3])):
         found = folders
     elif command in ("compare", "predict") and not last:
         found = []  # folders

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         print(HELP)
         return 0
     words = parse_words("export", argv, OPTIONS, without=_WITHOUT)
-    formats = _chosen(words)
+    formats = chosen_formats(words)
     run = read_run(only_name("export", words, "run folder"), words["store"])
     run.check_role(words["role"])
     to = Path(words["to"]).expanduser() if words["to"] else _inside(run.path) / words["role"]
@@ -83,7 +83,7 @@ def _inside(run: Path) -> Path:
     return folder
 
 
-def _chosen(words: Words) -> list[str]:
+def chosen_formats(words: Words) -> list[str]:
     """The formats asked for; the state dict is always among them, as the others are made from it."""
     asked = [name for name in words["format"].strip("[]").split(",") if name]
     for name in asked:

@@ -16,6 +16,7 @@ import hydra
 from kdx.commands import _sweep
 from kdx.commands._check import check_runs
 from kdx.commands._folder import begin_folder
+from kdx.commands._publish_at_end import publish_at_end
 from kdx.commands._tell import Alone, Teller
 from kdx.commands._typed import check_shown, read_words
 from kdx.config import compose, filed
@@ -140,6 +141,8 @@ def task(config: Any) -> float | None:
     signals.idle_between_runs()
     with signals.heeded(), snapshot.one_command():  # also in a process that a launcher has made
         codes.append(take_turn(order, path, words, _sweep.teller(path, words), swept=compose.in_sweep()))
+        if codes[-1] == 0 and not compose.in_sweep():
+            publish_at_end(path, order)
     if codes[-1] in signals.CODES:
         raise signals.Stopped(codes[-1] - 128)
     if codes[-1] == _UNREAD and compose.in_sweep():

@@ -28,7 +28,7 @@ from kdx.store.moved import current
 from kdx.store.places import path_keys
 
 CONFIG_FLAG = "--config"
-NOT_IN_A_FILE = ("allow", "store", "hydra", "launcher", "sweeper", "max_runs")
+NOT_IN_A_FILE = ("allow", "store", "publish", "hydra", "launcher", "sweeper", "max_runs")
 """What counts from the command line only, as it decides what code runs, where is written and how runs are
 started."""
 _HANDED = "KDX_CONFIG"

@@ -216,12 +216,15 @@ def all_combinations(words: Sequence[str]) -> bool:
 
 def own_words(words: Sequence[str]) -> list[str]:
     """Without those that only say how a sweep is run."""
-    return [w for w in words if not re.match(r"^\+*(hydra|launcher|sweeper)\b", w)]
+    return [w for w in words if not re.match(r"^\+*(hydra|launcher|sweeper|publish)\b", w)]
 
 
 def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
-    """Errors of the folders that Hydra makes: one run's is hydra.run.dir, a sweep's hydra.sweep.dir."""
+    """Errors of the folders that Hydra makes: one run's is hydra.run.dir, a sweep's hydra.sweep.dir; and of
+    the one place that all runs are published to."""
     errors: list[str] = []
+    if "publish" in map(swept_key, words):
+        errors.append("publish= takes one place for all runs: kdx publish takes them to others")
     parsed = compose.parse_overrides(words, [])
     usual = "hydra.sweep.dir" if multirun else "hydra.run.dir"
     if usual not in {override.key_or_group for override in parsed}:

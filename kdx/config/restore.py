@@ -22,9 +22,9 @@ from kdx.core.errors import UserError
 from kdx.store.moved import current, without_old_keys
 from kdx.store.places import path_keys
 
-NEVER = ("store", "allow", "choices", "device")
-"""Where a run writes and what it may import are the user's to say; the options and the device are dealt with
-by themselves.
+NEVER = ("store", "allow", "publish", "choices", "device")
+"""Where a run writes, what it may import and where it is published are the user's to say; the options and the
+device are dealt with by themselves.
 """
 DEVICE = ("device", "threads", "channels_last", "compile")
 """What of the device may change the last bits of a result;

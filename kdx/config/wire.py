@@ -13,6 +13,7 @@ from typing import Any
 
 from kdx.config import controls_and_metrics, named_options, nodes
 from kdx.config.described import component
+from kdx.config.destinations import read_publish
 from kdx.config.given import given_file, names_given, wrong_given
 from kdx.config.moving import read_moving, wrong_moving
 from kdx.config.teachers import read_teachers
@@ -77,6 +78,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     asks = part(build_recipe, recipe) if recipe else None
     experiment = _experiment(config, part, errors)
     part(nodes.read_prices, config)
+    part(read_publish, config)
     errors += _wrong_mixing(experiment, asks)
     if experiment.given:
         errors += wrong_given(experiment, config, asks)

@@ -13,7 +13,7 @@ from kdx.core.checks import MOST, shown
 HYDRAS, HYDRAS_BELOW = ("hydra.run.dir", "hydra.sweep.dir"), ("hydra.launcher.", "hydra.sweeper.")
 """What can be set of Hydra's own node."""
 GRID_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.A)
-NOT_IN_GRID = ("allow", "store", "hydra", "launcher", "sweeper", "max_runs", "dataset.download")
+NOT_IN_GRID = ("allow", "store", "publish", "hydra", "launcher", "sweeper", "max_runs", "dataset.download")
 DEEPEST_BRACKETS, LONGEST_WORD = 16, 100_000
 MOST_VALUES, _LONGEST_TEXT = 1000, 4096
 LONG_NUMBER = re.compile(r"(?<![\w/.'\"-])-?\d[\d_]{4095,}")

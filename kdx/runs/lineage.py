@@ -21,7 +21,7 @@ _ANSWERS = (stages.LABEL.name, stages.GIVEN.name)
 """Stages that lay down what a student learns from."""
 _PROMISED = {"student", "baseline"}
 """Of a run with private rows, the roles that learned of released labels or of public ones."""
-_AGAINST = {"agreement", "kl", "acceptance"}
+AGAINST_TEACHER = {"agreement", "kl", "acceptance"}
 """Metrics that hold a network against the teacher."""
 
 
@@ -212,7 +212,7 @@ def promised(found: Mapping[str, Any]) -> dict[str, Any]:
     without what holds them against a teacher."""
     kept = {name: value for name, value in found.items() if name in ("metric", "metrics", "roles")}
     if "metrics" in kept:
-        kept["metrics"] = [one for one in kept["metrics"] if one["name"] not in _AGAINST]
+        kept["metrics"] = [one for one in kept["metrics"] if one["name"] not in AGAINST_TEACHER]
     if "roles" in kept:
         kept["roles"] = {role: about for role, about in kept["roles"].items() if role in _PROMISED}
     for role in _PROMISED & found.keys():
@@ -244,7 +244,7 @@ def withheld(found: Any) -> Any:
 def _on_public_rows(measured: Mapping[str, Any]) -> dict[str, Any]:
     """measured: split -> metrics."""
     return {
-        split: {name: value for name, value in measured[split].items() if name not in _AGAINST}
+        split: {name: value for name, value in measured[split].items() if name not in AGAINST_TEACHER}
         for split in ("validation", "test")
         if split in measured
     }

@@ -55,7 +55,9 @@ def _job_name(number: int, words: Sequence[str], more: str = "0") -> str:
 
 
 def slug(words: Sequence[str]) -> str:
-    kept = [w for w in words if not re.match(r"^\+*(store|stages|device|hydra|launcher|sweeper)\b", w)]
+    kept = [
+        w for w in words if not re.match(r"^\+*(store|stages|device|publish|hydra|launcher|sweeper)\b", w)
+    ]
     return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", _shortened(w)).strip("-.") for w in kept)[:80].strip("-._")
 
 

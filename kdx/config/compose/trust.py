@@ -15,7 +15,7 @@ from kdx.core import checks
 from kdx.core.paths import conf_dir
 from kdx.store import places
 
-TYPED_ONLY = ("allow", "store")
+TYPED_ONLY = ("allow", "store", "publish")
 _REFERENCE = re.compile(
     r"\$\{[A-Za-z_][\w.]*\}|\$\{oc\.select:[A-Za-z_][\w.]*,null\}"
     r"|\$\{kdx_labelled_share:\$\{loss\.batch\},\$\{loss\.unlabel_ratio\}\}"

@@ -5,6 +5,7 @@ fit is passed over.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from kdx.core.metric import Metric
@@ -13,7 +14,7 @@ from kdx.core.shapes import LARGEST_NUMBER
 _STAGES = {"student-train": "student", "baseline-train": "baseline"}
 FURTHEST = 1e15
 """Beyond this no step lies."""
-LONGEST_LINE, _MOST = 100_000, 64 << 20
+LONGEST_LINE, LONGEST_FILE = 100_000, 64 << 20
 """Bytes: of a line, and of a file that is read."""
 
 
@@ -23,17 +24,24 @@ def read_curves(folder: Path, metric: Metric) -> dict[str, list[tuple[int, float
     """
     key = f"validation/{metric.name}"
     found: dict[str, dict[int, float]] = {}
+    marked = json.dumps(key)[1:-1].encode()
+    for line in metric_lines(folder):
+        if marked in line:
+            _take(line, key, metric, found)
+    return {role: sorted(points.items()) for role, points in found.items()}
+
+
+def metric_lines(folder: Path) -> Iterator[bytes]:
+    """Of its metrics.jsonl, but those that are longer than any record; none of a file that is too long, no
+    file, or not to be read."""
     file = folder / "metrics.jsonl"
     try:
-        if not file.is_file() or file.stat().st_size > _MOST:  # a pipe would be waited for
-            return {}
+        if not file.is_file() or file.stat().st_size > LONGEST_FILE:  # a pipe would be waited for
+            return
         with file.open("rb") as lines:
-            for line in lines:
-                if json.dumps(key)[1:-1].encode() in line and len(line) < LONGEST_LINE:
-                    _take(line, key, metric, found)
+            yield from (line for line in lines if len(line) < LONGEST_LINE)
     except OSError:
-        return {}
-    return {role: sorted(points.items()) for role, points in found.items()}
+        return
 
 
 def _take(line: bytes, key: str, metric: Metric, found: dict[str, dict[int, float]]) -> None:

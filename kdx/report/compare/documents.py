@@ -92,12 +92,13 @@ def as_csv(found: Comparison) -> str:
     made = records(found)
     to = io.StringIO()
     writer = csv.writer(to, lineterminator="\n")
-    writer.writerow([_harmless(key) for key in made[0]])
-    writer.writerows([[_harmless(value) for value in record.values()] for record in made])
+    writer.writerow([harmless_cell(key) for key in made[0]])
+    writer.writerows([[harmless_cell(value) for value in record.values()] for record in made])
     return to.getvalue()
 
 
-def _harmless(value: Any) -> Any:
+def harmless_cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, with an apostrophe before it."""
     return (
         f"'{value}"
         if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(value)

@@ -36,6 +36,7 @@ APART = {
     "launcher",
     "sweeper",
     "allow",
+    "publish",
     "stages",
     "baseline",
     "noiseless",

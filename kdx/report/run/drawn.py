@@ -19,6 +19,8 @@ from kdx.tasks.shown import counting_metric
 Series = Mapping[str, Mapping[str, list[tuple[int, float]]]]
 """Name of a curve -> what it is of -> (step, value)."""
 LOSS = "train/loss"
+PICTURED = "predictions"
+"""The tag of the picture that shows rows of the data."""
 
 
 class Drawn(NamedTuple):
@@ -42,7 +44,7 @@ def figures_of(
             known_roles(results),
             examples,
         )
-        yield Drawn("Test pictures with predictions", "predictions", shown)
+        yield Drawn("Test pictures with predictions", PICTURED, shown)
     yield from _of_test(results)
     if results.get("prequential"):
         words = f"{_title(results)[:1].upper()}{_title(results)[1:]} of each chunk before it is learned"

@@ -15,7 +15,7 @@ from kdx.store.moved import without_old_keys
 from kdx.store.places import recorded
 
 TARGET = "._target_"
-ELSEWHERE = frozenset({"store", "workers", "checkpoint_seconds", "hydra"})
+ELSEWHERE = frozenset({"store", "workers", "checkpoint_seconds", "publish", "hydra"})
 """Names of keys that say where and how fast a run was computed, not what it was."""
 ORDER = ("dataset", "teacher", "loss", "student", "init", "select", "augment", "recipe", "experiment")
 """Which choices are thought of first as the cause of a difference."""

@@ -24,7 +24,7 @@ CHARTS = {
     "learning rate": "train/learning_rate",
 }
 """Title -> what each role's tag ends with, below the chart of the metric that counts."""
-_HIDDEN = {"hydra", "store", "workers", "command"}  # where a run took place, not what it was
+_HIDDEN = {"hydra", "store", "workers", "publish", "command"}  # where a run took place, not what it was
 
 
 class Board:

@@ -33,16 +33,15 @@ _WHICH = {"last": "last (at the end of training)", "best": "best (on validation)
 
 def markdown(card: Mapping[str, Any]) -> str:
     """card: the content of card.json, as kdx.runs.export.export writes it."""
-    parts = [
-        f"# {escape(card['model'])}: {escape(role_words(card))}",
-        opening(card),
-        *taken_and_answered(card),
-        *preparing(card),
-        *use(card),
-        *_results(card),
-    ]
-    parts += [*privacy_section(card["lineage"].get("privacy")), *lineage(card), *parity(card), *rest(card)]
+    parts = [f"# {escape(card['model'])}: {escape(role_words(card))}", opening(card), *body(card)]
     return "\n\n".join(parts) + "\n"
+
+
+def body(card: Mapping[str, Any]) -> list[str]:
+    """All sections: what it takes and answers, its use, results, lineage."""
+    parts = [*taken_and_answered(card), *preparing(card), *use(card), *_results(card)]
+    parts += [*privacy_section(card["lineage"].get("privacy")), *lineage(card), *parity(card)]
+    return [*parts, *rest(card)]
 
 
 def role_words(card: Mapping[str, Any]) -> str:
