@@ -146,13 +146,18 @@ def test_rows_of_the_data_stay_here_unless_they_are_asked_for(place):
         and "predictions" not in report
         and str(place) not in report
     )
-    assert "confusion-student" in report and not (here / "figures/predictions.png").exists()
-    assert (here / "figures/confusion-student.png").read_bytes()
+    assert "figures/confusion.png" in report and not (here / "figures/predictions.png").exists()
+    assert (here / "figures/confusion.png").read_bytes()
+    page = (here / "report.html").read_text()
+    assert (
+        "surest" not in page and str(place) not in page and page.count("<img ") == report.count("](figures/")
+    )
     Path("more").mkdir()
     lay_files(RUN, document(), Path("more"), examples=True)
     assert (
         Path("more/figures/predictions.png").is_file()
         and Path("more/report.md").read_text() == (RUN / "report.md").read_text()
+        and Path("more/report.html").read_text() == (RUN / "report.html").read_text()
     )
 
 

@@ -14,6 +14,7 @@ from kdx.report.run.markdown import Cells, heading, paragraphs, report
 from kdx.report.run.sentences import result_sentences
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+REPORTS = ("report.md", "report.html")
 _RESULTS = "## Results"
 _SHOWN = ("curves-validation", "reliability", "predictions", "confusion", "sessions", "prequential", "curves")
 """What the names of figures begin with that are seen at once, in this order, three of them; the others are
@@ -54,24 +55,21 @@ def reports(
     figures: Mapping[str, str],
     artifacts: Mapping[str, str],
     examples: Cells | None = None,
+    called: str = "",
 ) -> dict[str, str]:
-    """File -> text. place: the run folder as the user would type it; of the others see
-    kdx.report.run.markdown.report."""
-    return {
-        "report.md": report(run, str(place), figures, artifacts, examples),
-        "report.html": run_page(run, place, figures, artifacts, examples),
-    }
+    """File -> text. place: where the figures are, the run folder. called: that as the user would type it; of
+    the others see kdx.report.run.markdown.report."""
+    folder = called or str(place)
+    texts = (
+        report(run, folder, figures, artifacts, examples),
+        _page(run, place, figures, paragraphs(run, folder, artifacts, examples)),
+    )
+    return dict(zip(REPORTS, texts, strict=True))
 
 
-def run_page(
-    run: Mapping[str, Any],
-    place: Path,
-    figures: Mapping[str, str],
-    artifacts: Mapping[str, str],
-    examples: Cells | None = None,
-) -> str:
-    """See `reports`; the figures are read from `place`."""
-    title, parts = heading(run), paragraphs(run, str(place), artifacts, examples)
+def _page(run: Mapping[str, Any], place: Path, figures: Mapping[str, str], parts: Sequence[str]) -> str:
+    """parts: of the report, in Markdown."""
+    title = heading(run)
     ended, *others = _chapters(parts)
     results = next((chapter for chapter in others if chapter[0] == _RESULTS), None)
     shown, more = _split(figures)

@@ -9,8 +9,8 @@ from typing import Any
 from kdx.core.documents import dump
 from kdx.core.files import write_atomically
 from kdx.report.run.drawn import PICTURED
-from kdx.report.run.markdown import report
 from kdx.report.run.place import file_name
+from kdx.report.run.webpage import REPORTS, reports
 
 _LOCAL = ("store", "host", "traceback", "predictions", "unread")
 """What a run.json says of this machine, and of files that stay here."""
@@ -28,8 +28,8 @@ def without_rows(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lay_files(run: Path, document: Mapping[str, Any], to: Path, *, examples: bool) -> None:
-    """Writes run.json, report.md and figures/ of the run folder `run` into `to`. examples: with what shows
-    rows of the data: pictures or texts of them, and the worst ones in the report."""
+    """Writes run.json, both reports and figures/ of the run folder `run` into `to`. examples: with what
+    shows rows of the data: pictures or texts of them, and the worst ones in the report."""
     pictures = {path.name: path for path in sorted((run / "figures").glob("*.png")) if _own(run, path)}
     if not examples:
         pictures.pop(f"{file_name(PICTURED)}.png", None)
@@ -37,14 +37,16 @@ def lay_files(run: Path, document: Mapping[str, Any], to: Path, *, examples: boo
         (to / "figures").mkdir()
     for name, path in pictures.items():
         (to / "figures" / name).write_bytes(path.read_bytes())
-    whole = run / "report.md"
-    if examples and _own(run, whole):
-        write_atomically(to / "report.md", whole.read_bytes())
+    whole = [run / name for name in REPORTS if _own(run, run / name)]
+    if examples and run / REPORTS[0] in whole:
+        for file in whole:
+            write_atomically(to / file.name, file.read_bytes())
         write_atomically(to / "run.json", dump(document))
         return
     told = without_rows(document)
     shown = {name.removesuffix(".png").replace("-", " "): f"figures/{name}" for name in pictures}
-    write_atomically(to / "report.md", report(told, run.name, shown, {}))
+    for name, text in reports(told, to, shown, {}, called=run.name).items():
+        write_atomically(to / name, text)
     write_atomically(to / "run.json", dump(told))
 
 
