@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 """Processor seconds of the default run from an empty store, stage by stage: this code against another
-commit's, the two in turn, on one thread of one machine.
+commit's, on one thread each, the two at the same time, so that other work on the machine slows both alike.
 
     scripts/bench_default.py COMMIT --repeats 3
     scripts/bench_default.py COMMIT --repeats 1 loss=slam         other words for `kdx train`
 
 Each run is a process of its own, user and system time. Seconds are the least of the repeats, and the ratio is
-the median of those of runs side by side: other work on the machine slows both.
+the median of those of runs side by side.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +61,13 @@ def spent(tree: Path, words: Sequence[str]) -> dict[str, float]:
     return {**stages, "beside the stages": found["all"] - sum(stages.values()), "all": found["all"]}
 
 
+def both(other: Path, words: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Of the other tree, and of this one."""
+    with ThreadPoolExecutor(2) as pool:
+        before, now = pool.map(lambda tree: spent(tree, words), (other, ROOT))
+    return before, now
+
+
 def table(before: Sequence[Mapping[str, float]], now: Sequence[Mapping[str, float]]) -> str:
     """One line a stage that takes .1 s or more: the least of each side, the median of the ratios."""
     lines = ["| processor seconds | before | now | now / before |", "|---|---|---|---|"]
@@ -82,9 +90,9 @@ def main() -> None:
         git = ["git", "-C", str(ROOT), "worktree"]
         subprocess.run([*git, "add", "--quiet", "--detach", str(other), asked.commit], check=True)
         try:
-            for tree in (other, ROOT):  # bytecode is written, files are read once
-                spent(tree, ["teacher_pretrain.steps=2", "student_train.steps=2", *asked.words])
-            runs = [(spent(other, asked.words), spent(ROOT, asked.words)) for _ in range(asked.repeats)]
+            # bytecode is written, files are read once
+            both(other, ["teacher_pretrain.steps=2", "student_train.steps=2", *asked.words])
+            runs = [both(other, asked.words) for _ in range(asked.repeats)]
         finally:
             subprocess.run([*git, "remove", "--force", str(other)], check=True)
     print(table(*zip(*runs, strict=True)))
