@@ -279,7 +279,7 @@ class Store:
         return False
 
     @contextmanager
-    def _lock(self, stage: Stage, key: str, name: str, *, wait: bool) -> Iterator[bool]:
+    def _lock(self, stage: Stage, key: str, name: str, *, wait: bool = True) -> Iterator[bool]:
         """Yields whether it is held: false where another process holds it, and nobody waits."""
         import filelock
 

@@ -52,7 +52,9 @@ def cut(files: Mapping[str, tuple[int, int]], batch: int, of: int) -> list[dict[
     done = np.cumsum([0, *((stop - start) * views for _, start, stop, views in pieces)])
     ends = [0]
     for number in range(1, of + 1):
-        wanted = int(np.searchsorted(done, done[-1] * number / of))
+        share = done[-1] * number / of
+        wanted = int(np.searchsorted(done, share))
+        wanted -= wanted > 0 and share - done[wanted - 1] <= done[wanted] - share  # the nearer one
         least, most = min(ends[-1] + 1, len(pieces)), max(len(pieces) - (of - number), 0)
         ends.append(len(pieces) if number == of else max(least, min(wanted, most)))
     found = []
