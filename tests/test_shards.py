@@ -295,7 +295,7 @@ KINDS = {
     "topk": ["pseudo_label.format=topk", "pseudo_label.k=3", "loss.temperature=1"],
     "draws": ["pseudo_label.format=sampled", "loss.temperature=1"],
     "auto": ["pseudo_label.format=auto", "pseudo_label.k=2", "loss.temperature=1"],
-    "weighed": ["teacher.members=2", "aggregate=validated"],
+    "weighed": ["teacher.members=2", "aggregate=weighted"],
     "mixup": ["augment=[affine,mixup]"],
     "few": ["student_train.steps=1"],
     "bought": ["select=rad", "budget=70", "rounds=2", "stages=[teacher_pretrain,pseudo_label,student_train]"],
