@@ -5,12 +5,10 @@ byte for byte.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -24,7 +22,7 @@ from kdx.commands._check import check_runs
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes import asking, sharding
 from kdx.pipeline.stages import answering, settled
-from kdx.pipeline.stages.answering import cut
+from kdx.pipeline.stages.answering import cut_ranges
 from kdx.store.disk import lock_name
 from kdx.store.store import Halt, Store
 from kdx.store.work import Listener
@@ -71,7 +69,7 @@ def asked(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(asking, "label", stop)
+        patch.setattr(asking, "label_in_shards", stop)
         assert main(["train", *SHORT, "hydra.run.dir=first"]) == 0
     return place, *found[0]
 
@@ -93,7 +91,7 @@ def label(place, asked):
         said = said or Said()
         try:
             store = Store(STORE, asked[2], said)
-            sharding.label(store, {"shards": shards, "shard": shard}, "pseudo-label", asked[1])
+            sharding.label_in_shards(store, {"shards": shards, "shard": shard}, "pseudo-label", asked[1])
         except Halt:
             assert shard is not None
         return said
@@ -149,12 +147,12 @@ def refusals(*words: str) -> str:
 def test_ranges_end_where_batches_do():
     """By hand: 5 + 1 + 1 batches of 2, of which those of "b" are answered twice."""
     files = {"a": (9, 1), "b": (2, 2), "c": (2, 1)}
-    assert cut(files, 2, 1) == [{"a": (0, 9), "b": (0, 2), "c": (0, 2)}]
-    assert cut(files, 2, 3) == [{"a": (0, 4)}, {"a": (4, 9)}, {"b": (0, 2), "c": (0, 2)}], (
+    assert cut_ranges(files, 2, 1) == [{"a": (0, 9), "b": (0, 2), "c": (0, 2)}]
+    assert cut_ranges(files, 2, 3) == [{"a": (0, 4)}, {"a": (4, 9)}, {"b": (0, 2), "c": (0, 2)}], (
         "4, 5 and 6 answers"
     )
-    assert cut(files, 2, 9)[-2:] == [{}, {}], "seven batches are seven shards at most"
-    assert cut({}, 2, 2) == [{}, {}]
+    assert cut_ranges(files, 2, 9)[-2:] == [{}, {}], "seven batches are seven shards at most"
+    assert cut_ranges({}, 2, 2) == [{}, {}]
 
 
 def test_ranges_share_out_all_rows_evenly():
@@ -162,7 +160,7 @@ def test_ranges_share_out_all_rows_evenly():
     for _ in range(200):
         files = {name: (draw.randint(1, 300), draw.randint(1, 9)) for name in "abcd"[: draw.randint(1, 4)]}
         batch, of = draw.randint(1, 40), draw.randint(1, 12)
-        found = cut(files, batch, of)
+        found = cut_ranges(files, batch, of)
         for name, (rows, _) in files.items():
             parts = [ranges[name] for ranges in found if name in ranges]
             assert parts[0][0] == 0 and parts[-1][1] == rows
@@ -245,14 +243,14 @@ def test_a_shard_that_changes_while_it_is_copied_is_told(label, monkeypatch):
 
 def test_a_shard_of_another_machine(label):
     """What it settled may differ in the last digits, which is said; not the form of its answers."""
-    usual = settled.Settled.told
+    usual = settled.Settled.alike
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settled.Settled, "told", lambda self: {**usual(self), "mass": 0.5})
+        patch.setattr(settled.Settled, "alike", lambda self: {**usual(self), "mass": 0.5})
         label(3, 0)
     assert any(text.startswith("shard 0 found another mass than is found here") for text in label(3).notes)
     forget("pseudo-label", "label-shard")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settled.Settled, "told", lambda self: {**usual(self), "format": {"name": "topk"}})
+        patch.setattr(settled.Settled, "alike", lambda self: {**usual(self), "format": {"name": "topk"}})
         label(3, 0)
     with pytest.raises(UserError, match="shard 0 keeps its answers as topk, and here the teacher's are kept"):
         label(3)
@@ -329,67 +327,80 @@ def answers_of_all() -> dict[str, dict[str, bytes]]:
     }
 
 
-def job(*words: str) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "kdx",
-        "train",
-        *SHORT,
-        "pseudo_label.views=60",
-        "dataset.unlabelled=900",
-    ]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
-    )
+def child(place: str, runtime, inputs, shards: int, name: str) -> None:
+    """A process that is given the same as others; what it made itself is in a file."""
+    os.chdir(place)
+    settled.BATCH = 32
+
+    class Kept(Listener):
+        def finished(self, name_, key, cached, seconds):
+            if not cached:
+                with open(name, "a") as file:
+                    file.write(f"{name_}\n")
+
+    asked = {"shards": shards, "shard": None}
+    sharding.label_in_shards(Store(STORE, runtime, Kept()), asked, "pseudo-label", inputs)
+
+
+@pytest.fixture
+def begin(place, asked):
+    """Starts such a process, on answers that take a while."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kdx.pipeline.stages.label", "kdx.models.mlp", "test_shards"])
+    inputs = {**asked[1], "views": {"labelled": 300, "unlabelled": 300}}
+
+    def start(shards: int, name: str = "made"):
+        process = context.Process(target=child, args=(str(place), asked[2], inputs, shards, name))
+        process.start()
+        return process
+
+    return start
+
+
+def finish(process) -> None:
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.slow
-def test_processes_killed_at_random_leave_the_bytes_of_one(place):
-    """Each is killed some time after its shard has begun, until all are there."""
-    longer = ("student_train.steps=2000", "pseudo_label.views=60", "dataset.unlabelled=900")
-    longer += ("teacher=cnn",)
-    alone = job(*longer)
-    assert alone.wait() == 0, alone.stderr.read()
+def test_processes_killed_at_random_leave_the_bytes_of_one(begin):
+    """Two at once, each killed at any moment: in a shard, between two, as they are put together."""
+    finish(begin(1))
     wanted = whole()
     forget("pseudo-label")
-    draw, kills = random.Random(1), 0
-    for attempt in range(40):
-        begun = [job(*longer, "pseudo_label.shards=4") for _ in range(2)]
-        until = time.monotonic() + 60
-        while not list((STORE / "label-shard").glob("*.partial/*.npy")) and time.monotonic() < until:
-            if any(one.poll() is not None for one in begun):
-                break
-            time.sleep(0.02)
-        time.sleep(draw.random() * 0.5 if attempt < 8 else 30)
-        for one in begun:
-            if one.poll() is None:
-                one.send_signal(signal.SIGKILL)
+    started = time.monotonic()
+    finish(begin(5))
+    took = time.monotonic() - started
+    forget("pseudo-label", "label-shard")
+    draw, kills, partial = random.Random(1), 0, set()
+    for _ in range(60):
+        both = [begin(5), begin(5)]
+        for process in both:
+            process.join(draw.uniform(0.2, 0.7) * took)
+            if process.exitcode is None:
+                process.kill()
                 kills += 1
-            one.wait()
-        if any(one.returncode == 0 for one in begun):
+            process.join()
+        partial |= {path.name for path in (STORE / "label-shard").glob("*.partial")}
+        if any(process.exitcode == 0 for process in both):
             break
-    assert kills >= 6
-    last = job(*longer, "pseudo_label.shards=4")
-    assert last.wait() == 0, last.stderr.read()
+    finish(begin(5))
+    assert kills >= 4 and partial, "some were in the middle of a shard"
     check(whole(), wanted)
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_shards(place):
-    longer = ("student_train.steps=2000", "teacher=cnn")
-    alone = job(*longer)
-    assert alone.wait() == 0, alone.stderr.read()
+def test_two_processes_share_the_shards(begin):
+    finish(begin(1))
     wanted = whole()
     forget("pseudo-label")
-    both = [job(*longer, "pseudo_label.shards=8") for _ in range(2)]
-    said = [one.communicate()[1] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
-    mine = [
-        {number for number in range(8) if f"pseudo-label-shard-{number}: done in" in text} for text in said
-    ]
-    assert mine[0] | mine[1] == set(range(8)) and not mine[0] & mine[1] and all(mine)
+    for process in [begin(8, "one"), begin(8, "other")]:
+        process.join()
+        assert process.exitcode == 0
+    made = [set(Path(name).read_text().split()) for name in ("one", "other")]
+    shards = {f"pseudo-label-shard-{number}" for number in range(8)}
+    assert made[0] | made[1] == {*shards, "pseudo-label"} and not made[0] & made[1]
+    assert all(each & shards for each in made)
     check(whole(), wanted)
 
 

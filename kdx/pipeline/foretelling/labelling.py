@@ -144,13 +144,13 @@ class LabelShard(Label):
 
     def part(self, step: PlannedStage, steps: Steps) -> dict[str, tuple[int, int, int]]:
         """file -> (rows, views of each, the first of them) of this shard."""
-        from kdx.pipeline.stages.answering import cut
+        from kdx.pipeline.stages.answering import cut_ranges
         from kdx.pipeline.stages.arrays import build_task
         from kdx.pipeline.stages.spread import BATCH
 
         whole, (number, of) = answers(step, steps), step.inputs["shard"]
         batch = build_task(step.inputs["data"].json("data.json")).rows_together(BATCH)
-        ranges = cut({name: found[:2] for name, found in whole.items()}, batch, of)[number]
+        ranges = cut_ranges({name: found[:2] for name, found in whole.items()}, batch, of)[number]
         return {name: (stop - start, *whole[name][1:]) for name, (start, stop) in ranges.items()}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
-from kdx.pipeline.recipes.sharding import label
+from kdx.pipeline.recipes.sharding import label_in_shards
 from kdx.pipeline.recipes.teachers import precise
 from kdx.pipeline.scores import answer_bytes
 from kdx.pipeline.stages import PRETRAIN
@@ -128,7 +128,7 @@ def ask_teacher(
         **_temperature(experiment, data, teachers),
         **({"form": form} if (form := _form(experiment, data)) and views else {}),
     }
-    return label(store, experiment.pseudo_label, name, inputs)
+    return label_in_shards(store, experiment.pseudo_label, name, inputs)
 
 
 def _temperature(experiment: Experiment, data: Artifact, teachers: Sequence[Artifact]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.store import Halt, Store
 
 
-def label(store: Store, asked: Mapping[str, Any], name: str, inputs: Mapping[str, Any]) -> Artifact:
+def label_in_shards(store: Store, asked: Mapping[str, Any], name: str, inputs: Mapping[str, Any]) -> Artifact:
     """The artifact of the labelling stage on these inputs. asked: `pseudo_label`. Where it asks for shards,
     and the whole is not there, they are made first; raises Halt where it asks for one shard alone, once that
     is there.

@@ -41,7 +41,7 @@ Ranges = Mapping[str, tuple[int, int]]
 """file -> the first of its rows, and the first behind the last."""
 
 
-def cut(files: Mapping[str, tuple[int, int]], batch: int, of: int) -> list[dict[str, tuple[int, int]]]:
+def cut_ranges(files: Mapping[str, tuple[int, int]], batch: int, of: int) -> list[dict[str, tuple[int, int]]]:
     """The ranges of `of` shards, in order: of about as many answers each, none without a batch as long as
     there are as many batches; what is then left has none. files: name -> (rows, views of each)."""
     pieces = [
@@ -76,7 +76,7 @@ def rows_and_views(
     }
 
 
-def answer(
+def write_answers(
     work: Work,
     runtime: Runtime,
     data: Artifact,
@@ -169,7 +169,7 @@ def put_together(
     work.checkpoint.unlink(missing_ok=True)
     answered(work, {})  # what a stopped process left: copying begins anew
     files = rows_and_views(data, wanted, asked)
-    ranges = cut(files, asked.batch, len(shards))
+    ranges = cut_ranges(files, asked.batch, len(shards))
     for number, (name, shape) in enumerate(files.items()):
         laid = open_files(work, name, asked.packing, shape, fresh=True)
         having = [(shard, its[name]) for shard, its in zip(shards, ranges, strict=True) if name in its]

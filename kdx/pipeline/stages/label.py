@@ -12,12 +12,12 @@ import numpy as np
 from kdx.core.errors import UserError
 from kdx.models import size
 from kdx.pipeline.stages.acting import acted_on_validation
-from kdx.pipeline.stages.answering import SHARD_JSON, answer, put_together
+from kdx.pipeline.stages.answering import SHARD_JSON, put_together, write_answers
 from kdx.pipeline.stages.answers import digest_of_views, places_file, score_of_validation
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.asked import MIXUP, places_of
 from kdx.pipeline.stages.packing import digest_of_data, save_head
-from kdx.pipeline.stages.settled import Settled, settle
+from kdx.pipeline.stages.settled import Settled, settle_asking
 from kdx.pipeline.stages.spread import Passes, write_spread
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -67,7 +67,7 @@ def run(
     there that acts. An interrupted stage goes on at the view it had reached.
     """
     about = data.json("data.json")
-    settled = settle(
+    settled = settle_asking(
         work,
         runtime,
         data=data,
@@ -90,7 +90,7 @@ def run(
         hold_together(work, settled, shards)
         put_together(work, data, wanted, asked, shards)
     else:
-        answer(work, runtime, data, wanted, asked)
+        write_answers(work, runtime, data, wanted, asked)
     if settled.hidden:
         save_head(work.path, settled.hidden)
     for name, found in asked.some.items():
@@ -115,7 +115,7 @@ def run(
             "teachers": [t.key for t in teachers],
             "teacher_size": size.most_parameters(networks),
             "validation_score": score,
-            **settled.told(),
+            **settled.alike(),
             "data": digest_of_data(about),
             "precision": precision,
             "seed": seed,
@@ -126,7 +126,7 @@ def run(
 def hold_together(work: Work, settled: Settled, shards: Sequence[Artifact]) -> None:
     """Says where shards have settled something otherwise than is found here, as another machine may;
     UserError where that is the form of the answers."""
-    here = settled.told()
+    here = settled.alike()
     for number, shard in enumerate(shards):
         there = shard.json(SHARD_JSON)["settled"]
         if there["format"] != here["format"]:

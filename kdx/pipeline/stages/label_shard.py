@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kdx.pipeline.stages.answering import SHARD_JSON, answer, cut, rows_and_views
-from kdx.pipeline.stages.settled import settle
+from kdx.pipeline.stages.answering import SHARD_JSON, cut_ranges, rows_and_views, write_answers
+from kdx.pipeline.stages.settled import settle_asking
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
@@ -24,11 +24,11 @@ def run(
     rows and the first behind the last, as they lie in the whole; `settled`, what all shards must have settled
     alike. An interrupted stage goes on at the view that it had reached.
     """
-    settled = settle(work, runtime, data=data, **inputs)
+    settled = settle_asking(work, runtime, data=data, **inputs)
     number, of = shard
-    ranges = cut(rows_and_views(data, settled.wanted, settled.asked), settled.asked.batch, of)[number]
+    ranges = cut_ranges(rows_and_views(data, settled.wanted, settled.asked), settled.asked.batch, of)[number]
     if ranges:
-        answer(work, runtime, data, settled.wanted, settled.asked, ranges)
+        write_answers(work, runtime, data, settled.wanted, settled.asked, ranges)
     else:
         work.note(f"nothing is left for shard {number} of {of}: there are fewer batches of answers than that")
     work.write_json(
@@ -37,6 +37,6 @@ def run(
             "shard": [number, of],
             "whole": whole,
             "ranges": {name: list(found) for name, found in ranges.items()},
-            "settled": settled.told(),
+            "settled": settled.alike(),
         },
     )

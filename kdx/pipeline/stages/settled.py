@@ -73,7 +73,7 @@ class Settled:
     mass: Mapping[str, Any] | None
     found: Mapping[str, Any] = field(default_factory=dict)
 
-    def told(self) -> dict[str, Any]:
+    def alike(self) -> dict[str, Any]:
         """What all who answer a part must have settled alike."""
         return {**self.found, "format": self.asked.packing.about(), "mass": self.mass}
 
@@ -95,7 +95,7 @@ def which_rows(
     return some | ({} if bought is None else {"unlabelled": bought})
 
 
-def settle(
+def settle_asking(
     work: Work,
     runtime: Runtime,
     *,
