@@ -76,7 +76,7 @@ def rows_and_views(
     }
 
 
-def write_answers(
+def fill_answers(
     work: Work,
     runtime: Runtime,
     data: Artifact,

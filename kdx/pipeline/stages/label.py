@@ -12,7 +12,7 @@ import numpy as np
 from kdx.core.errors import UserError
 from kdx.models import size
 from kdx.pipeline.stages.acting import acted_on_validation
-from kdx.pipeline.stages.answering import SHARD_JSON, put_together, write_answers
+from kdx.pipeline.stages.answering import SHARD_JSON, fill_answers, put_together
 from kdx.pipeline.stages.answers import digest_of_views, places_file, score_of_validation
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.asked import MIXUP, places_of
@@ -90,7 +90,7 @@ def run(
         hold_together(work, settled, shards)
         put_together(work, data, wanted, asked, shards)
     else:
-        write_answers(work, runtime, data, wanted, asked)
+        fill_answers(work, runtime, data, wanted, asked)
     if settled.hidden:
         save_head(work.path, settled.hidden)
     for name, found in asked.some.items():

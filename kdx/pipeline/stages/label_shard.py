@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kdx.pipeline.stages.answering import SHARD_JSON, cut_ranges, rows_and_views, write_answers
+from kdx.pipeline.stages.answering import SHARD_JSON, cut_ranges, fill_answers, rows_and_views
 from kdx.pipeline.stages.settled import settle_asking
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
@@ -28,7 +28,7 @@ def run(
     number, of = shard
     ranges = cut_ranges(rows_and_views(data, settled.wanted, settled.asked), settled.asked.batch, of)[number]
     if ranges:
-        write_answers(work, runtime, data, settled.wanted, settled.asked, ranges)
+        fill_answers(work, runtime, data, settled.wanted, settled.asked, ranges)
     else:
         work.note(f"nothing is left for shard {number} of {of}: there are fewer batches of answers than that")
     work.write_json(
