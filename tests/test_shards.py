@@ -194,9 +194,13 @@ def test_shards_stopped_and_made_one_by_one_are_the_bytes_of_one_process(label, 
     assert "the answers are whole: nothing is left for shard 2 to do" in label(3, 2).notes
 
 
-def test_more_shards_than_batches(label, alone):
-    label(18)
-    assert sum(not list(path.glob("*.npy")) for path in shards()) == 18 - 16
+def test_more_shards_than_batches(label, monkeypatch):
+    monkeypatch.setattr(settled, "BATCH", 128)
+    label()
+    alone = whole()
+    forget("pseudo-label")
+    label(8)
+    assert sum(not list(path.glob("*.npy")) for path in shards()) == 8 - 6
     check(whole(), alone)
 
 
@@ -303,6 +307,35 @@ KINDS = {
         *("pseudo_label.format=topk", "pseudo_label.k=5", "loss.temperature=1"),
     ],
 }
+
+
+TOKENS = [
+    *("dataset=corpus", "dataset.root=text.txt", "dataset.length=8", "dataset.unlabelled=null"),
+    *(
+        "dataset.validation=null",
+        "dataset.validation_share=0.1",
+        "dataset.test=null",
+        "dataset.test_share=0.1",
+    ),
+    "loss=divergence",
+    *("teacher=gpt_tiny", "teacher.width=16", "teacher.depth=1", "teacher.heads=2"),
+    *("student=llama_tiny", "student.width=8", "student.depth=1", "student.heads=2", "student.kv_heads=1"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["dense", "hidden", "topk", "sampled"])
+def test_answers_to_tokens_are_those_of_one_process(place, form):
+    draw = random.Random(0)
+    Path("text.txt").write_text(" ".join(draw.choice("the a cat dog sat ran".split()) for _ in range(900)))
+    train(*TOKENS, f"pseudo_label.format={form}")
+    alone = answers_of_all()
+    forget("pseudo-label")
+    train(*TOKENS, f"pseudo_label.format={form}", "pseudo_label.shards=3")
+    found = answers_of_all()
+    assert found.keys() == alone.keys() and len(shards()) == 3
+    for key in alone:
+        check(found[key], alone[key])
 
 
 @pytest.mark.slow
