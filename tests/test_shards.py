@@ -26,6 +26,7 @@ from kdx.pipeline.stages.answering import cut_ranges
 from kdx.store.disk import lock_name
 from kdx.store.store import Halt, Store
 from kdx.store.work import Listener
+from kdx.training.runtime import Runtime
 
 SHORT = [
     "device=cpu",
@@ -248,10 +249,14 @@ def test_a_shard_that_changes_while_it_is_copied_is_told(label, monkeypatch):
 def test_a_shard_of_another_machine(label):
     """What it settled may differ in the last digits, which is said; not the form of its answers."""
     usual = settled.Settled.alike
+    where = Runtime.where
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settled.Settled, "alike", lambda self: {**usual(self), "mass": 0.5})
+        patch.setattr(Runtime, "where", lambda self: {**where(self), "threads": 9})
         label(3, 0)
-    assert any(text.startswith("shard 0 found another mass than is found here") for text in label(3).notes)
+    notes = label(3).notes
+    assert any(text.startswith("shard 0 found another mass than is found here") for text in notes)
+    assert any(text.startswith("shard 0, made with threads 9 (here 1): the last digits") for text in notes)
     forget("pseudo-label", "label-shard")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settled.Settled, "alike", lambda self: {**usual(self), "format": {"name": "topk"}})

@@ -87,7 +87,7 @@ def run(
     )
     networks, asked, wanted, bought = settled.networks, settled.asked, settled.wanted, settled.bought
     if shards:
-        hold_together(work, settled, shards)
+        hold_together(work, runtime, settled, shards)
         put_together(work, data, wanted, asked, shards)
     else:
         fill_answers(work, runtime, data, wanted, asked)
@@ -123,9 +123,9 @@ def run(
     )
 
 
-def hold_together(work: Work, settled: Settled, shards: Sequence[Artifact]) -> None:
-    """Says where shards have settled something otherwise than is found here, as another machine may;
-    UserError where that is the form of the answers."""
+def hold_together(work: Work, runtime: Runtime, settled: Settled, shards: Sequence[Artifact]) -> None:
+    """Says where shards were made with something else, or have settled something otherwise, than is here, as
+    on another machine; UserError where that is the form of the answers."""
     here = settled.alike()
     for number, shard in enumerate(shards):
         there = shard.json(SHARD_JSON)["settled"]
@@ -140,4 +140,20 @@ def hold_together(work: Work, settled: Settled, shards: Sequence[Artifact]) -> N
                 f"shard {number} found another {' and '.join(other)} than is found here, in the last digits: "
                 "it was made on another machine, or by another number of threads, and is taken as it is",
                 "warning",
+            )
+    made: dict[str, list[str]] = {}
+    for number, shard in enumerate(shards):
+        there = shard.manifest.get("made", {})
+        other = [
+            f"{key} {there.get(key)} (here {value})"
+            for key, value in runtime.where().items()
+            if there.get(key) != value
+        ]
+        made.setdefault(", ".join(other), []).append(str(number))
+    for how, numbers in made.items():
+        if how:
+            which = f"shard{'' if len(numbers) == 1 else 's'} {', '.join(numbers)}"
+            work.note(
+                f"{which}, made with {how}: the last digits of these answers may be others than those of one "
+                "process here"
             )
