@@ -188,9 +188,9 @@ def test_shards_stopped_and_made_one_by_one_are_the_bytes_of_one_process(label, 
     with stopped_at(2, answering, "open_files"), pytest.raises(KeyboardInterrupt):
         label(3)
     said = label(3)
-    names = [f"pseudo-label-shard-{number}" for number in range(3)]
+    names = [f"label-shard-{number}" for number in range(3)]
     assert [name for name, _ in said.order] == [*names, "pseudo-label"]
-    assert ("pseudo-label-shard-1", True) in said.order and len(shards()) == 3
+    assert ("label-shard-1", True) in said.order and len(shards()) == 3
     check(whole(), alone)
     assert "the answers are whole: nothing is left for shard 2 to do" in label(3, 2).notes
 
@@ -288,7 +288,7 @@ def test_the_plan_says_what_each_shard_has(place, capsys):
     assert main(["plan", *SHORT, THREE]) == 0
     said = " ".join(capsys.readouterr().out.split())
     for number, rows in enumerate(("100 labelled", "150 unlabelled", "40 validation, 150 clean")):
-        assert f"pseudo-label-shard-{number}" in said and f"answers to rows of {rows}" in said
+        assert f"label-shard-{number}" in said and f"answers to rows of {rows}" in said
     assert "3 shards put together" in said
     assert "answers: in 3 shards, each of 100 to 190 rows, 4,000 to 6,000 bytes, about 0" in said
     assert "3 of them to make" in said
@@ -433,7 +433,7 @@ def test_two_processes_share_the_shards(begin):
         process.join()
         assert process.exitcode == 0
     made = [set(Path(name).read_text().split()) for name in ("one", "other")]
-    shards = {f"pseudo-label-shard-{number}" for number in range(8)}
+    shards = {f"label-shard-{number}" for number in range(8)}
     assert made[0] | made[1] == {*shards, "pseudo-label"} and not made[0] & made[1]
     assert all(each & shards for each in made)
     check(whole(), wanted)
@@ -443,7 +443,9 @@ def test_two_processes_share_the_shards(begin):
 def test_by_the_command_line_and_shards_that_were_put_together_can_go(place, capsys):
     run = train(THREE, "pseudo_label.shard=1", to="one")
     names = [stage["name"] for stage in run["stages"]]
-    assert names[-2:] == ["pseudo-label-shard-1", "evaluate"] and run["status"] == "finished"
+    assert names[-2:] == ["label-shard-1", "evaluate"] and run["status"] == "finished"
+    assert main(["cache", "gc", "runs=."]) == 0
+    assert "label-shard" not in capsys.readouterr().out, "it waits for the others"
     train(THREE)
     assert main(["cache", "gc", "runs=."]) == 0
     assert capsys.readouterr().out.count("label-shard") == 3

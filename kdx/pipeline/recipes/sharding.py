@@ -37,8 +37,9 @@ def label_in_shards(store: Store, asked: Mapping[str, Any], name: str, inputs: M
 
 
 def shard_name(name: str, number: int) -> str:
-    """What a run calls a shard of the stage that it calls `name`."""
-    return f"{name}-shard-{number}"
+    """What a run calls a shard of the stage that it calls `name`: "label-shard-0", of a later round
+    "label-shard-2-0"."""
+    return f"{LABEL_SHARD.name}{name.removeprefix(LABEL.name)}-{number}"
 
 
 def _tell(store: Store, name: str, made: Artifact, number: int, of: int) -> None:
