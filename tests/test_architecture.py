@@ -66,6 +66,7 @@ NO_TORCH = [
     "kdx.core." + name
     for name in (
         "capacity",
+        "cluster",
         "checks",
         "documents",
         "errors",

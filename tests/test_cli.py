@@ -76,6 +76,7 @@ def made_up(root, tmp_path_factory) -> Path:
         "core/__init__",
         "core/errors",
         "core/launch",
+        "core/cluster",
         "core/signals",
         "core/documents",
         "core/output",
