@@ -77,6 +77,7 @@ def made_up(root, tmp_path_factory) -> Path:
         "core/errors",
         "core/launch",
         "core/cluster",
+        "core/collecting",
         "core/signals",
         "core/documents",
         "core/output",
