@@ -140,6 +140,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             signals.end_at_once()
     begin_side_by_side(argv)
+    code = _main(argv)
+    if told := signals.requeued(code):
+        print(told, file=sys.stderr)
+    return code
+
+
+def _main(argv: Sequence[str]) -> int:
     with signals.heeded(), output.enduring():
         try:
             code = run_and_report(argv)

@@ -66,6 +66,7 @@ NO_TORCH = [
     "kdx.core." + name
     for name in (
         "capacity",
+        "cluster",
         "checks",
         "documents",
         "errors",
@@ -157,6 +158,7 @@ MANY_ARGUMENTS = {
     "kdx.models.decoder.llama",
     "kdx.pipeline.stages.prepare.run",
     "kdx.pipeline.stages.label.run",
+    "kdx.pipeline.stages.settled.settle_asking",
     "kdx.pipeline.stages.rollout.run",
     "kdx.pipeline.stages.choose.run",
     "kdx.pipeline.stages.evaluate.run",

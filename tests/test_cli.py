@@ -76,6 +76,8 @@ def made_up(root, tmp_path_factory) -> Path:
         "core/__init__",
         "core/errors",
         "core/launch",
+        "core/cluster",
+        "core/collecting",
         "core/signals",
         "core/documents",
         "core/output",

@@ -19,7 +19,7 @@ from kdx.core.trees import SharedRows, all_finite, joined
 from kdx.core.types import Batch, Frozen
 from kdx.methods.teachers import live_teacher
 from kdx.models.decoder import gpt, llama
-from kdx.pipeline.stages.label import hidden_network
+from kdx.pipeline.stages.settled import hidden_network
 from kdx.tasks.answer_formats import HiddenStates
 from kdx.tasks.kept import place_bytes
 from kdx.tasks.language import NextToken

@@ -17,7 +17,7 @@ from stops import stopped_at
 from test_stored_formats import refusals
 
 from kdx.cli import main
-from kdx.pipeline.stages import label, learn
+from kdx.pipeline.stages import answering, learn, settled
 from kdx.store.artifact import Artifact
 
 RUN = "dataset=corpus dataset.root=text.txt dataset.length=8 dataset.validation_share=0.1 "
@@ -115,8 +115,8 @@ def test_a_stop_changes_no_byte(place, monkeypatch):
     folder = stored("hidden")
     files = {path.name: path.read_bytes() for path in folder.glob("*.npy")}
     shutil.rmtree(folder)
-    monkeypatch.setattr(label, "BATCH", 64)
-    with stopped_at(3, label, "pack_answers"):
+    monkeypatch.setattr(settled, "BATCH", 64)
+    with stopped_at(3, answering, "pack_answers"):
         assert main(["train", *RUN.split(), HIDDEN, "hydra.run.dir=stopped"]) != 0
     (left,) = folder.parent.glob("*.partial")
     assert (left / "labelled.states.npy").exists() and not (left / "head.npy").exists()

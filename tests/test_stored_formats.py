@@ -16,7 +16,7 @@ from stops import stopped_at
 from kdx.cli import main
 from kdx.commands._check import check_runs
 from kdx.core.errors import UserError
-from kdx.pipeline.stages import label, learn
+from kdx.pipeline.stages import answering, learn, settled
 from kdx.store.artifact import Artifact
 
 SHORT = [
@@ -118,8 +118,8 @@ def test_a_stop_and_another_size_of_batch_change_no_byte(place, monkeypatch):
     folder, _ = stored()
     files = answers_in(folder)
     shutil.rmtree(folder.parent)
-    monkeypatch.setattr(label, "BATCH", 32)
-    with stopped_at(9, label, "pack_answers"):
+    monkeypatch.setattr(settled, "BATCH", 32)
+    with stopped_at(9, answering, "pack_answers"):
         assert main(["train", *SHORT, *DRAWS, "hydra.run.dir=stopped"]) != 0
     left = next(folder.parent.glob("*.partial"))
     assert any(left.glob("*.draws.bin"))

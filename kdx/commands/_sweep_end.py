@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from kdx.commands._comparison import show_comparison
 from kdx.commands._found import sweep_summary
 from kdx.commands._show import show_table
 from kdx.commands._tell import run_document
+from kdx.config.grid import swept_key
 from kdx.core import output
 from kdx.report.compare import documents
 from kdx.report.compare.caveats import some
@@ -32,6 +35,8 @@ def conclude(place: Sweep) -> int:
     found, lines, apart = sweep_summary(place.path)
     if output.wants_document():
         output.answer(_document(place, runs, failed, found, lines))
+    elif shards := shards_in_words(place, runs):
+        print(f"\n{shards}")
     elif found:
         show_comparison(found)
     elif apart:
@@ -56,6 +61,30 @@ def conclude(place: Sweep) -> int:
     )
     output.instead(f"the runs are in {folder}, and kdx compare {folder} shows them")
     return 1 if failed or not runs else 0
+
+
+def shards_in_words(place: Sweep, runs: Mapping[str, Any]) -> str | None:
+    """Of a sweep that makes shards of answers: how many are there, and what to do when all are; None of any
+    other sweep."""
+    made: dict[int, bool] = {}
+    of = 0
+    for name, about in runs.items():
+        asked = ((sweep.run_in(place.path / name) or {}).get("config") or {}).get("pseudo_label") or {}
+        if about and asked.get("shard") is None:
+            return None
+        if about:
+            made[asked["shard"]] = made.get(asked["shard"], True) and sweep.finished(about)
+            of = asked["shards"]
+    if not made:
+        return None
+    command = (sweep.read_sweep(place.path / sweep.SWEEP_FILE) or {}).get("command") or []
+    left = [word for word in command if not re.match(r"(-m$|--multirun$|pseudo_label\.shard=)", word)]
+    left = [word for word in left if not re.match(r"(hydra[./]launcher|launcher=|hydra\.sweep)", word)]
+    several = ["-m"] if any(swept_key(word) for word in left) else []
+    return (
+        f"{sum(made.values())} of {of} shards are in the store; when all are, this puts them together and "
+        f"goes on:\n  {shlex.join([*left[:2], *several, *left[2:]])}"
+    )
 
 
 def _document(

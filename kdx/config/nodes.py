@@ -19,6 +19,7 @@ from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.launch import launched
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, OtherPool
+from kdx.pipeline.recipes.sharding import wrong_shard
 from kdx.pipeline.recipes.written import written_by
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -230,8 +231,13 @@ def read_prices(config: Mapping[str, Any]) -> None:
         )
 
 
-_WHOLE = {"format": "dense", "k": 1, "draws": 1, "prompt": 0.25, "drawn_at": 1, "temperature": 1}
-"""Of runs of before, which stored all of each answer, as it was; what is of formats means nothing there."""
+_WHOLE = {
+    **{"format": "dense", "k": 1, "draws": 1, "prompt": 0.25, "drawn_at": 1, "temperature": 1},
+    **{"shards": 1, "shard": None},
+}
+"""Of runs of before, which stored all of each answer, as it was, in one piece; what is of formats means
+nothing there."""
+_MOST_SHARDS = 10_000
 
 
 def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,10 +265,14 @@ def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
     checks.integer("pseudo_label.k", node["k"], low=1)
     checks.integer("pseudo_label.draws", node["draws"], low=1, high=MOST_DRAWS)
     written_by(node)
+    of = checks.integer("pseudo_label.shards", node["shards"], low=1, high=_MOST_SHARDS)
+    if node["shard"] is not None:
+        checks.refuse_all(wrong_shard(checks.integer("pseudo_label.shard", node["shard"], low=0), of))
     return {**node, "gate": old} if old == "error" else node
 
 
-def read_stages(stages: Any) -> frozenset[str] | None:
+def read_stages(stages: Any, shard: Any = None) -> frozenset[str]:
+    """shard: see `pseudo_label.shard`; whoever makes one trains no student."""
     stages = [stages] if isinstance(stages, str) else stages
     if not isinstance(stages, list) or stages != list(STAGES[: len(stages)]) or not stages:
         typing = (
@@ -277,7 +287,12 @@ def read_stages(stages: Any) -> frozenset[str] | None:
             )
             + "".join(f"; there is no {t}" for t in typing)
         )
-    return frozenset(stages)
+    if shard is not None and stages == ["teacher_pretrain"]:
+        raise UserError(
+            f"pseudo_label.shard={checks.shown(shard)} is of the stage pseudo_label, and stages= ends before "
+            "it: leave one of them out"
+        )
+    return frozenset(stages if shard is None else stages[:2])
 
 
 def read_packages(packages: Any) -> list[str]:

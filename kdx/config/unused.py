@@ -220,6 +220,9 @@ def _format(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is kept of each stored answer."""
     asked = config["pseudo_label"]
     name = asked["format"]
+    if is_given(config["teacher"]):
+        why = "the answers are in a file, and no network makes any: leave it out"
+        yield from ((f"pseudo_label.{key}", why) for key in ("shards", "shard"))
     if asked["mode"] == "live":
         why = "no answer is stored, as pseudo_label.mode=live: leave one of them out"
         yield from ((f"pseudo_label.{key}", why) for key in ("format", "k", "draws"))

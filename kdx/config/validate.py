@@ -178,8 +178,8 @@ def check_room(order: Order, about: Description, errors: list[str]) -> None:
 
 
 def room(experiment: Experiment, about: Description) -> int:
-    """Bytes, about: rows, stored answers up to the limit, and for each network its weights twice and a
-    checkpoint of them.
+    """Bytes, about: rows, stored answers up to the limit, in shards twice, and for each network its weights
+    twice and a checkpoint of them.
     """
     split = rows_of_splits(experiment, about)
     rows, counts = sum(split.values()), {name: split[name] for name in ("labelled", "unlabelled")}
@@ -199,7 +199,8 @@ def room(experiment: Experiment, about: Description) -> int:
     )
     # of the rows: these have a data set of their own
     copies = 1 + sum(control.also is not None for control in experiment.controls.values())
-    return copies * rows * about.row_bytes() + answers + networks
+    shards = experiment.pseudo_label["shards"] > 1
+    return copies * rows * about.row_bytes() + (2 if shards else 1) * answers + networks
 
 
 def network_of(model: Component, about: Description) -> torch.nn.Module:

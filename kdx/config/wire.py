@@ -92,7 +92,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         experiment=experiment,
         runtime=part(nodes.read_runtime, config["device"]),
         store=part(checks.place, "store", config["store"]),
-        until=part(nodes.read_stages, config["stages"]),
+        until=part(nodes.read_stages, config["stages"], config["pseudo_label"].get("shard")),
         headline=part(checks.choice, "headline", config["headline"], ("last", "best")),
         shifts=[
             (name, found)

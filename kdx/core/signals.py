@@ -1,5 +1,5 @@
-"""What ends a program from outside (Ctrl-C, a scheduler's SIGTERM, SIGHUP of a closed terminal) as one
-exception in the main thread. No other import.
+"""What ends a program from outside (Ctrl-C, a scheduler's SIGTERM, SIGHUP of a closed terminal, a cluster's
+warning) as one exception in the main thread. Standard library only.
 """
 
 from __future__ import annotations
@@ -10,9 +10,14 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kdx.core import cluster
+
 NUMBERS = tuple(vars(signal)[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in vars(signal))
-CODES = tuple(128 + number for number in NUMBERS)
-"""Exit codes of what was stopped, as a shell shows them: 130, 143, 129."""
+WARNINGS = tuple(vars(signal)[name] for name in ("SIGUSR1", "SIGUSR2") if name in vars(signal))
+"""What a cluster sends a job some time before it ends it, where the job asks for that. Elsewhere they mean
+what they mean to the caller."""
+CODES = tuple(128 + number for number in (*NUMBERS, *WARNINGS))
+"""Exit codes of what was stopped, as a shell shows them: 130, 143, 129; 138 and 140 of a warning."""
 _came: list[int] = []
 """The signals that came since the outermost `heeded` began."""
 _held: list[int] = []
@@ -37,12 +42,13 @@ def heeded() -> Iterator[None]:
     """Inside, each of these signals raises Stopped in the main thread, wherever it is at work: in a stage, an
     import, waiting for a lock.
 
-    What the caller has this process ignore (nohup, a shell's `&`) stays ignored.
+    What the caller has this process ignore (nohup, a shell's `&`) stays ignored. In a job of a cluster its
+    warnings do so too; submitit, which takes the job back into the queue, hears of them once all is kept.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in NUMBERS}
+    before = {number: signal.getsignal(number) for number in (*NUMBERS, *_warned())}
     outermost = _heed not in before.values()
     # None: of a library in C
     ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
@@ -54,7 +60,23 @@ def heeded() -> Iterator[None]:
         for number, handler in ours.items():
             signal.signal(number, handler)
         if outermost:
+            warned = [number for number in _came if number in WARNINGS]
             _came.clear()
+            if warned and cluster.by_submitit():
+                signal.raise_signal(warned[0])
+
+
+def _warned() -> tuple[int, ...]:
+    """The warnings that count here."""
+    if cluster.by_submitit():
+        return tuple(number for number in WARNINGS if callable(signal.getsignal(number)))
+    return WARNINGS if cluster.job() else ()
+
+
+def requeued(code: int) -> str | None:
+    """What became of a job of a cluster whose command ended with this exit code because of a warning; None
+    where none ended it."""
+    return cluster.requeue() if code - 128 in WARNINGS else None
 
 
 def end_at_once() -> None:

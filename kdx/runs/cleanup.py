@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core.errors import UserError
-from kdx.core.files import kind_at, own_file
+from kdx.core.files import kind_at, own_file, read_json
+from kdx.pipeline.stages import LABEL, LABEL_SHARD
 from kdx.runs.reading import open_artifact, read_run
 from kdx.runs.store_entries import ENTRY, StoreEntry
 from kdx.store.disk import lock_file, lock_name
@@ -50,16 +51,28 @@ def users(folders: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def needed(all_entries: Sequence[StoreEntry], used: Mapping[str, Sequence[str]]) -> set[str]:
-    """ "stage/key" of what runs name, and of all that those were made from."""
+    """ "stage/key" of what runs name, and of all that those were made from; not of shards of answers that
+    have been put together, which nothing reads any more."""
     by_name = {e.name: e for e in all_entries if e.state == "finished"}
     found: set[str] = set()
-    todo = list(used)
+    todo = [name for name in used if not _put_together(by_name.get(name), by_name)]
     while todo:
         name = todo.pop()
         if name not in found:
             found.add(name)
             todo += by_name[name].needs if name in by_name else []
     return found
+
+
+def _put_together(entry: StoreEntry | None, finished: Mapping[str, StoreEntry]) -> bool:
+    """Whether it is a shard of answers, and the whole is there."""
+    if entry is None or entry.stage != LABEL_SHARD.name:
+        return False
+    try:
+        whole = read_json(entry.path / LABEL_SHARD.writes[0])["whole"]
+    except (UserError, LookupError, TypeError):
+        return False
+    return f"{LABEL.name}/{whole}" in finished
 
 
 def removable(

@@ -40,7 +40,7 @@ _DECODED = re.compile(r"\.\./\.\./decode/([0-9a-f]{64})")
 """Where the rows of prepared data lie."""
 _SEVERAL = (
     *(stages.REVEAL, stages.DIVIDE, stages.ANSWERED, stages.DECODE, stages.PREPARE),
-    *(stages.THROUGH, stages.PRETRAIN, stages.LABEL, stages.CHOOSE),
+    *(stages.THROUGH, stages.PRETRAIN, stages.LABEL_SHARD, stages.LABEL, stages.CHOOSE),
 )
 """Stages that a run may have beside the one of that name, with words behind it."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")

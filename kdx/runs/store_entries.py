@@ -156,6 +156,8 @@ def _describe(stage: str, inputs: Mapping[str, Any]) -> str:
     if stage == "pseudo-label":
         views = inputs.get("views")
         words.append("answers of the live teacher" if not views else f"views of {views}")
+    if stage == "label-shard" and isinstance(shard := inputs.get("shard"), list) and len(shard) == 2:
+        words.append(f"shard {shard[0]} of {shard[1]}")
     if stage == "evaluate" and isinstance(inputs.get("models"), dict):
         words.append(", ".join(map(str, inputs["models"])))
     return " ".join(words)

@@ -79,7 +79,50 @@ class Store:
         """The artifact of `stage` on these inputs: loaded where its key exists, else made and published.
         name: what the run calls it.
         """
-        name = name or stage.name
+        return self.make(stage, name or stage.name, inputs, {})
+
+    def make(self, stage: Stage, name: str, inputs: Mapping[str, Any], beside: Mapping[str, Any]) -> Artifact:
+        """The same. beside: further arguments of the stage, which change nothing of what it writes and enter
+        no key."""
+        found = self._run(stage, name, inputs, beside, wait=True)
+        assert found is not None
+        return found
+
+    def share(
+        self,
+        stage: Stage,
+        several: Mapping[str, Mapping[str, Any]],
+        beside: Mapping[str, Any],
+    ) -> list[Artifact]:
+        """The artifacts of a stage on several inputs, by what the run calls each. One that another process is
+        at work on is passed over as long as there are others to make: so processes that are given the same
+        share the work. beside: see `make`."""
+        found: dict[str, Artifact] = {}
+        while left := [name for name in several if name not in found]:
+            before = len(found)
+            for name in left:
+                made = self._run(stage, name, several[name], beside, wait=False)
+                found |= {name: made} if made else {}
+            if len(found) == before:  # all are in other hands
+                found[left[0]] = self.make(stage, left[0], several[left[0]], beside)
+        return [found[name] for name in several]
+
+    def has(self, stage: Stage, **inputs: Any) -> bool:
+        """Whether the artifact is there, and whole."""
+        key, _ = self.key(stage, inputs)
+        path = self.root / stage.name / key
+        return kind_at(path) is not None and self._damage(stage, key, path) is None
+
+    def _run(
+        self,
+        stage: Stage,
+        name: str,
+        inputs: Mapping[str, Any],
+        beside: Mapping[str, Any],
+        *,
+        wait: bool,
+    ) -> Artifact | None:
+        """None where another process is at work on it, and nobody waits."""
         if self.until is not None and stage.node is not None and stage.node not in self.until:
             raise Halt(name)
         key, whole = self.key(stage, inputs)
@@ -90,10 +133,12 @@ class Store:
         if artifact is None:
             if self.peek:
                 raise Miss(name)
-            with self._lock(stage, key, name):
+            with self._lock(stage, key, name, wait=wait) as held:
+                if not held:
+                    return None
                 artifact = self._load(stage, key, name, mend=True)
                 if artifact is None:
-                    artifact = self._make(stage, key, name, whole, inputs, final)
+                    artifact = self._make(stage, key, name, whole, {**inputs, **beside}, final)
         self.done[name] = artifact
         # one that a library swallowed, or that came while a last step was being published
         signals.raise_if_stopped()
@@ -234,7 +279,8 @@ class Store:
         return False
 
     @contextmanager
-    def _lock(self, stage: Stage, key: str, name: str) -> Iterator[None]:
+    def _lock(self, stage: Stage, key: str, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """Yields whether it is held: false where another process holds it, and nobody waits."""
         import filelock
 
         with may_write(self.root):
@@ -242,9 +288,12 @@ class Store:
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
+                if not wait:
+                    yield False
+                    return
                 self.listener.note(name, f"another run is at work on {name}; waiting for it", "info")
                 lock.acquire()
         try:
-            yield
+            yield True
         finally:
             lock.release()

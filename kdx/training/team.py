@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from kdx.core import cluster
 from kdx.core.errors import UserError
 from kdx.core.launch import launched
 from kdx.store import resolve
@@ -242,7 +243,8 @@ def _given_time(team: Team) -> list[subprocess.Popen[bytes]]:
 
 def follow_first(folder: Path, number: int, count: int, cuda: bool) -> int:
     """The life of a process beside the first: one training after the other, until it is let go."""
-    for name in ("SIGINT", "SIGHUP", "SIGTERM") if launched() is None else ("SIGINT",):
+    warnings = ("SIGUSR1", "SIGUSR2") if cluster.job() else ()
+    for name in (*(("SIGINT", "SIGHUP", "SIGTERM") if launched() is None else ("SIGINT",)), *warnings):
         if name in vars(signal):
             signal.signal(vars(signal)[name], signal.SIG_IGN)
     patience.begin_exchanges(folder if launched() is None else None, number)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
+import json
 import os
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+
+from kdx.core import cluster
 
 STAMP = "KDX_RUN_STAMP"
 unnamed: set[str] = set()
@@ -32,8 +38,25 @@ def labelled_share(batch: Any, ratio: Any) -> float:
 
 
 def run_name(words: Sequence[str] = ()) -> str:
+    """In a job of a cluster it ends with the job's number, and a job that is begun again goes on in the
+    folder of its first beginning."""
     moment, tail = os.environ[STAMP].split()
+    if number := cluster.job():
+        tail = f"job{number}-{_digest([*words, cluster.part_of_job()])}"
+        if cluster.begun_again() and (before := _begun(tail)):
+            return before
     return "_".join(p for p in (moment, slug([word for word in words if word not in unnamed]), tail) if p)
+
+
+def _digest(words: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:8]
+
+
+def _begun(tail: str) -> str | None:
+    """The name of the newest run folder that ends so. A sweep is known by its runs, see kdx.runs.sweep."""
+    places = (Path("outputs/runs"), Path("outputs/reruns"))
+    found = sorted(path.name for place in places for path in place.glob(f"*_{glob.escape(tail)}"))
+    return found[-1] if found else None
 
 
 def job_name(number: int, words: Sequence[str], whole: int | None = None, swept: Sequence[str] = ()) -> str:

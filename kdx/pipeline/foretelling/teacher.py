@@ -14,7 +14,7 @@ from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, Planne
 from kdx.pipeline.foretelling.rollouts import rolled_rows
 from kdx.pipeline.foretelling.training import NetworkTraining
 from kdx.pipeline.scores import answer_bytes, metric_of, score_of
-from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, ROLLOUT, TRAIN
+from kdx.pipeline.stages import GATE, LABEL, LABEL_SHARD, PREPARE, PRETRAIN, ROLLOUT, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.stage import split_number
 from kdx.tasks import chance
@@ -27,7 +27,7 @@ class Pretrain(NetworkTraining):
     def teacher(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         """Of an ensemble each member, and after the last of them what they are together."""
         number, count = split_number(step.name)[1], len(job.experiment.teachers)
-        asked = job.first(LABEL)
+        asked = job.first(LABEL, LABEL_SHARD)
         if number is None:
             return _of_all(job, step, asked, _known_score(job, step, asked)) if _first(job, step) else []
         found = (

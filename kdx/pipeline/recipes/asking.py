@@ -9,9 +9,10 @@ from typing import Any
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.sharding import label_in_shards
 from kdx.pipeline.recipes.teachers import precise
 from kdx.pipeline.scores import answer_bytes
-from kdx.pipeline.stages import LABEL, PRETRAIN
+from kdx.pipeline.stages import PRETRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -110,25 +111,24 @@ def ask_teacher(
         if not teacher.fitted  # its answers are made without torch
     }
     precision = found.pop() if len(found) == 1 else "fp32"
-    return store.run(
-        LABEL,
-        name=name,
-        data=data,
-        teachers=teachers,
-        augment=_augmentation(experiment.student_train),
-        views=views,
-        clean=experiment.pseudo_label["view"] == "clean" or which.rows is not None,
-        seed=subseed(experiment.seed, "views"),
-        precision=precision,
-        pool=which.pool and "unlabelled" in taught_splits(experiment),
-        rows=which.rows,
-        passes=experiment.pseudo_label["passes"],
-        looked_at=which.looked_at,
+    inputs = {
+        "data": data,
+        "teachers": teachers,
+        "augment": _augmentation(experiment.student_train),
+        "views": views,
+        "clean": experiment.pseudo_label["view"] == "clean" or which.rows is not None,
+        "seed": subseed(experiment.seed, "views"),
+        "precision": precision,
+        "pool": which.pool and "unlabelled" in taught_splits(experiment),
+        "rows": which.rows,
+        "passes": experiment.pseudo_label["passes"],
+        "looked_at": which.looked_at,
         **({"only": which.only} if which.only else {}),
         **({"aggregate": experiment.aggregate} if experiment.aggregate and len(teachers) > 1 else {}),
         **_temperature(experiment, data, teachers),
         **({"form": form} if (form := _form(experiment, data)) and views else {}),
-    )
+    }
+    return label_in_shards(store, experiment.pseudo_label, name, inputs)
 
 
 def _temperature(experiment: Experiment, data: Artifact, teachers: Sequence[Artifact]) -> dict[str, Any]:

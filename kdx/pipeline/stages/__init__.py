@@ -145,11 +145,21 @@ BEFORE = Stage(
     node="teacher_pretrain",
     foretold="kdx.pipeline.foretelling.teacher.BeforeTeacher",
 )
+_ANSWERS = ("*.npy", "*.bin", "*.starts", "*.counts")
+LABEL_SHARD = Stage(
+    "label-shard",
+    "kdx.pipeline.stages.label_shard",
+    writes=("shard.json",),
+    resumes=(*GOES_ON, *_ANSWERS),
+    node="pseudo_label",
+    lower="pseudo_label.views or dataset.unlabelled, or take a smaller teacher",
+    foretold="kdx.pipeline.foretelling.labelling.LabelShard",
+)
 LABEL = Stage(
     "pseudo-label",
     "kdx.pipeline.stages.label",
     writes=("answers.json",),
-    resumes=(*GOES_ON, "*.npy", "*.bin", "*.starts", "*.counts"),
+    resumes=(*GOES_ON, *_ANSWERS),
     node="pseudo_label",
     lower="pseudo_label.views or dataset.unlabelled, or take a smaller teacher",
     foretold="kdx.pipeline.foretelling.labelling.Label",

@@ -49,7 +49,7 @@ APART = {
     "experiment",
     "choices",
 }
-APART |= {"pseudo_label.limit", "pseudo_label.gate", "pseudo_label.near_chance"}
+APART |= {f"pseudo_label.{key}" for key in ("limit", "gate", "near_chance", "shards", "shard")}
 """Keys that do not make two runs two experiments: the seed; where and how fast; which controls and shifts are
 measured as well; the weights that the table shows, which are the protocol's; and `experiment`, which only
 sets other keys."""

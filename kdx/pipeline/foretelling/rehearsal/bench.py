@@ -17,8 +17,8 @@ from kdx.methods.teachers import live_teacher
 from kdx.pipeline.foretelling import PlannedStage, networks_asked
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import open_together
-from kdx.pipeline.stages.label import hidden_network
 from kdx.pipeline.stages.packing import DENSE, Packing, packing_of
+from kdx.pipeline.stages.settled import hidden_network
 from kdx.store.artifact import Artifact
 from kdx.tasks.kept import HIDDEN_STATES
 from kdx.training.predict import predict
