@@ -12,6 +12,7 @@ from kdx.config.wire import Order, with_sources
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, learned_alone, roles_of
+from kdx.pipeline.pace import Pace
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import Recipe, Request, build_recipe
 from kdx.pipeline.recipes.steps import students
@@ -19,6 +20,7 @@ from kdx.pipeline.recipes.teachers import teacher_stages
 from kdx.pipeline.scores import averages, digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE, PROXY
 from kdx.store.artifact import Artifact
+from kdx.store.beside import OtherProcess
 from kdx.store.manifest import Unreadable, named_sources
 from kdx.store.places import dotted
 from kdx.store.resolve import own_error
@@ -40,12 +42,25 @@ def perform(
         lambda text, level: listener.note(PREPARE.name, text, level),
         ahead=peek or asked is not None,
     )
-    store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
+    at_work = not (peek or asked)
+    store = Store(
+        order.store,
+        order.runtime,
+        listener,
+        until=order.until,
+        peek=peek,
+        asked=asked,
+        settled=Pace(order.runtime) if at_work else None,
+        beside=OtherProcess() if at_work else None,
+    )
     recipe = build_recipe(order.recipe)
     try:
         recipe.run(store, order.experiment)
     except Halt:
         pass  # as far as the stages that were asked for
+    finally:
+        if store.beside:
+            store.beside.end()
     models = {
         role: store.done[stage] for role, stage in trained_by(order, recipe).items() if stage in store.done
     }

@@ -1,11 +1,13 @@
-"""probe: which precision trains this network faster on this machine. Its answer is stored, so that
-`precision: auto` means one thing.
+"""probe: which precision, and how many threads, train this network faster on this machine. Its answer is
+stored, so that `precision: auto` means one thing, and a run that is made again has its threads again.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from torch import nn
@@ -25,13 +27,29 @@ from kdx.training.runtime import Runtime
 STEPS, _FEW = 3, 8
 HOPELESS = 4.0
 """A precision that is so many times slower on a few rows is not tried on a batch."""
+LONG = 0.5
+"""Seconds of a step at all threads from which on more of them are better: no other number is tried."""
+_SLOWER = 1.5
+"""Of threads, from the most to the fewest, those behind one that is so many times slower are not tried."""
+_SECONDS, _ROUNDS = 0.2, 9
+"""About so long, and so many times at most, each number of threads is timed."""
 
 
 def run(
-    work: Work, runtime: Runtime, *, data: Artifact, model: Component, batch_size: int, machine: str
+    work: Work,
+    runtime: Runtime,
+    *,
+    data: Artifact,
+    model: Component,
+    batch_size: int,
+    machine: str,
+    precision: str = "fp32",
+    threads: Sequence[int] = (),
 ) -> None:
-    """Files: probe.json {"precision": "fp32" | "bf16", "seconds": {precision: median of one training step}},
-    of those tried.
+    """threads: those to try at `precision`, in ascending order; none: the precisions are tried.
+
+    Files: probe.json {"precision": "fp32" | "bf16", "seconds": {precision: median of one training step}}, of
+    those tried; or {"seconds": {number of threads: the same}}.
     """
     if runtime.device == "mps":
         work.write_json("probe.json", {"precision": "fp32", "seconds": {}})
@@ -41,6 +59,10 @@ def run(
         network = runtime.place(new_network(model, about, read_weights=False)).train()
         trial = Trial(network, build_task(about), runtime)
         everything = trial.made_up(kind_of_old(about)["example"], batch_size)
+        if threads:
+            seconds = by_threads(trial, everything, precision, threads)
+            work.write_json("probe.json", {"seconds": {str(n): took for n, took in seconds.items()}})
+            return
     # without instructions for it a bf16 step takes ten times as long as one in fp32: that shows on a few
     # rows too
     some = part_of(everything[0], 0, _FEW), part_of(everything[1], 0, _FEW)
@@ -49,6 +71,30 @@ def run(
     rounds = [{p: trial.step(*everything, p) for p in running} for _ in range(STEPS + 1)]
     medians = {p: sorted(r[p] for r in rounds[1:])[STEPS // 2] for p in running}
     work.write_json("probe.json", {"precision": min(medians, key=medians.__getitem__), "seconds": medians})
+
+
+def by_threads(
+    trial: Trial, rows: tuple[Inputs, Answers], precision: str, threads: Sequence[int]
+) -> dict[int, float]:
+    """Threads -> median seconds of a step, the numbers by turns, as others may be at work on this machine;
+    of those that were tried. Leaves the number of threads as it was."""
+    before = torch.get_num_threads()
+
+    def step(count: int) -> float:
+        torch.set_num_threads(count)
+        return [trial.step(*rows, precision) for _ in range(2)][1]  # the first one wakes them
+
+    try:
+        first: dict[int, float] = {}
+        for count in sorted(threads, reverse=True):
+            first[count] = min(step(count) for _ in range(2))
+            if first[count] > min(LONG, _SLOWER * min(first.values())):
+                break
+        rounds = max(1, min(_ROUNDS, int(_SECONDS / (2 * sum(first.values())))))
+        timed = [{count: step(count) for count in first} for _ in range(rounds)]
+        return {count: median([one[count] for one in timed]) for count in first}
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
