@@ -16,6 +16,7 @@ from fabricate import Still
 from safetensors.torch import load_file
 
 from kdx.cli import main
+from kdx.commands.rerun import threads_there
 from kdx.pipeline.pace import Pace, candidates, fewest, rows_of_a_part
 from kdx.pipeline.recipes.side_by_side import START, Lanes
 from kdx.pipeline.stages import LABEL, TRAIN
@@ -286,6 +287,14 @@ def test_a_batch_in_parts_is_probed_in_parts(inputs):
     assert rows_of_a_part(Component({**spec, "accumulate": 4})) == 3
 
 
+def test_a_run_is_made_again_with_the_threads_of_each_stage():
+    stages = [{"name": "teacher-pretrain", "threads": 2}, {"name": "student-train", "threads": 1}]
+    odd = [{"name": "a"}, {"name": "b", "threads": True}, {"name": "c", "threads": 0}, {"threads": 3}, "d"]
+    run = type("Run", (), {"document": {"stages": [*stages, *odd]}})
+    assert threads_there(run) == {"teacher-pretrain": 2, "student-train": 1}
+    assert threads_there(type("Run", (), {"document": {}})) == {}
+
+
 def weights(folder, name):
     return load_file(Path(folder) / "artifacts" / name / "last.safetensors")
 
@@ -320,3 +329,37 @@ def test_with_an_error_at_the_gate_the_student_waits_for_it(tmp_path, monkeypatc
     assert names.index("baseline-train") < names.index("gate")
     assert "student-train" not in names or names.index("gate") < names.index("student-train")
     assert code in (0, 1) and "teacher" in Path("r/train.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_goes_on_with_both(tmp_path, number):
+    words = ["device.side_by_side=true", "store=s", "hydra.run.dir=r", "device.checkpoint_seconds=0.2"]
+    lengths = ["teacher_pretrain.steps=900", "student_train.steps=900"]
+    command = [sys.executable, "-m", "kdx", "train", *ALONE, *words, *lengths]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    run = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(1200):
+        if all(
+            list((tmp_path / "s").glob(f"{s}/*.partial/checkpoint.pt")) for s in ("teacher-pretrain", "train")
+        ):
+            break
+        time.sleep(0.05)
+    run.send_signal(number)
+    code = run.wait()
+    assert code == (143 if number == signal.SIGTERM else -number)
+    (partial,) = (tmp_path / "s").glob("train/*.partial")
+    for _ in range(200 if number == signal.SIGKILL else 1):
+        mark = (partial / "checkpoint.json").read_text()
+        time.sleep(0.4)
+        if mark == (partial / "checkpoint.json").read_text():
+            break
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    document = json.loads((tmp_path / "r/run.json").read_text())
+    assert not any(
+        s["cached"] for s in document["stages"] if s["name"] in ("teacher-pretrain", "baseline-train")
+    )
+    assert "baseline-train goes on from step" in again.stderr and "waiting for it" not in again.stderr

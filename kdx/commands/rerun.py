@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from kdx.runs import diff
 from kdx.runs.reading import Run, as_written, read_mapping, read_run
 from kdx.runs.run import passes_unread
 from kdx.store.places import recorded
-from kdx.training.runtime import cores, share_of_cores
+from kdx.training.runtime import MOST_THREADS, cores, share_of_cores
 
 OPTIONS = (
     Option("to", None, "the folder of the new run; default: outputs/reruns/<time>_<name>"),
@@ -167,6 +168,22 @@ def settled_there(run: Run) -> dict[str, Any]:
     return found
 
 
+def threads_there(run: Run) -> dict[str, int]:
+    """Stage -> the threads that it was made with, as far as run.json says so: each training may have had a
+    number of its own."""
+    stages = run.document.get("stages")
+    found = {
+        entry.get("name"): entry.get("threads")
+        for entry in (stages if isinstance(stages, list) else ())
+        if isinstance(entry, Mapping)
+    }
+    return {
+        name: threads
+        for name, threads in found.items()
+        if isinstance(name, str) and type(threads) is int and 0 < threads <= MOST_THREADS
+    }
+
+
 def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tuple[Order, list[str]]:
     """(the run's own order with its output here, notes). Raises UserErrors with all that is wrong, as kdx
     train would.
@@ -181,6 +198,8 @@ def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> t
     order, errors = examine_config(config)
     if errors:
         raise UserErrors(errors)
+    if "device.threads" not in {word.partition("=")[0] for word in given}:
+        order = replace(order, runtime=replace(order.runtime, by_stage=threads_there(run)))
     restore.check_data(
         config["dataset"], order.experiment.dataset.build(), {word.partition("=")[0] for word in given}
     )
