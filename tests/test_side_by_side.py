@@ -265,7 +265,11 @@ def test_a_training_gets_the_threads_that_the_probe_found(monkeypatch, inputs):
         return made.threads
 
     found = None
-    assert threads() == 2 and found.asked[0]["threads"] == [1, 2, 4] and found.asked[0]["batch_size"] == 10
+    assert (
+        threads() == 2
+        and found.asked[0]["threads"]["tried"] == [1, 2, 4]
+        and found.asked[0]["batch_size"] == 10
+    )
     assert threads(LABEL) == 4 and not found.asked, "no training"
     assert threads(threads=3) == 3 and not found.asked, "as the user says"
     short = {**inputs, "training": Component({**inputs["training"].spec, "epochs": 1})}

@@ -72,8 +72,7 @@ def step_seconds(store: Store, inputs: Mapping[str, Any]) -> dict[int, float]:
         model=inputs["model"],
         batch_size=rows_of_a_part(training),
         machine=store.runtime.describe(),
-        precision=inputs["precision"],
-        threads=candidates(most),
+        threads={"tried": candidates(most), "precision": inputs["precision"]},
     ).json("probe.json")["seconds"]
     parts = training.spec.get("accumulate", 1)
     return {int(threads): parts * seconds for threads, seconds in found.items()}

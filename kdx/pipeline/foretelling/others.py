@@ -31,6 +31,10 @@ class Probe(_Once):
         probe = step.artifact.json("probe.json")
         times = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in probe["seconds"].items())
         network = step.inputs["model"].target.rpartition(".")[2]
+        if step.inputs.get("answers"):
+            return [
+                f"pseudo_label.precision=auto: {probe['precision']} ({times} an answered batch of {network})"
+            ]
         return [f"precision=auto: {probe['precision']} ({times} a step of {network})"]
 
 

@@ -4,10 +4,12 @@ stored, so that `precision: auto` means one thing, and a run that is made again 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,6 +31,8 @@ HOPELESS = 4.0
 """A precision that is so many times slower on a few rows is not tried on a batch."""
 LONG = 0.5
 """Seconds of a step at all threads from which on more of them are better: no other number is tried."""
+_WORTH = 0.9
+"""Of the time of an answer in fp32, below which one in bf16 is worth its bits."""
 _SLOWER = 1.5
 """Of threads, from the most to the fewest, those behind one that is so many times slower are not tried."""
 _SECONDS, _ROUNDS = 0.2, 9
@@ -43,24 +47,26 @@ def run(
     model: Component,
     batch_size: int,
     machine: str,
-    precision: str = "fp32",
-    threads: Sequence[int] = (),
+    threads: Mapping[str, Any] | None = None,
+    answers: bool = False,
 ) -> None:
-    """threads: those to try at `precision`, in ascending order; none: the precisions are tried.
+    """threads: {"tried": the numbers to try, "precision": at which}; None: the precisions are tried. answers:
+    whether a batch is answered in place of a training step.
 
     Files: probe.json {"precision": "fp32" | "bf16", "seconds": {precision: median of one training step}}, of
-    those tried; or {"seconds": {number of threads: the same}}.
+    those tried; or {"seconds": {number of threads: the same}}. Of answers it is bf16 only where that saves a
+    tenth, as they have fewer bits.
     """
     if runtime.device == "mps":
         work.write_json("probe.json", {"precision": "fp32", "seconds": {}})
         return
     about = data.json("data.json")
     with torch.random.fork_rng():
-        network = runtime.place(new_network(model, about, read_weights=False)).train()
-        trial = Trial(network, build_task(about), runtime)
+        network = runtime.place(new_network(model, about, read_weights=False)).train(not answers)
+        trial = (AnswerTrial if answers else Trial)(network, build_task(about), runtime)
         everything = trial.made_up(kind_of_old(about)["example"], batch_size)
         if threads:
-            seconds = by_threads(trial, everything, precision, threads)
+            seconds = by_threads(trial, everything, threads["precision"], threads["tried"])
             work.write_json("probe.json", {"seconds": {str(n): took for n, took in seconds.items()}})
             return
     # without instructions for it a bf16 step takes ten times as long as one in fp32: that shows on a few
@@ -70,7 +76,9 @@ def run(
     running = [p for p in few if few[p] < HOPELESS * few["fp32"]]
     rounds = [{p: trial.step(*everything, p) for p in running} for _ in range(STEPS + 1)]
     medians = {p: sorted(r[p] for r in rounds[1:])[STEPS // 2] for p in running}
-    work.write_json("probe.json", {"precision": min(medians, key=medians.__getitem__), "seconds": medians})
+    least = _WORTH if answers else 1.0
+    faster = "bf16" if medians.get("bf16", math.inf) < least * medians["fp32"] else "fp32"
+    work.write_json("probe.json", {"precision": faster, "seconds": medians})
 
 
 def by_threads(
@@ -118,4 +126,16 @@ class Trial:
             loss = self.task.loss(self.network(rows), truth).mean()
         loss.backward()
         loss.item()
+        return time.perf_counter() - start
+
+
+class AnswerTrial(Trial):
+    """The same of a network that answers."""
+
+    @torch.inference_mode()
+    def step(self, rows: Inputs, truth: Answers, precision: str) -> float:
+        start = time.perf_counter()
+        with self.runtime.autocast(precision):
+            self.network(rows)
+        self.runtime.wait()
         return time.perf_counter() - start
