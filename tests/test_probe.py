@@ -123,6 +123,25 @@ def test_a_real_step_takes_time_and_leaves_a_choice(tmp_path, more):
 
 
 @pytest.mark.parametrize(
+    ("more", "nothing"),
+    [({}, {"precision": "fp32"}), ({"threads": {"tried": [1, 2], "precision": "fp32"}}, {})],
+)
+def test_a_network_that_learns_from_no_made_up_rows_is_not_tried(tmp_path, monkeypatch, more, nothing):
+    def step(*given):
+        raise RuntimeError("no gradient here")
+
+    (tmp_path / "data.json").write_text(
+        json.dumps({"shape": [1, 4, 4], "classes": ["a", "b"], "mean": [0.5], "std": [0.5]})
+    )
+    monkeypatch.setattr(probe.Trial, "step", step)
+    data = Artifact("prepare", "0" * 64, tmp_path)
+    work = Work(tmp_path, "probe", Listener())
+    probe.run(work, CPU, data=data, model=MODEL, batch_size=8, machine="this one", **more)
+    assert json.loads((tmp_path / "probe.json").read_text()) == {**nothing, "seconds": {}}
+    assert "no gradient here" in (tmp_path / "notes.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
     ("flags", "has"),
     [("sse2 avx2 avx512_bf16", True), ("fp asimd bf16", True), ("sse2 avx2 avx512f", False), ("", False)],
 )

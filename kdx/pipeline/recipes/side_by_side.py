@@ -25,7 +25,8 @@ from kdx.training.runtime import Runtime, share_of_cores
 START = 3.0
 """Seconds from the start of a process to its first step."""
 WORTH, WORTH_SHARE = 1.0, 0.05
-"""Seconds, and the share of all, that must be saved."""
+"""Seconds, and the share of all, that must be saved: by going side by side at all, and by going on so beside
+the student."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class Lanes:
             "teacher": max(slowed, START + beside) + after,
             "student": max(slowed + after_slowed, START + beside),
         }
-        best = "student" if may_last and took["student"] < took["teacher"] else "teacher"
-        saved = took[""] - took[best]
-        return best if saved >= max(WORTH, WORTH_SHARE * took[""]) else ""
+        worth = max(WORTH, WORTH_SHARE * took[""])
+        # what the gate says comes late where the student does not wait for it
+        best = "student" if may_last and took["teacher"] - took["student"] >= worth else "teacher"
+        return best if took[""] - took[best] >= worth else ""
 
 
 def begin_beside(store: Store, experiment: Experiment, alone: Mapping[str, Any], students: int) -> None:
@@ -78,13 +80,13 @@ def begin_beside(store: Store, experiment: Experiment, alone: Mapping[str, Any],
         data = alone["data"]
         pace = step_seconds(store, alone)
         if (threads := fewest(pace, half) or 0) == 0:
-            return  # a network so large that a part of the threads was not tried
+            return  # a network that could not be tried, or so large that a part of the threads was not
         left = whole - threads
         steps = steps_of(alone)
         lanes = Lanes(
             _teacher_seconds(store, experiment, data, whole, left),
-            (steps * _least(pace, whole), steps * pace[threads]),
-            (students * steps * _least(pace, whole), students * steps * _least(pace, left)),
+            (steps * _took(pace, whole), steps * pace[threads]),
+            (students * steps * _took(pace, whole), students * steps * _took(pace, left)),
         )
         lane = lanes.choose(may_last and not how_to_ask(data, experiment).live)
     if lane and (wanted is True or _room()):
@@ -102,9 +104,10 @@ def _said(lane: str, threads: int) -> str:
     )
 
 
-def _least(seconds: Mapping[int, float], most: int) -> float:
-    """Of those threads that may be used; of more none is better than of as few as were timed."""
-    return min((took for threads, took in seconds.items() if threads <= most), default=min(seconds.values()))
+def _took(seconds: Mapping[int, float], most: int) -> float:
+    """A step, by as many of these threads as it will get."""
+    threads = fewest(seconds, most)
+    return min(seconds.values()) if threads is None else seconds[threads]
 
 
 def _teacher_seconds(
@@ -116,9 +119,10 @@ def _teacher_seconds(
         inputs = member_inputs(store, data, experiment, teacher, None)
         if not long_training(PRETRAIN, inputs) or not (teacher.through or store.lacks(PRETRAIN, **inputs)):
             continue
-        pace = step_seconds(store, inputs)
+        if not (pace := step_seconds(store, inputs)):
+            return float("inf"), float("inf")
         for place, most in enumerate((whole, left)):
-            found[place] += steps_of(inputs) * _least(pace, most)
+            found[place] += steps_of(inputs) * _took(pace, most)
     return found[0], found[1]
 
 
