@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from kdx.cli import main
 from kdx.commands.rerun import threads_there
+from kdx.core.errors import UserError
 from kdx.pipeline.pace import Pace, candidates, fewest, rows_of_a_part
 from kdx.pipeline.recipes.side_by_side import START, Lanes
 from kdx.pipeline.stages import LABEL, TRAIN
@@ -287,6 +288,12 @@ def test_a_training_gets_the_threads_that_the_probe_found(monkeypatch, inputs):
     assert threads(store=Asked(runtime(), {"1": 4.0, "2": 2.0, "4": 0.5}, beside)) == 2
     monkeypatch.setattr("kdx.training.runtime.share_of_cores", lambda: 1)
     assert threads() == 1 and not found.asked, "nothing to choose"
+
+
+@pytest.mark.parametrize("given", ["yes", 1, None])
+def test_side_by_side_is_yes_no_or_auto(given):
+    with pytest.raises(UserError, match="device.side_by_side must be auto, true or false; given: "):
+        runtime(side_by_side=given)
 
 
 def test_a_batch_in_parts_is_probed_in_parts(inputs):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import kdx
-from kdx.core.checks import choice, flag, integer, number
+from kdx.core.checks import choice, flag, integer, number, refuse, shown
 from kdx.core.errors import UserError
 from kdx.training.gpus import take
 
@@ -54,8 +54,8 @@ class Runtime:
         number("device.wait_seconds", self.wait_seconds, low=1)
         for name in ("channels_last", "compile", "sync_batch_norm"):
             flag(f"device.{name}", getattr(self, name))
-        if self.side_by_side != "auto":
-            flag("device.side_by_side", self.side_by_side)
+        if self.side_by_side not in ("auto", True, False) or type(self.side_by_side) is int:
+            refuse(f"device.side_by_side must be auto, true or false; given: {shown(self.side_by_side)}")
 
     def settle(self) -> Runtime:
         """The same with `auto` resolved, checked against this machine, and set: threads, and an allocator
