@@ -21,6 +21,7 @@ from kdx.core.errors import UserError
 from kdx.pipeline.pace import Pace, candidates, fewest, rows_of_a_part
 from kdx.pipeline.recipes.side_by_side import START, Lanes
 from kdx.pipeline.stages import LABEL, TRAIN
+from kdx.runs.diff import other_environment
 from kdx.store.artifact import Artifact
 from kdx.store.beside import OtherProcess
 from kdx.store.component import Component
@@ -307,6 +308,15 @@ def test_a_run_is_made_again_with_the_threads_of_each_stage():
     run = type("Run", (), {"document": {"stages": [*stages, *odd]}})
     assert threads_there(run) == {"teacher-pretrain": 2, "student-train": 1}
     assert threads_there(type("Run", (), {"document": {}})) == {}
+
+
+def test_threads_of_a_stage_differ_only_where_both_runs_have_others():
+    def run(**elsewhere):
+        return {"environment": {"settled": {"threads": 1}, "elsewhere": elsewhere}}
+
+    label, probed = {"pseudo-label": {"threads": 2}}, {"probe": {"threads": 2}}
+    assert not list(other_environment(run(**label, **probed), run(**label)))
+    assert list(other_environment(run(**label), run())) == [("threads of pseudo-label", 2, 1)]
 
 
 def weights(folder, name):
