@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from kdx.cli import main
 from kdx.commands.rerun import threads_there
 from kdx.core.errors import UserError
-from kdx.pipeline.pace import Pace, candidates, fewest, rows_of_a_part
+from kdx.pipeline.pace import ThreadsOfStages, candidates, fewest, rows_of_a_part
 from kdx.pipeline.recipes.side_by_side import START, Lanes
 from kdx.pipeline.stages import LABEL, TRAIN
 from kdx.runs.diff import other_environment
@@ -265,7 +265,7 @@ def test_a_training_gets_the_threads_that_the_probe_found(monkeypatch, inputs):
         asked = runtime(**more)
         nonlocal found
         found = store or Asked(asked, {"1": 4.0, "2": 2.0, "4": 1.9})
-        made = Pace(asked)(found, stage, name, given)
+        made = ThreadsOfStages(asked)(found, stage, name, given)
         assert set_to[-1] == made.threads and found.runtime.threads == asked.threads
         return made.threads
 

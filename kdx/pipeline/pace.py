@@ -24,7 +24,7 @@ TRAINED = (PRETRAIN.name, THROUGH.name, TRAIN.name)
 """Stages whose network long_training by steps."""
 
 
-class Pace:
+class ThreadsOfStages:
     """What the stages of a run are made with, see kdx.store.store.Settled. asked: as the user has it."""
 
     def __init__(self, asked: Runtime):

@@ -11,7 +11,7 @@ from kdx.config.wire import Order, with_sources
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, learned_alone
-from kdx.pipeline.pace import Pace
+from kdx.pipeline.pace import ThreadsOfStages
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import Recipe, Request, build_recipe
 from kdx.pipeline.recipes.steps import students
@@ -48,7 +48,7 @@ def perform(
         until=order.until,
         peek=peek,
         asked=asked,
-        settled=Pace(order.runtime) if at_work else None,
+        settled=ThreadsOfStages(order.runtime) if at_work else None,
         beside=OtherProcess() if at_work else None,
     )
     recipe = build_recipe(order.recipe)
