@@ -52,7 +52,8 @@ from kdx.pipeline.stages.streams import open_streams
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Many
 from kdx.report.run.progress import Progress
-from kdx.runs.run import environment, perform, protocol
+from kdx.runs.run import perform, protocol
+from kdx.runs.traces import environment
 from kdx.store.store import Halt, Store
 from kdx.store.work import Listener
 from kdx.tasks.classification import Classification

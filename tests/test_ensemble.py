@@ -181,7 +181,13 @@ def test_of_members_that_are_fitted_no_training_is_asked(place):
     ]
     steps, _ = forecast(bf16, place / "plan", {})
     asked = {step.name: step.inputs for step in steps}
-    assert asked["teacher-pretrain-1"]["precision"] == "fp32" and asked["pseudo-label"]["precision"] == "bf16"
+    assert asked["teacher-pretrain-1"]["precision"] == "fp32"
+    probed = [step for step in steps if step.stage.name == "probe"]
+    assert [step.inputs["model"].target for step in probed] == ["kdx.models.mlp.mlp"], "what answers in torch"
+    settled = probed[0].artifact.json("probe.json")["precision"]
+    assert (
+        asked["pseudo-label"]["precision"] == settled and asked["teacher-pretrain-2"]["precision"] == "bf16"
+    )
 
 
 def test_each_member_has_the_keys_and_the_training_of_its_option():

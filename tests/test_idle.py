@@ -26,6 +26,10 @@ LINES = [
         "student_train.evaluate_every=5 can never act",
     ),
     ("headline=best dataset.validation=null", "headline=best can never act"),
+    (
+        "teacher=sklearn pseudo_label.precision=bf16",
+        "pseudo_label.precision=bf16 can never act: the teacher is no network whose bits could be fewer",
+    ),
     ("pseudo_label.gate=error dataset.validation=null", "pseudo_label.gate=error can never act"),
     (
         "pseudo_label.near_chance=error dataset.validation=null",
@@ -161,6 +165,8 @@ def test_what_can_never_act_is_reported(line, says):
         "dataset.validation=null",
         "dataset.validation=null loss=self_training",
         "student_train.patience=19",
+        "pseudo_label.precision=bf16",
+        "teacher=sklearn rounds=2 pseudo_label.precision=bf16",
         "student_train.patience=null",
         "student_train.optimiser=sgd student_train.momentum=0.5",
         "rounds=3 round_patience=2 init=previous",

@@ -8,6 +8,8 @@ from importlib import import_module
 
 import pytest
 
+from kdx.pipeline.recipes.answer_precision import answer_precision
+from kdx.pipeline.recipes.experiment import TeacherSetup
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.work import Listener, Work
@@ -20,7 +22,7 @@ CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=F
 MODEL = Component({"_target_": "kdx.models.mlp.mlp", "hidden": 4, "dropout": 0.0, "stochastic_depth": 0.0})
 
 
-def settle(tmp_path, monkeypatch, bf16):
+def settle(tmp_path, monkeypatch, bf16, **more):
     """(probe.json, sizes of the batches tried in bf16), where an fp32 step takes a second and one in bf16
     takes `bf16`
     """
@@ -30,7 +32,8 @@ def settle(tmp_path, monkeypatch, bf16):
         tried.extend([len(pictures)] if precision == "bf16" else [])
         return bf16 if precision == "bf16" else 1.0
 
-    monkeypatch.setattr(probe.Trial, "step", step)
+    for trial in (probe.Trial, probe.AnswerTrial):
+        monkeypatch.setattr(trial, "step", step)
     data = tmp_path / "data"
     data.mkdir()
     (data / "data.json").write_text(
@@ -43,6 +46,7 @@ def settle(tmp_path, monkeypatch, bf16):
         model=MODEL,
         batch_size=32,
         machine="this one",
+        **more,
     )
     return json.loads((tmp_path / "probe.json").read_text()), tried
 
@@ -58,7 +62,50 @@ def test_a_hopeless_precision_is_tried_on_a_few_pictures_only(tmp_path, monkeypa
     assert found == {"precision": "fp32", "seconds": {"fp32": 1.0}} and set(tried) == {8}
 
 
-def test_a_real_step_takes_time_and_leaves_a_choice(tmp_path):
+def asked(precisions, given="auto", stage="teacher-pretrain", fitted=False):
+    """(the precision of the answers, networks that were probed), where bf16 answers faster. precisions: of
+    the teachers' training, None: a file of weights."""
+    probed = []
+
+    class Probing:
+        runtime = CPU
+
+        def run(self, stage, **inputs):
+            probed.append((inputs["model"].target, inputs["answers"]))
+            return type("Found", (), {"json": lambda *_: {"precision": "bf16"}})()
+
+    def training(precision):
+        return precision and Component({"_target_": "a.b", "precision": precision, "batch_size": 8})
+
+    experiment = type("Asked", (), {})()
+    experiment.pseudo_label = {"precision": given}
+    experiment.student, experiment.student_train = Component({"_target_": "the.student"}), training("auto")
+    experiment.teachers = [
+        TeacherSetup("x", MODEL, None, training(precision), fitted=fitted) for precision in precisions
+    ]
+    teachers = [Artifact(stage, "0" * 64, None)] * len(precisions)
+    return answer_precision(Probing(), None, teachers, experiment), probed
+
+
+def test_a_teacher_answers_in_no_fewer_bits_than_it_learned_with():
+    assert asked(["fp32"]) == ("fp32", []) and asked([None]) == ("fp32", [])
+    assert asked(["bf16"]) == ("bf16", [(MODEL.target, True)]) == asked(["auto"])
+    assert asked(["bf16", "fp32"]) == ("fp32", [])
+    assert asked(["fp32"], given="bf16") == ("bf16", []) and asked(["bf16"], given="fp32") == ("fp32", [])
+    assert asked([None], fitted=True) == ("fp32", [])
+    assert asked(["fp32"], stage="train") == ("bf16", [("the.student", True)]), (
+        "a student of the round before"
+    )
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(0.8, "bf16"), (0.95, "fp32"), (1.5, "fp32")])
+def test_fewer_bits_are_worth_a_tenth(tmp_path, monkeypatch, bf16, chosen):
+    found, _ = settle(tmp_path, monkeypatch, bf16, answers=True)
+    assert found["precision"] == chosen
+
+
+@pytest.mark.parametrize("more", [{}, {"answers": True}])
+def test_a_real_step_takes_time_and_leaves_a_choice(tmp_path, more):
     (tmp_path / "data.json").write_text(
         json.dumps({"shape": [1, 4, 4], "classes": ["a", "b"], "mean": [0.5], "std": [0.5]})
     )
@@ -69,9 +116,29 @@ def test_a_real_step_takes_time_and_leaves_a_choice(tmp_path):
         model=MODEL,
         batch_size=8,
         machine="this one",
+        **more,
     )
     found = json.loads((tmp_path / "probe.json").read_text())
     assert found["precision"] in found["seconds"] and all(s > 0 for s in found["seconds"].values())
+
+
+@pytest.mark.parametrize(
+    ("more", "nothing"),
+    [({}, {"precision": "fp32"}), ({"threads": {"tried": [1, 2], "precision": "fp32"}}, {})],
+)
+def test_a_network_that_learns_from_no_made_up_rows_is_not_tried(tmp_path, monkeypatch, more, nothing):
+    def step(*given):
+        raise RuntimeError("no gradient here")
+
+    (tmp_path / "data.json").write_text(
+        json.dumps({"shape": [1, 4, 4], "classes": ["a", "b"], "mean": [0.5], "std": [0.5]})
+    )
+    monkeypatch.setattr(probe.Trial, "step", step)
+    data = Artifact("prepare", "0" * 64, tmp_path)
+    work = Work(tmp_path, "probe", Listener())
+    probe.run(work, CPU, data=data, model=MODEL, batch_size=8, machine="this one", **more)
+    assert json.loads((tmp_path / "probe.json").read_text()) == {**nothing, "seconds": {}}
+    assert "no gradient here" in (tmp_path / "notes.jsonl").read_text()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from kdx.cli import main
 from kdx.core.paths import conf_dir
-from kdx.pipeline.recipes import distil, steps
+from kdx.pipeline.recipes import steps
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.store.artifact import Artifact
 
@@ -556,7 +556,9 @@ def test_a_student_learns_no_answers_of_other_pixels(place, monkeypatch, capsys,
         monkeypatch.setattr("kdx.pipeline.recipes.asking._augmentation", lambda training: [])
     else:
         monkeypatch.setattr(
-            distil, "student_inputs", lambda *given: {**steps.student_inputs(*given), "views_seed": 1}
+            steps,
+            "student_inputs",
+            lambda *given, real=steps.student_inputs: {**real(*given), "views_seed": 1},
         )
     capsys.readouterr()
     assert main(["train", *words]) == 1

@@ -21,7 +21,8 @@ from kdx.core.metric import Metric
 from kdx.report.run import document
 from kdx.runs.claims import COUNTS, ClaimFigure
 from kdx.runs.row_predictions import write_predictions
-from kdx.runs.run import perform, protocol, trace
+from kdx.runs.run import perform, protocol
+from kdx.runs.traces import trace
 from kdx.runs.unread import write_unread
 from kdx.store.artifact import Artifact
 from kdx.store.work import Listener

@@ -7,7 +7,8 @@ from pathlib import Path
 from kdx.config.wire import Order
 from kdx.core import signals
 from kdx.report.run.folder import RunFolder
-from kdx.runs.run import environment, protocol
+from kdx.runs.run import protocol
+from kdx.runs.traces import environment
 
 
 def begin_folder(path: Path, order: Order, command: list[str], host: str | None) -> RunFolder:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from kdx.core.documents import dump
 from kdx.core.errors import UserError, UserErrors
 from kdx.core.files import LogFile
 from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.pipeline.stages import LABEL
 from kdx.report.run.written import write_or_error
 from kdx.runs import diff
 from kdx.runs.reading import Run, as_written, read_mapping, read_run
 from kdx.runs.run import passes_unread
 from kdx.store.places import recorded
-from kdx.training.runtime import cores, share_of_cores
+from kdx.store.stage import split_number
+from kdx.training.runtime import MOST_THREADS, cores, share_of_cores
 
 OPTIONS = (
     Option("to", None, "the folder of the new run; default: outputs/reruns/<time>_<name>"),
@@ -164,7 +167,34 @@ def settled_there(run: Run) -> dict[str, Any]:
         for role, about in roles.items()
         if isinstance(about, Mapping) and "precision" in about
     }
+    teacher = run.document["config"].get("teacher_pretrain")
+    answers = {
+        about for name, about in _of_stages(run, "precision").items() if split_number(name)[0] == LABEL.name
+    }
+    probed = isinstance(teacher, Mapping) and teacher.get("precision") != "fp32"
+    if probed and len(answers) == 1 and answers <= {"fp32", "bf16"}:
+        found["precision"]["pseudo_label"] = answers.pop()
     return found
+
+
+def threads_there(run: Run) -> dict[str, int]:
+    """Stage -> the threads that it was made with, as far as run.json says so: each training may have had a
+    number of its own."""
+    return {
+        name: threads
+        for name, threads in _of_stages(run, "threads").items()
+        if type(threads) is int and 0 < threads <= MOST_THREADS
+    }
+
+
+def _of_stages(run: Run, key: str) -> dict[str, Any]:
+    """Stage -> what run.json says of it under a key; of those without it nothing."""
+    stages = run.document.get("stages")
+    return {
+        entry["name"]: entry[key]
+        for entry in (stages if isinstance(stages, list) else ())
+        if isinstance(entry, Mapping) and isinstance(entry.get("name"), str) and key in entry
+    }
 
 
 def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tuple[Order, list[str]]:
@@ -181,6 +211,8 @@ def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> t
     order, errors = examine_config(config)
     if errors:
         raise UserErrors(errors)
+    if "device.threads" not in {word.partition("=")[0] for word in given}:
+        order = replace(order, runtime=replace(order.runtime, by_stage=threads_there(run)))
     restore.check_data(
         config["dataset"], order.experiment.dataset.build(), {word.partition("=")[0] for word in given}
     )

@@ -38,7 +38,8 @@ from kdx.report.run.prequential import with_chunk_metric
 from kdx.report.run.sessions import with_session_metrics
 from kdx.runs import releases, sweep
 from kdx.runs.row_predictions import write_predictions
-from kdx.runs.run import load_examples, perform, protocol, trace
+from kdx.runs.run import load_examples, perform, protocol
+from kdx.runs.traces import trace
 from kdx.runs.unread import write_unread
 from kdx.store.work import Listener
 

@@ -233,7 +233,7 @@ def read_prices(config: Mapping[str, Any]) -> None:
 
 _WHOLE = {
     **{"format": "dense", "k": 1, "draws": 1, "prompt": 0.25, "drawn_at": 1, "temperature": 1},
-    **{"shards": 1, "shard": None},
+    **{"precision": "auto", "shards": 1, "shard": None},
 }
 """Of runs of before, which stored all of each answer, as it was, in one piece; what is of formats means
 nothing there."""
@@ -261,6 +261,7 @@ def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
         checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
     if node["views"] is not None:
         checks.integer("pseudo_label.views", node["views"], low=1)
+    checks.choice("pseudo_label.precision", node["precision"], ("auto", "fp32", "bf16"))
     checks.choice("pseudo_label.format", node["format"], ANSWER_FORMATS)
     checks.integer("pseudo_label.k", node["k"], low=1)
     checks.integer("pseudo_label.draws", node["draws"], low=1, high=MOST_DRAWS)

@@ -78,6 +78,10 @@ def restore(
             for keys in config.get(NODE, {}).values() if stage == TRAINING else ():
                 keys[stage] = {**keys[stage], "precision": found}
             notes.append(f"{stage}.precision=auto was settled as {found} there, and is here")
+    labels = (settled.get("precision") or {}).get("pseudo_label")
+    if not errors and labels and config["pseudo_label"]["precision"] == "auto":
+        config["pseudo_label"] = {**config["pseudo_label"], "precision": labels}
+        notes.append(f"pseudo_label.precision=auto was settled as {labels} there, and is here")
     return config, errors, notes
 
 

@@ -58,6 +58,7 @@ def idle(config: Mapping[str, Any], typed: Collection[str], learned: Learned | N
         *_unread(config, recipe),
         *_row_makers(config),
         *_format(config),
+        *_precision(config),
         *idle_moving(config),
         *_training("student_train", config["student_train"], _unseen(config, rows)),
         *_teachers(config, _unseen(config, rows)),
@@ -214,6 +215,14 @@ def _row_makers(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for group, maker in (("made_up", read_made_up(config)), ("pool", pool.source if pool else None)):
         if maker and (group == "made_up" or (pool and pool.makes)):
             yield from ((f"{group}.{key}", why) for key, why in idle_keys(maker).items())
+
+
+def _precision(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """That of the answers."""
+    teachers = list(config["members"].values()) or [config["teacher"]]
+    once = config["rounds"] == 1 and not config["assistants"]
+    if once and all(is_given(keys) or is_finished(keys) or is_fitted(keys) for keys in teachers):
+        yield "pseudo_label.precision", "the teacher is no network whose bits could be fewer: leave it out"
 
 
 def _format(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -248,11 +248,16 @@ def other_environment(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> It
     for name in _SETTLED:
         if name in settled[0] and settled[0].get(name) != settled[1].get(name):
             yield name, settled[0].get(name), settled[1].get(name)
-    elsewhere = old.get("elsewhere") if isinstance(old.get("elsewhere"), Mapping) else {}
+    elsewhere, there = (
+        e.get("elsewhere") if isinstance(e.get("elsewhere"), Mapping) else {} for e in (old, new)
+    )
     for stage, own in elsewhere.items():
+        if stage == stages.PROBE.name:
+            continue  # what it settled is asked for by name the next time
+        made = settled[1] | (dict(there[stage]) if isinstance(there.get(stage), Mapping) else {})
         for name, value in own.items() if isinstance(own, Mapping) else ():
-            if value != settled[1].get(name):
-                yield f"{name} of {stage}", value, settled[1].get(name)
+            if value != made.get(name):
+                yield f"{name} of {stage}", value, made.get(name)
 
 
 def brief_value(value: Any) -> str:

@@ -5,13 +5,13 @@ run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from kdx.config.wire import Order, with_sources
 from kdx.core import checks
 from kdx.core.errors import UserError
-from kdx.core.roles import ROLES, control_stage, learned_alone, roles_of
+from kdx.core.roles import ROLES, control_stage, learned_alone
+from kdx.pipeline.pace import ThreadsOfStages
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import Recipe, Request, build_recipe
 from kdx.pipeline.recipes.steps import students
@@ -19,14 +19,14 @@ from kdx.pipeline.recipes.teachers import teacher_stages
 from kdx.pipeline.scores import averages, digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE, PROXY
 from kdx.store.artifact import Artifact
-from kdx.store.manifest import Unreadable, named_sources
+from kdx.store.beside import OtherProcess
+from kdx.store.manifest import Unreadable
 from kdx.store.places import dotted
 from kdx.store.resolve import own_error
 from kdx.store.stage import subseed
 from kdx.store.store import Asked, Halt, Miss, Store
 from kdx.store.work import Listener
 from kdx.training.length import STAGES
-from kdx.training.runtime import cores, versions
 
 
 def perform(
@@ -40,12 +40,25 @@ def perform(
         lambda text, level: listener.note(PREPARE.name, text, level),
         ahead=peek or asked is not None,
     )
-    store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
+    at_work = not (peek or asked)
+    store = Store(
+        order.store,
+        order.runtime,
+        listener,
+        until=order.until,
+        peek=peek,
+        asked=asked,
+        settled=ThreadsOfStages(order.runtime) if at_work else None,
+        beside=OtherProcess() if at_work else None,
+    )
     recipe = build_recipe(order.recipe)
     try:
         recipe.run(store, order.experiment)
     except Halt:
         pass  # as far as the stages that were asked for
+    finally:
+        if store.beside:
+            store.beside.end()
     models = {
         role: store.done[stage] for role, stage in trained_by(order, recipe).items() if stage in store.done
     }
@@ -208,78 +221,6 @@ def split_digests(data: Artifact) -> dict[str, str]:
     """split -> what its rows and truth hold, as one digest; those of before are known by their files."""
     found: dict[str, str] | None = data.json("data.json").get("digests")
     return digests_of(data.manifest["files"]) if found is None else found
-
-
-def environment(order: Order) -> dict[str, Any]:
-    """Where the run took place, reported without importing torch."""
-    import importlib.metadata
-    import platform
-
-    return {
-        "commit": _commit(),
-        **versions(),
-        "hydra-core": importlib.metadata.version("hydra-core"),
-        "platform": platform.platform(),
-        "cores": cores(),
-        "device": order.runtime.device,
-        "threads": order.runtime.threads,
-    }
-
-
-def trace(document: dict[str, Any], results: dict[str, Any], artifacts: Mapping[str, Artifact]) -> None:
-    """Adds to a run.json how its results came about, as the store's manifests have it: of each stage the
-    digests of its code and of the files that it read; under environment.settled the device, the threads, the
-    hardware and the versions that the student (without one, the last stage) was made with, and under
-    environment.elsewhere what was otherwise at other stages; to each role's results the digests of its
-    weights.
-    """
-    manifests = {name: artifact.manifest for name, artifact in artifacts.items()}
-    for entry in document["stages"]:
-        manifest = manifests.get(entry["name"], {})
-        entry |= {"code": manifest["code"]} if manifest else {}
-        entry |= {"sources": found} if (found := dict(named_sources(manifest.get("inputs")))) else {}
-    made = {name: _made(artifact, manifests[name]) for name, artifact in artifacts.items()}
-    student, roles = ROLES["student"].stage, roles_of(results)
-    counts = made[student if student in made else list(made)[-1]]
-    precision = {role: results[role]["precision"] for role in roles}
-    elsewhere = {name: {k: v for k, v in own.items() if counts.get(k) != v} for name, own in made.items()}
-    document["environment"] |= {"settled": {**counts, "precision": precision}}
-    document["environment"] |= (
-        {"elsewhere": found} if (found := {name: own for name, own in elsewhere.items() if own}) else {}
-    )
-    members = results.get("members") or []
-    trained = {about.stage: results[role] for role, about in roles.items() if about.stage in manifests}
-    for stage, found in (*trained.items(), *zip(teacher_stages(len(members)), members, strict=False)):
-        files = manifests[stage]["files"]
-        found["weights"] = {
-            which: files[name]["sha256"]
-            for which in ("last", "best")
-            if (name := f"{which}.safetensors") in files
-        }
-
-
-def _made(artifact: Artifact, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What an artifact was made with; of older ones the device and the threads of those that trained are
-    known.
-    """
-    if "made" in manifest or not artifact.file("summary.json").is_file():
-        return manifest.get("made", {})
-    return {key: artifact.json("summary.json").get(key) for key in ("device", "threads")}
-
-
-def _commit() -> str | None:
-    import subprocess
-
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None
 
 
 def load_examples(found: Artifact) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from kdx.core import shortage, signals, snapshot
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, own_folder, write_atomically
 from kdx.store.artifact import METRICS_FILE, NOTES, Artifact, lines
+from kdx.store.beside import OtherProcess
 from kdx.store.disk import WHO, disk_full, lock_file, may_write
 from kdx.store.manifest import LEFTOVERS, MANIFEST, begin, seal, there
 from kdx.store.source import Source
@@ -46,6 +47,8 @@ Asked = Callable[[str, Stage, str, Mapping[str, Any], Artifact | None], Artifact
 """(the run's name of a stage, the stage, its key, its inputs, the artifact where the store has it) -> what
 the run goes on with.
 """
+Settled = Callable[["Store", Stage, str, Mapping[str, Any]], Any]
+"""(the store, the stage, the run's name of it, its inputs) -> the runtime that it is made with, set."""
 
 
 class Store:
@@ -54,6 +57,8 @@ class Store:
 
     runtime is handed to the stages and enters no key. until: the nodes whose stages may run, see Stage; None:
     all. peek: run nothing, raise Miss. asked: run nothing, and go on with what this answers for each stage.
+    settled: what a stage is made with, None: the runtime, settled. beside: the process that makes a stage
+    meanwhile, None: there may be none.
     """
 
     def __init__(
@@ -65,9 +70,12 @@ class Store:
         until: frozenset[str] | None = None,
         peek: bool = False,
         asked: Asked | None = None,
+        settled: Settled | None = None,
+        beside: OtherProcess | None = None,
     ):
         self.root, self.runtime, self.listener = Path(root), runtime, listener
         self.until, self.peek, self.asked = until, peek or asked is not None, asked
+        self.settled, self.beside = settled, beside
         self.done: dict[str, Artifact] = {}
         Source.memo = self.root / SOURCES
 
@@ -81,10 +89,12 @@ class Store:
         """
         return self.make(stage, name or stage.name, inputs, {})
 
-    def make(self, stage: Stage, name: str, inputs: Mapping[str, Any], beside: Mapping[str, Any]) -> Artifact:
-        """The same. beside: further arguments of the stage, which change nothing of what it writes and enter
+    def make(
+        self, stage: Stage, name: str, inputs: Mapping[str, Any], further: Mapping[str, Any]
+    ) -> Artifact:
+        """The same. further: more arguments of the stage, which change nothing of what it writes and enter
         no key."""
-        found = self._run(stage, name, inputs, beside, wait=True)
+        found = self._run(stage, name, inputs, further, wait=True)
         assert found is not None
         return found
 
@@ -92,19 +102,19 @@ class Store:
         self,
         stage: Stage,
         several: Mapping[str, Mapping[str, Any]],
-        beside: Mapping[str, Any],
+        further: Mapping[str, Any],
     ) -> list[Artifact]:
         """The artifacts of a stage on several inputs, by what the run calls each. One that another process is
         at work on is passed over as long as there are others to make: so processes that are given the same
-        share the work. beside: see `make`."""
+        share the work. further: see `make`."""
         found: dict[str, Artifact] = {}
         while left := [name for name in several if name not in found]:
             before = len(found)
             for name in left:
-                made = self._run(stage, name, several[name], beside, wait=False)
+                made = self._run(stage, name, several[name], further, wait=False)
                 found |= {name: made} if made else {}
             if len(found) == before:  # all are in other hands
-                found[left[0]] = self.make(stage, left[0], several[left[0]], beside)
+                found[left[0]] = self.make(stage, left[0], several[left[0]], further)
         return [found[name] for name in several]
 
     def has(self, stage: Stage, **inputs: Any) -> bool:
@@ -118,7 +128,7 @@ class Store:
         stage: Stage,
         name: str,
         inputs: Mapping[str, Any],
-        beside: Mapping[str, Any],
+        further: Mapping[str, Any],
         *,
         wait: bool,
     ) -> Artifact | None:
@@ -127,7 +137,8 @@ class Store:
             raise Halt(name)
         key, whole = self.key(stage, inputs)
         final = self.root / stage.name / key
-        artifact = self._load(stage, key, name)
+        heard = self._wait(key, name)
+        artifact = self._load(stage, key, name, heard=heard)
         if self.asked:
             artifact = self.asked(name, stage, key, inputs, artifact)
         if artifact is None:
@@ -136,17 +147,39 @@ class Store:
             with self._lock(stage, key, name, wait=wait) as held:
                 if not held:
                     return None
-                artifact = self._load(stage, key, name, mend=True)
+                artifact = self._load(stage, key, name, mend=True, heard=heard)
                 if artifact is None:
-                    artifact = self._make(stage, key, name, whole, {**inputs, **beside}, final)
+                    artifact = self._make(stage, key, name, whole, {**inputs, **further}, final, heard)
         self.done[name] = artifact
         # one that a library swallowed, or that came while a last step was being published
         signals.raise_if_stopped()
         return artifact
 
-    def _load(self, stage: Stage, key: str, name: str, *, mend: bool = False) -> Artifact | None:
+    def lacks(self, stage: Stage, **inputs: Any) -> bool:
+        """Whether it has no folder for this, whole or not."""
+        return kind_at(self.root / stage.name / self.key(stage, inputs)[0]) is None
+
+    def begin_beside(self, stage: Stage, runtime: Any, name: str, **inputs: Any) -> None:
+        """Has another process make it meanwhile; `run` waits for that. runtime: what it computes with."""
+        if self.beside:
+            self.beside.begin(self.key(stage, inputs)[0], self.root, runtime, stage, name, inputs)
+
+    def _wait(self, key: str, name: str) -> bool:
+        """Waits for the process beside, where it makes this; whether it does, and listeners know."""
+        if not (self.beside and self.beside.makes(key)):
+            return False
+        self.listener.started(name, key, False)
+        how = self.beside.wait(lambda *found: self.listener.progress(name, *found))
+        signals.raise_if_stopped()
+        if how:
+            self.listener.note(name, f"the process that made it {how}; it is made here", "info")
+        return True
+
+    def _load(
+        self, stage: Stage, key: str, name: str, *, mend: bool = False, heard: bool = False
+    ) -> Artifact | None:
         """The artifact where it is there and whole. mend (by the lock's owner only): a damaged folder is
-        reported and put aside.
+        reported and put aside. heard: whether this run has begun it itself, and listeners know.
         """
         path = self.root / stage.name / key
         if kind_at(path) is None:
@@ -160,12 +193,13 @@ class Store:
         artifact = Artifact(stage.name, key, path)
         if self.peek:
             return artifact
-        self.listener.started(name, key, True)
+        if not heard:
+            self.listener.started(name, key, True)
         for record in lines(path / METRICS_FILE):
             self.listener.record(name, record)
         for line in lines(path / NOTES):
             self.listener.note(name, line["text"], line["level"])
-        self.listener.finished(name, key, True, artifact.manifest["seconds"])
+        self.listener.finished(name, key, not heard, artifact.manifest["seconds"])
         return artifact
 
     def _damage(self, stage: Stage, key: str, path: Path) -> str | None:
@@ -199,23 +233,27 @@ class Store:
         whole: Mapping[str, Any],
         inputs: Mapping[str, Any],
         final: Path,
+        heard: bool,
     ) -> Artifact:
         partial = final.with_name(f"{key}.partial")
-        self.listener.started(name, key, False)
         try:
+            runtime = self.settled(self, stage, name, inputs) if self.settled else None
+            if not heard:
+                self.listener.started(name, key, False)
             with may_write(self.root):
                 self._greet(name)
                 sealed = self._open_partial(stage, key, name, partial)
                 if not sealed:
                     begin(partial, whole)
-                    self.runtime = self.runtime.settle()
+                    if runtime is None:
+                        runtime = self.runtime = self.runtime.settle()
                     work = Work(partial, name, self.listener, key)
-                    stage(work, self.runtime, **inputs)
+                    stage(work, runtime, **inputs)
                     seal(
                         partial,
                         {
                             **whole,
-                            "made": self.runtime.where(),
+                            "made": runtime.where(),
                             "seconds": work.seconds,
                             "created": time.time(),
                         },

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import kdx
-from kdx.core.checks import choice, flag, integer, number
+from kdx.core.checks import choice, flag, integer, number, refuse, shown
 from kdx.core.errors import UserError
 from kdx.training.gpus import take
 
@@ -25,7 +26,9 @@ class Runtime:
     checkpoint_seconds: time between checkpoints of a training stage. compile: torch.compile for what trains.
     gpus: processes that train one network together, each on a GPU of its own, or on a part of the processor.
     sync_batch_norm: whether batch normalisation then takes its statistics over the rows of all. wait_seconds:
-    how long the first of them waits for another before it ends all.
+    how long the first of them waits for another before it ends all. side_by_side: whether the student alone
+    is trained by a process beside this one, "auto": where that is sooner done. by_stage: threads of stages,
+    by the run's names of them, as they were in a run that is made again.
     """
 
     device: str
@@ -37,6 +40,8 @@ class Runtime:
     gpus: int = 1
     sync_batch_norm: bool = False
     wait_seconds: float = 1800.0
+    side_by_side: bool | str = False
+    by_stage: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self):
         kind = self.device.split(":")[0] if isinstance(self.device, str) else self.device
@@ -49,6 +54,8 @@ class Runtime:
         number("device.wait_seconds", self.wait_seconds, low=1)
         for name in ("channels_last", "compile", "sync_batch_norm"):
             flag(f"device.{name}", getattr(self, name))
+        if self.side_by_side not in ("auto", True, False) or type(self.side_by_side) is int:
+            refuse(f"device.side_by_side must be auto, true or false; given: {shown(self.side_by_side)}")
 
     def settle(self) -> Runtime:
         """The same with `auto` resolved, checked against this machine, and set: threads, and an allocator

@@ -30,7 +30,12 @@ class Probe(_Once):
     def tried(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         probe = step.artifact.json("probe.json")
         times = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in probe["seconds"].items())
+        times = times or "not tried,"
         network = step.inputs["model"].target.rpartition(".")[2]
+        if step.inputs.get("answers"):
+            return [
+                f"pseudo_label.precision=auto: {probe['precision']} ({times} an answered batch of {network})"
+            ]
         return [f"precision=auto: {probe['precision']} ({times} a step of {network})"]
 
 

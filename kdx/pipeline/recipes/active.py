@@ -8,8 +8,7 @@ from kdx.core.errors import UserError
 from kdx.pipeline.recipes.asking import ToAnswer, ask_teacher
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
-from kdx.pipeline.recipes.steps import beginning, student_alone, student_inputs, train_controls
-from kdx.pipeline.recipes.teachers import train_teacher
+from kdx.pipeline.recipes.steps import beginning, student_alone, taught_by, train_controls
 from kdx.pipeline.stages import CHOOSE, TRAIN
 from kdx.store.stage import subseed
 from kdx.store.store import Store
@@ -28,8 +27,8 @@ class Active(Recipe):
     counts = "last"
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teachers = train_teacher(store, experiment)
-        inputs = student_inputs(store, data, experiment)
+        # the first student is the student alone
+        data, teachers, inputs = taught_by(store, experiment, students=0)
         # validation only: how often the teacher errs
         empty = ask_teacher(
             store, data, teachers, experiment, {}, name="pseudo-label-0", which=ToAnswer(pool=False)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdx.core.errors import UserError
+from kdx.pipeline.recipes.answer_precision import answer_precision
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.sharding import label_in_shards
-from kdx.pipeline.recipes.teachers import precise
 from kdx.pipeline.scores import answer_bytes
 from kdx.pipeline.stages import PRETRAIN
 from kdx.store.artifact import Artifact
@@ -105,12 +105,6 @@ def ask_teacher(
     """The teacher's answers, of several made one, to the rows of the pool that are asked about; to none where
     the loss reads no pool.
     """
-    found = {
-        precise(store, data, teacher.model, teacher.training)
-        for teacher in experiment.teachers
-        if not teacher.fitted  # its answers are made without torch
-    }
-    precision = found.pop() if len(found) == 1 else "fp32"
     inputs = {
         "data": data,
         "teachers": teachers,
@@ -118,7 +112,7 @@ def ask_teacher(
         "views": views,
         "clean": experiment.pseudo_label["view"] == "clean" or which.rows is not None,
         "seed": subseed(experiment.seed, "views"),
-        "precision": precision,
+        "precision": answer_precision(store, data, teachers, experiment),
         "pool": which.pool and "unlabelled" in taught_splits(experiment),
         "rows": which.rows,
         "passes": experiment.pseudo_label["passes"],

@@ -7,8 +7,8 @@ from typing import Any
 from kdx.pipeline.recipes.asking import how_to_ask
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
-from kdx.pipeline.recipes.steps import student_alone, student_inputs, train_controls
-from kdx.pipeline.recipes.teachers import checkpoint_inputs, train_teacher
+from kdx.pipeline.recipes.steps import student_alone, taught_by, train_controls
+from kdx.pipeline.recipes.teachers import checkpoint_inputs
 from kdx.pipeline.stages import TRAIN
 from kdx.store.store import Store
 
@@ -24,8 +24,9 @@ class Chain(Recipe):
     counts = "chain"
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teachers = train_teacher(store, experiment)
-        asking, inputs = how_to_ask(data, experiment), student_inputs(store, data, experiment)
+        count = len(experiment.assistants) + 1
+        data, teachers, inputs = taught_by(store, experiment, students=count)
+        asking = how_to_ask(data, experiment)
         lesson: dict[str, Any] = {}
         for number, model in enumerate([*experiment.assistants, experiment.student], 1):
             answers = asking.answers(store, data, teachers, f"pseudo-label-{number}")

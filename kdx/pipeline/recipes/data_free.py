@@ -12,8 +12,7 @@ from kdx.pipeline.recipes.asking import how_to_ask
 from kdx.pipeline.recipes.checks import needs_a_pool
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
-from kdx.pipeline.recipes.steps import student_alone, student_inputs, train_controls
-from kdx.pipeline.recipes.teachers import train_teacher
+from kdx.pipeline.recipes.steps import student_alone, taught_by, train_controls
 from kdx.pipeline.stages import INVERT, TRAIN
 from kdx.store.stage import subseed
 from kdx.store.store import Store
@@ -37,8 +36,7 @@ class DataFree(Recipe):
         self.how = Inversion(steps, lr, batch_norm, smoothness)
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teachers = train_teacher(store, experiment)
-        inputs = student_inputs(store, data, experiment)
+        data, teachers, inputs = taught_by(store, experiment)
         made = store.run(
             INVERT,
             data=data,

@@ -15,11 +15,10 @@ from kdx.pipeline.recipes.steps import (
     round_name,
     rows_to_learn,
     student_alone,
-    student_inputs,
+    taught_by,
     train_controls,
     waited,
 )
-from kdx.pipeline.recipes.teachers import train_teacher
 from kdx.pipeline.recipes.untuned import train_of_untuned
 from kdx.pipeline.recipes.written import gives_answers, lesson_of_text, written_by
 from kdx.pipeline.scores import metric_of
@@ -37,9 +36,8 @@ class Distil(Recipe):
     untuned = True
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, first = train_teacher(store, experiment)
-        teachers, metric = first, metric_of(data)
-        asking, inputs = how_to_ask(data, experiment), student_inputs(store, data, experiment)
+        data, first, inputs = taught_by(store, experiment, students=experiment.rounds)
+        teachers, metric, asking = first, metric_of(data), how_to_ask(data, experiment)
         if how := written_by(experiment.pseudo_label):
             _learn_text(store, experiment, inputs, teachers, how)
             return

@@ -14,8 +14,7 @@ from kdx.pipeline.recipes.asking import Asking, ToAnswer, ask_teacher, how_to_as
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
-from kdx.pipeline.recipes.steps import beginning, student_alone, student_inputs, train_controls
-from kdx.pipeline.recipes.teachers import train_teacher
+from kdx.pipeline.recipes.steps import beginning, student_alone, taught_by, train_controls
 from kdx.pipeline.stages import ROLLOUT, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.declared import declared
@@ -40,12 +39,9 @@ class OnPolicy(Recipe):
         self.rolling: Rolling = Rolling(prompt, temperature)
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teachers = train_teacher(store, experiment)
+        data, teachers, inputs = taught_by(store, experiment)
         ends = self._ends(data, experiment)
-        asking, inputs = (
-            self._first_asking(data, experiment, ends[0]),
-            student_inputs(store, data, experiment),
-        )
+        asking = self._first_asking(data, experiment, ends[0])
         answers = asking.answers(store, data, teachers, "pseudo-label")
         student_alone(store, experiment, inputs, answers)
         lesson = {**inputs, **asking.lesson(answers, teachers), **beginning(experiment, teachers)}

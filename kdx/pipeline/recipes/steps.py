@@ -8,8 +8,11 @@ from typing import Any
 from kdx.core.errors import UserError, together
 from kdx.core.metric import Metric
 from kdx.core.roles import control_stage
+from kdx.pipeline.controls.control import ControlTraining
+from kdx.pipeline.recipes.data import prepare_data
 from kdx.pipeline.recipes.experiment import Experiment, TeacherSetup
-from kdx.pipeline.recipes.teachers import checkpoint_inputs, precise
+from kdx.pipeline.recipes.side_by_side import begin_beside
+from kdx.pipeline.recipes.teachers import checkpoint_inputs, precise, teachers_on
 from kdx.pipeline.recipes.written import gives_answers
 from kdx.pipeline.scores import score_of
 from kdx.pipeline.stages import CHOOSE, GATE, PROXY, REVEAL, TRAIN
@@ -20,21 +23,46 @@ from kdx.store.store import Store
 from kdx.training.length import EPOCH
 
 
+def taught_by(
+    store: Store, experiment: Experiment, *, students: int = 1
+) -> tuple[Artifact, list[Artifact], dict[str, Any]]:
+    """(the prepared data, the teacher or the members of an ensemble, what the distilled student and its
+    controls share). students: how many trainings of the student follow on `student_alone`."""
+    data = prepare_data(store, experiment)
+    inputs = student_inputs(store, data, experiment)
+    if "baseline" in experiment.controls:
+        counts = data.json("data.json")["counts"]
+        alone = control_inputs(experiment.controls["baseline"], inputs, counts)
+        begin_beside(store, experiment, alone, 0 if alone["loss"] == experiment.loss else students)
+    return data, teachers_on(store, experiment, data), inputs
+
+
 def student_alone(
     store: Store, experiment: Experiment, inputs: Mapping[str, Any], answers: Artifact | None
 ) -> None:
     """The matched baseline before any other student, and then the gate: so what cannot gain is reported
-    before the longest stage, not after it.
+    before the longest stage, not after it. Where the baseline is made beside the student, both come when that
+    is done.
     """
-    trained = control(store, experiment, inputs, "baseline") if "baseline" in experiment.controls else None
-    if answers:
-        gate(store, experiment, inputs["data"], answers, trained)
+
+    def compare() -> None:
+        controlled = "baseline" in experiment.controls
+        trained = control(store, experiment, inputs, "baseline") if controlled else None
+        if answers:
+            gate(store, experiment, inputs["data"], answers, trained)
+
+    if store.beside and store.beside.lasts:
+        store.beside.after = compare
+    else:
+        compare()
 
 
 def train_controls(store: Store, experiment: Experiment, inputs: Mapping[str, Any]) -> None:
     """Trains the other controls. Only here, when everything else is done, are hidden labels given back, and
     only to the control that asks for them.
     """
+    if store.beside and store.beside.after:
+        store.beside.after()
     for role in experiment.controls:
         if role != "baseline":
             control(store, experiment, inputs, role)
@@ -45,13 +73,17 @@ def control(store: Store, experiment: Experiment, inputs: Mapping[str, Any], rol
     if asked.also:
         name = REVEAL.name if asked.also == "unlabelled" else f"{REVEAL.name}-{asked.also}"
         data = store.run(REVEAL, name=name, data=data, split=asked.also)
-    training = asked.on(inputs["data"].json("data.json")["counts"])
+    counts = inputs["data"].json("data.json")["counts"]
     return store.run(
-        TRAIN,
-        name=control_stage(role),
-        **{**inputs, "data": data, "model": asked.model, "training": training},
-        loss=asked.loss,
+        TRAIN, name=control_stage(role), **control_inputs(asked, {**inputs, "data": data}, counts)
     )
+
+
+def control_inputs(
+    asked: ControlTraining, inputs: Mapping[str, Any], counts: Mapping[str, int]
+) -> dict[str, Any]:
+    """Those of a control's training. inputs: of the student's. counts: rows of each split of the run."""
+    return {**inputs, "model": asked.model, "training": asked.on(counts), "loss": asked.loss}
 
 
 def rows_to_learn(

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe, Request
-from kdx.pipeline.recipes.steps import beginning, student_alone, student_inputs, train_controls
-from kdx.pipeline.recipes.teachers import train_teacher
+from kdx.pipeline.recipes.steps import beginning, student_alone, taught_by, train_controls
 from kdx.pipeline.stages import TRAIN
 from kdx.store.declared import declared
 from kdx.store.resolve import from_own_package
@@ -32,8 +31,7 @@ class Supervised(Recipe):
             )
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teachers = train_teacher(store, experiment)
-        inputs = student_inputs(store, data, experiment)
+        data, teachers, inputs = taught_by(store, experiment)
         student_alone(store, experiment, inputs, None)
         begins = beginning(experiment, teachers) if experiment.init else {}
         store.run(TRAIN, name="student-train", **inputs, **begins, loss=experiment.loss)

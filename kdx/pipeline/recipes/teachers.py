@@ -7,6 +7,7 @@ from typing import Any
 
 from kdx.core.class_names import learned_classes, nfc
 from kdx.core.errors import UserError
+from kdx.pipeline.pace import rows_of_a_part
 from kdx.pipeline.recipes.data import decoded_rows, prepare_data
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup, name_of_several
 from kdx.pipeline.stages import BEFORE, DECODE, GIVEN, PREPARE, PRETRAIN, PROBE, THROUGH, TRAIN
@@ -22,11 +23,15 @@ _MAP_THEM = "say which of these each of its classes is (teacher.classes_map=FILE
 
 
 def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[Artifact]]:
-    """(the prepared data, the teacher or the members of an ensemble; in place of these answers that are
-    given)"""
+    """(the prepared data, see `teachers_on`)"""
     data = prepare_data(store, experiment)
+    return data, teachers_on(store, experiment, data)
+
+
+def teachers_on(store: Store, experiment: Experiment, data: Artifact) -> list[Artifact]:
+    """The teacher or the members of an ensemble; in place of these answers that are given."""
     if experiment.given:
-        return data, [store.run(GIVEN, data=data, answers=experiment.given)]
+        return [store.run(GIVEN, data=data, answers=experiment.given)]
     classes = data.json("data.json").get("classes")
     begun = [
         (PRETRAIN, "teacher", each.checkpoint, each.training is not None)
@@ -51,7 +56,7 @@ def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[
             f"run with teacher={tuned[0]} alone has it in its table",
             "info",
         )
-    return data, made
+    return made
 
 
 def teacher_stages(count: int) -> list[str]:
@@ -67,27 +72,31 @@ def train_member(
     name: str,
     before: Artifact | None = None,
 ) -> Artifact:
+    return store.run(PRETRAIN, name=name, **member_inputs(store, data, experiment, teacher, before))
+
+
+def member_inputs(
+    store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup, before: Artifact | None
+) -> dict[str, Any]:
     """Members of one option differ in their first weights, their order of rows and their views; the first of
     them is the same network as in a run that has it alone.
     """
     further = [teacher.copy] if teacher.copy else []
-    return store.run(
-        PRETRAIN,
-        name=name,
-        data=data,
-        model=teacher.model,
+    return {
+        "data": data,
+        "model": teacher.model,
         **checkpoint_inputs(None if before else teacher.checkpoint),
-        loss=experiment.teacher_loss,
-        training=teacher.training,
-        precision=precise(store, data, teacher.model, teacher.training),
-        epoch=["labelled"],
-        seed=subseed(experiment.seed, "teacher", teacher.copy),
-        views_seed=subseed(experiment.seed, "views", "teacher", *further),
-        class_weights=experiment.class_weights if teacher.training else "none",
+        "loss": experiment.teacher_loss,
+        "training": teacher.training,
+        "precision": precise(store, data, teacher.model, teacher.training),
+        "epoch": ["labelled"],
+        "seed": subseed(experiment.seed, "teacher", teacher.copy),
+        "views_seed": subseed(experiment.seed, "views", "teacher", *further),
+        "class_weights": experiment.class_weights if teacher.training else "none",
         **_stopped_first(experiment, teacher),
         **after_other(before),
         **({"class_map": teacher.class_map.document()} if teacher.class_map else {}),
-    )
+    }
 
 
 def through_others(
@@ -232,7 +241,7 @@ def precise(store: Store, data: Artifact, model: Component, training: Component 
         PROBE,
         data=data,
         model=model,
-        batch_size=training.spec["batch_size"],
+        batch_size=rows_of_a_part(training),
         machine=store.runtime.describe(),
     )
     return found.json("probe.json")["precision"]

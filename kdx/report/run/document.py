@@ -120,7 +120,16 @@ SHAPE = {
     "environment": {"settled": {**MADE, "precision": {}}, "elsewhere": {"*": MADE}},
     "protocol": {"digests": {"*": str}, "counts": {}, "sizes": {}, "paths": [str]},
     "stages": [
-        {"name": str, "key": str, "cached": bool, "seconds": COUNT, "code": str, "sources": {"*": str}}
+        {
+            "name": str,
+            "key": str,
+            "cached": bool,
+            "seconds": COUNT,
+            "code": str,
+            "sources": {"*": str},
+            "threads": COUNT,
+            "precision": str,
+        }
     ],
     "results": {
         "classes": [str],

@@ -159,6 +159,7 @@ def _protocol(run: Mapping) -> list[str]:
 def stages(run: Mapping, artifacts: Mapping[str, str]) -> list[str]:
     if not run.get("stages"):
         return []
+    made = [name for name in ("threads", "precision") if any(name in stage for stage in run["stages"])]
     rows = [
         [
             f"[{escape(stage['name'])}]({artifacts[stage['name']]})"
@@ -167,10 +168,11 @@ def stages(run: Mapping, artifacts: Mapping[str, str]) -> list[str]:
             code(stage["key"]),
             "yes" if stage["cached"] else "no",
             duration(stage["seconds"]),
+            *(escape(str(stage.get(name, ""))) for name in made),
         ]
         for stage in run["stages"]
     ]
-    return ["## Stages", markdown_table(["stage", "key", "from the store", "time"], rows)]
+    return ["## Stages", markdown_table(["stage", "key", "from the store", "time", *made], rows)]
 
 
 def looking_closer(
