@@ -1,5 +1,5 @@
-"""The reports of docs/examples: the preset of each question run, and compared. What the store has is not run
-again.
+"""The reports of docs/examples: the preset of each question run, and compared, and docs/gallery.md made anew
+of them. What the store has is not run again.
 
     python scripts/examples.py                                     # all six, seeds 300 to 302, one thread:
                                                                    some 40 minutes of one core
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def run(argv: list[str]) -> None:
                 [*words, *(w for w in WORDS if w.partition("=")[0] not in given)],
             )
         report(question, place / question)
+    subprocess.run([sys.executable, ROOT / "scripts/gallery.py"], check=True)
 
 
 if __name__ == "__main__":

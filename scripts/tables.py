@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/benchmarks.md", "docs/choosing.md")
+PAGES = ("README.md", "docs/start.md", "docs/benchmarks.md", "docs/choosing.md")
 BLOCK = re.compile(
     r"<!-- table (?P<name>[\w-]+): (?P<command>.*?); commit (?P<commit>[\w-]+) "
     r"-->\n(?P<body>.*?)<!-- end (?P=name) -->\n",
@@ -41,7 +41,7 @@ SEEDS = "200,201,202,203,204"
 HERE = ("device=cpu", "device.threads=1")
 COMPARED = {"teacher": "", "baseline": " (control)", "student": ""}
 """Roles of the table over seeds, and what stands behind their names."""
-CLAIMS = (  # of the README: claim, the two figures, words
+CLAIMS = (  # of docs/start.md: claim, the two figures, words
     ("slam", "SLaM, soft", "vanilla, soft", "`slam`: SLaM less vanilla distillation, soft"),
     ("slam", "SLaM, hard", "vanilla, hard", "the same with hard labels"),
     (

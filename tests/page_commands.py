@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 _COMMAND = re.compile(r"(?:kdx|(?:python3? |\./)?scripts/[\w.]+|python3?|pip)(?:\s.*)?", re.S)
 _BESIDE = re.compile(r": (kdx [a-z].*)$|`(kdx [^`]+)`")
@@ -34,6 +34,7 @@ OWN_PARTS = "test_own_parts_page.py::test_every_package_of_the_page_is_run_above
 YOUR_OWN = "test_your_own_page.py::test_a_part_of_the_page_runs_as_printed"
 ELSEWHERE = {
     r".*: kdx publish \S+ to=(mlflow|trackio|wandb|hf:\S+)(?!.* dry=true)": PUBLISHED,
+    r"CONTRIBUTING\.md: kdx train .*loss=mine": "test_contributing.py::test_a_loss_is_added_as_the_page_says",
     r"docs/own-parts(-more)?\.md: kdx train allow=\[": OWN_PARTS,
     r"docs/your-own\.md: kdx train allow=\[my_parts\]": YOUR_OWN,
     r"docs/your-own\.md: kdx compare outputs metric=sure": YOUR_OWN,
@@ -84,7 +85,7 @@ class Printed:
             return "package" if rest[:1] == ["install"] else None
         if first.startswith("python") and rest[:2] == ["-m", "kdx"]:
             first, rest = "kdx", rest[2:]
-        if "scripts/" in " ".join(self.words[:2]):
+        if re.search(r"\b(scripts|tests)/", " ".join(self.words[:2])):
             return "script"
         if first in ("python", "python3"):
             return None if rest else "name"
