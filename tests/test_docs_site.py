@@ -104,3 +104,19 @@ def test_without_zensical_one_sentence_says_what_to_do(tmp_path):
         [sys.executable, ROOT / "scripts/docs"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (1, "scripts/docs needs Zensical: pip install '.[docs]'\n")
+
+
+def test_the_long_description_has_no_relative_link(tmp_path):
+    shutil.copy(ROOT / "README.md", tmp_path)
+    text = (ROOT / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert links.repository(tmp_path) is None, "no address is made up"
+    plain = links.long_description(tmp_path)
+    assert "](" not in re.sub(r"^    .*$", "", plain, flags=re.M) and "## What it prints" in plain
+    filled = re.sub(r"^# (\[project\.urls\]|\w+ = \"https://)", r"\1", text, flags=re.M)
+    (tmp_path / "pyproject.toml").write_text(filled.replace("HOST/OWNER", "example.org/me"))
+    (tmp_path / "docs").mkdir()
+    linked = links.long_description(tmp_path)
+    assert "(https://example.org/me/kdx/raw/main/docs/images/tensorboard.png)" in linked
+    assert "[Your data](https://example.org/me/kdx/blob/main/docs/your-data.md)" in linked
+    assert {link for link in re.findall(r"\]\(([^)]+)\)", linked) if not link.startswith("https://")} == set()

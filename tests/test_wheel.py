@@ -87,3 +87,13 @@ def test_the_wheel_declares_the_command(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
         assert "kdx = kdx.cli:main" in archive.read(name).decode()
+
+
+def test_the_wheel_says_what_kdx_is(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (name,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        said, _, described = archive.read(name).decode().partition("\n\n")
+    assert "Description-Content-Type: text/markdown" in said and "# kdx\n" in described
+    assert "Keywords: " in said and said.count("Classifier: ") > 5
+    assert "License-Expression: MIT" in said and any(name.endswith("/LICENSE") for name in names)
