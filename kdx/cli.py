@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import shlex
 import sys
@@ -139,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return main(sys.argv[1:])
         finally:
             signals.end_at_once()
+    argv = without_remark(argv)
     begin_side_by_side(argv)
     code = _main(argv)
     if told := signals.requeued(code):
@@ -165,6 +167,11 @@ def _main(argv: Sequence[str]) -> int:
             if signals.came():  # a library made another error of it
                 return _interrupted(signals.last(), argv)
             raise
+
+
+def without_remark(argv: Sequence[str]) -> list[str]:
+    """An interactive zsh hands over what stands behind `#` too, as where a line of a page is pasted."""
+    return list(itertools.takewhile(lambda word: word != "#", argv))
 
 
 def begin_side_by_side(argv: Sequence[str]) -> None:
