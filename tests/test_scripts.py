@@ -455,7 +455,9 @@ def test_what_an_absent_package_skips_is_counted(root):
     assert said == ["skipped as a package is absent: 2 for onnx (scripts/test --all installs the extras)"]
 
 
-@pytest.mark.parametrize("name", ["scripts/kdx", "scripts/test", "scripts/setup.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "name", ["scripts/kdx", "scripts/test", "scripts/setup.sh", "scripts/slurm.sh", ".ci/run"]
+)
 def test_the_scripts_parse_and_may_be_run(root, name):
     subprocess.run(["bash", "-n", root / name], check=True)
     assert name.endswith(".sh") or os.access(root / name, os.X_OK)
