@@ -74,6 +74,7 @@ def made_up(root, tmp_path_factory) -> Path:
     for name in (
         "__init__",
         "core/__init__",
+        "core/collecting",
         "core/errors",
         "core/launch",
         "core/cluster",
