@@ -129,6 +129,10 @@ def test_every_link_leads_somewhere(page):
     assert lost_links(page, PAGES[page]) == []
 
 
+def test_every_link_of_the_changelog_leads_somewhere():
+    assert lost_links("CHANGELOG.md", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")) == []
+
+
 def test_a_link_that_leads_nowhere_is_found():
     text = (
         "[a](docs/loss.md) [b](docs/loss.md#losses) [c](docs/los.md) [d](docs/loss.md#lost), see docs/none.md"
