@@ -30,6 +30,7 @@ RUN = {
 """Script -> words that make it short."""
 NOT_RUN = {
     "scripts/examples.py": "40 minutes; what it makes is held to the presets by test_presets.py",
+    "scripts/bench_default.py": "minutes; default runs of two commits, side by side",
     "scripts/bench_sweep.py": "sixty trainings, which cannot be made shorter and mean something",
     "scripts/bench_growth_data.py": "ten minutes; its measures are run by test_growth_data.py",
     "scripts/bench_students.py": "a part of bench.py, `--only sweep`",
