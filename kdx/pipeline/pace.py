@@ -25,7 +25,7 @@ TRAINED = (PRETRAIN.name, THROUGH.name, TRAIN.name)
 
 
 class ThreadsOfStages:
-    """What the stages of a run are made with, see kdx.store.store.Settled. asked: as the user has it."""
+    """What the stages of a run are made with, see kdx.store.store.MadeWith. asked: as the user has it."""
 
     def __init__(self, asked: Runtime):
         self.asked = asked

@@ -47,7 +47,7 @@ Asked = Callable[[str, Stage, str, Mapping[str, Any], Artifact | None], Artifact
 """(the run's name of a stage, the stage, its key, its inputs, the artifact where the store has it) -> what
 the run goes on with.
 """
-Settled = Callable[["Store", Stage, str, Mapping[str, Any]], Any]
+MadeWith = Callable[["Store", Stage, str, Mapping[str, Any]], Any]
 """(the store, the stage, the run's name of it, its inputs) -> the runtime that it is made with, set."""
 
 
@@ -70,7 +70,7 @@ class Store:
         until: frozenset[str] | None = None,
         peek: bool = False,
         asked: Asked | None = None,
-        settled: Settled | None = None,
+        settled: MadeWith | None = None,
         beside: OtherProcess | None = None,
     ):
         self.root, self.runtime, self.listener = Path(root), runtime, listener
