@@ -96,7 +96,7 @@ def test_the_clean_row_and_its_views_are_those_of_decoded_pictures(made):
     steps = [("flip_crop", FlipCrop(pad=1, mode="zero", flip=0.5))]
     assert alike(batches(made[False], steps), batches(made[True], steps))
     whole, encoded = (open_split(made[which], "labelled", CPU) for which in (False, True))
-    assert isinstance(encoded.inputs, OfArray) and dear_to_read(encoded) and not dear_to_read(whole)
+    assert isinstance(encoded.inputs, OfArray) and dear_to_read(encoded, CPU) and not dear_to_read(whole, CPU)
     assert torch.equal(whole.known, encoded.known) and torch.equal(whole.inputs, encoded.inputs[:])
     about = [made[which].json("data.json") for which in (False, True)]
     for key in ("counts", "example", "classes", "mean", "std", "hidden", "sizes"):

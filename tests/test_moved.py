@@ -85,7 +85,7 @@ YOUNGER = {
     "teacher": {"reads": None, "through": None, "classes_map": None, "classes_unmapped": "drop"},
     "pseudo_label": {
         **{"format": "dense", "k": 8, "draws": 50, "prompt": 0.25, "drawn_at": 1},
-        "temperature": "auto",
+        **{"temperature": "auto", "precision": "auto", "shards": 1, "shard": None},
     },
     "teacher_pretrain": {"accumulate": 1, "head_first": 0, "layer_decay": 1},
     "student": {"reads": None},
@@ -147,6 +147,7 @@ def test_rerun_gives_the_same_numbers(run, capsys):
         "aggregate": {},
         "answer_price": None,
         "answer_seconds": None,
+        "publish": None,
         "probed_student": False,
         "untuned_student": False,
         "choices": {**theirs["choices"], **chosen},

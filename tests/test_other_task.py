@@ -311,13 +311,13 @@ def test_a_finished_run_explains_itself(tmp_path):
         "Labelled rows against the pool's",
         "| 4 | 1.50 | 1.40 | 1.20 |",
         "\\*2\\*",
-        "Residuals on the test split: distilled student",
+        "Residuals on the test split: teacher, student alone, distilled student",
     ):
         assert words in text, words
     assert not any(word in text for word in ("accuracy", "ECE", "x" * 200, "picture of"))
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
     assert drawn == {
-        *(f"residuals-{role}.png" for role in ("teacher", "baseline", "student")),
+        "residuals.png",
         "curves-validation-rmse.png",
         "curves-train-loss.png",
     }
@@ -333,7 +333,7 @@ def test_tensorboard_has_the_metric(tmp_path):
     scalars = set(events.Tags()["scalars"])
     assert {"student/validation/rmse", "Result/student RMSE", "audit/rmse", "audit/kept_share"} <= scalars
     assert events.Scalars("Result/gain")[0].value == pytest.approx(0.3)
-    assert "residuals/student" in events.Tags()["images"]
+    assert "residuals" in events.Tags()["images"]
     assert b"1.50" in events.Tensors("examples")[0].tensor_proto.string_val[0]
     (content,) = events.Tensors("custom_scalars__config__")
     layout = Layout.FromString(content.tensor_proto.string_val[0])
@@ -500,7 +500,7 @@ def test_a_control_of_ones_own_is_shown_everywhere(tmp_path):
     run.finish(found, None)
     text = (tmp_path / "report.md").read_text()
     assert "| bigger student | 1,000 |" in text and "- bigger student: `artifacts/bigger-train`" in text
-    assert (tmp_path / "figures" / "residuals-bigger.png").exists()
+    assert (tmp_path / "figures" / "residuals.png").exists()
     assert read_events(tmp_path).Scalars("bigger/validation/rmse")[0].value == 1.0
     picture = np.asarray(Image.open(tmp_path / "figures" / "curves-train-loss.png").convert("RGB"))
     assert (picture == [0x11, 0x22, 0x33]).all(axis=2).any()

@@ -66,6 +66,9 @@ def conclude(place: Sweep) -> int:
 def shards_in_words(place: Sweep, runs: Mapping[str, Any]) -> str | None:
     """Of a sweep that makes shards of answers: how many are there, and what to do when all are; None of any
     other sweep."""
+    command = (sweep.read_sweep(place.path / sweep.SWEEP_FILE) or {}).get("command") or []
+    if not any(word.startswith("pseudo_label.shard=") for word in command):
+        return None
     made: dict[int, bool] = {}
     of = 0
     for name, about in runs.items():
@@ -77,7 +80,6 @@ def shards_in_words(place: Sweep, runs: Mapping[str, Any]) -> str | None:
             of = asked["shards"]
     if not made:
         return None
-    command = (sweep.read_sweep(place.path / sweep.SWEEP_FILE) or {}).get("command") or []
     left = [word for word in command if not re.match(r"(-m$|--multirun$|pseudo_label\.shard=)", word)]
     left = [word for word in left if not re.match(r"(hydra[./]launcher|launcher=|hydra\.sweep)", word)]
     several = ["-m"] if any(swept_key(word) for word in left) else []

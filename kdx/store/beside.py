@@ -11,18 +11,20 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdx.core.files import read_json
 from kdx.store import resolve
 from kdx.store.stage import Stage
+
+if TYPE_CHECKING:
+    import subprocess
 
 PROGRESS = "progress.json"
 """In the process's own folder: [steps done, of how many, text], the last that is known."""
@@ -60,6 +62,8 @@ class OtherProcess:
 
     def begin(self, key: str, root: Path, runtime: Any, stage: Stage, name: str, inputs: Any) -> None:
         """runtime: what it computes with."""
+        import subprocess  # late: a run from the store begins none
+
         self._folder, self.key = Path(tempfile.mkdtemp(prefix="kdx-beside-")), key
         made = Errand(root, runtime, stage, name, inputs, tuple(resolve.own_packages), self._folder)
         with (self._folder / _SAID).open("wb") as said:
