@@ -139,9 +139,19 @@ def test_help_is_there(command, place, capsys):
 def test_a_script_takes_the_words(command, monkeypatch):
     """Its parser does; where it has none, its text has each flag and each name."""
 
+    whole = []
+
     def parsed(parser: argparse.ArgumentParser, *more: object) -> None:
+        whole.append(parser)
         parse(parser, *more)
         raise KeyboardInterrupt
+
+    def known(parser: argparse.ArgumentParser, *more: object) -> object:
+        """What `parse_args` asks too; of a script that takes the words of others it is all."""
+        found = parse_known(parser, *more)
+        if not whole:
+            raise KeyboardInterrupt
+        return found
 
     at = 1 if command.words[0] == "python" else 0
     file, words = ROOT / command.words[at], command.words[at + 1 :]
@@ -150,7 +160,9 @@ def test_a_script_takes_the_words(command, monkeypatch):
         assert words == [], "a part of other scripts"
     elif "argparse" in text:
         parse = argparse.ArgumentParser.parse_args
+        parse_known = argparse.ArgumentParser.parse_known_args
         monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", known)
         monkeypatch.setattr("sys.argv", [str(file), *words])
         monkeypatch.syspath_prepend(str(file.parent))
         with pytest.raises(KeyboardInterrupt):
