@@ -459,6 +459,10 @@ def test_progress_tells_loss_rate_and_times():
     line = next(text for text in out.getvalue().splitlines() if "40/200" in text)
     told = "loss 0.412, validation accuracy 50.0%, 20 steps/s, 3.0 s, 8.0 s left"
     assert line == f"student-train: 40/200, {told}"
+    for cached in (False, True):
+        progress.started("probe", "its", cached)
+        progress.finished("probe", "its", cached, 0.1)
+    assert out.getvalue().count("probe") == 2, "what is asked for twice is said once"
     progress.started("pseudo-label", "k", False)
     for part in range(3):
         now[0] += 2.0

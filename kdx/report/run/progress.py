@@ -99,6 +99,7 @@ class Bars(Listener):
         )
         self.tasks: dict[str, Any] = {}
         self.paces: dict[str, Pace] = {}
+        self.ended: set[tuple[str, str]] = set()
 
     def start(self) -> None:
         self.bars.start()
@@ -107,6 +108,8 @@ class Bars(Listener):
         self.bars.stop()
 
     def started(self, name: str, key: str, cached: bool) -> None:
+        if cached and (name, key) in self.ended:  # asked for once more: nothing new
+            return
         self.paces[name] = Pace(self.clock())
         left = "from the store" if cached else ""
         self.tasks[name] = self.bars.add_task(
@@ -149,7 +152,8 @@ class Bars(Listener):
 
     def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
         task = self.tasks.get(name)
-        if task is not None:
+        if task is not None and not (cached and (name, key) in self.ended):
+            self.ended.add((name, key))
             total = self.bars.tasks[self.bars.task_ids.index(task)].total or 1
             self.bars.update(
                 task, completed=total, total=total, left="from the store" if cached else duration(seconds)
@@ -162,6 +166,7 @@ class Lines(Listener):
     def __init__(self, console: Any, clock: Callable[[], float]):
         self.console, self.clock = console, clock
         self.paces: dict[str, Pace] = {}
+        self.ended: set[tuple[str, str]] = set()
         self.reported, self.quiet = 0.0, QUIET
 
     def start(self) -> None:
@@ -205,6 +210,9 @@ class Lines(Listener):
         self.say(f"{level}: {name}: {text}")
 
     def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
+        if cached and (name, key) in self.ended:  # asked for once more: nothing new
+            return
+        self.ended.add((name, key))
         words = ["from the store" if cached else f"done in {duration(seconds)}", _said(self.paces.get(name))]
         self.say(f"{name}: {', '.join(filter(None, words))}")
 
