@@ -449,3 +449,16 @@ def test_by_the_command_line_and_shards_that_were_put_together_can_go(place, cap
     train(THREE)
     assert main(["cache", "gc", "runs=."]) == 0
     assert capsys.readouterr().out.count("label-shard") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pseudo_label.mode=live"], "pseudo_label.shards=2 can never act: no answer is stored"),
+        (["select=rad", "budget=50", "loss=soft"], "these are bought round by round: leave it out"),
+    ],
+)
+def test_a_shard_of_answers_that_are_not_there_is_refused(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "device=cpu", "pseudo_label.shards=2", "pseudo_label.shard=0", *words]) == 2
+    assert said in capsys.readouterr().err and not Path("outputs").exists()

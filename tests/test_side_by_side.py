@@ -10,6 +10,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fabricate import Still
@@ -20,7 +21,7 @@ from kdx.commands.rerun import threads_there
 from kdx.core.errors import UserError
 from kdx.pipeline.pace import ThreadsOfStages, candidates, fewest, rows_of_a_part
 from kdx.pipeline.recipes.side_by_side import START, Lanes
-from kdx.pipeline.stages import LABEL, TRAIN
+from kdx.pipeline.stages import LABEL, PROBE, TRAIN
 from kdx.runs.diff import other_environment
 from kdx.store.artifact import Artifact
 from kdx.store.beside import OtherProcess
@@ -199,9 +200,9 @@ def test_what_goes_side_by_side_is_what_is_sooner_done(teacher, alone, after, ma
 
 def test_fewer_threads_are_taken_where_more_bring_little():
     assert candidates(1) == [1] and candidates(2) == [1, 2] and candidates(6) == [1, 2, 4, 6]
-    assert fewest({1: 1.2, 2: 1.0}, 2) == 1
-    assert fewest({1: 1.3, 2: 1.0}, 2) == 2
-    assert fewest({1: 4.0, 2: 2.2, 4: 1.2, 6: 1.0}, 6) == 4
+    assert fewest({1: 1.4, 2: 1.0}, 2) == 1
+    assert fewest({1: 1.6, 2: 1.0}, 2) == 2
+    assert fewest({1: 4.0, 2: 2.2, 4: 1.4, 6: 1.0}, 6) == 4
     assert fewest({1: 4.0, 2: 2.2, 4: 1.2, 6: 1.0}, 3) == 2
     assert fewest({6: 1.0}, 3) is None
 
@@ -230,6 +231,7 @@ class Asked:
 
     def __init__(self, runtime, seconds, beside=None):
         self.runtime, self.seconds, self.beside, self.asked = runtime, seconds, beside, []
+        self.done: dict[str, Artifact] = {}
 
     def run(self, stage, **inputs):
         self.asked.append(inputs)
@@ -276,6 +278,10 @@ def test_a_training_gets_the_threads_that_the_probe_found(monkeypatch, inputs):
         and found.asked[0]["batch_size"] == 10
     )
     assert threads(LABEL) == 4 and not found.asked, "no training"
+    after = Asked(runtime(), {})
+    after.done["teacher-pretrain"] = SimpleNamespace(stage=TRAIN.name, manifest={"made": {"threads": 1}})
+    assert threads(LABEL, store=after) == 1, "as many as its network was trained with"
+    assert threads(PROBE, store=after) == 4
     assert threads(threads=3) == 3 and not found.asked, "as the user says"
     short = {**inputs, "training": Component({**inputs["training"].spec, "epochs": 1})}
     assert threads(given=short) == 4 and not found.asked, "too short for a probe"
@@ -387,3 +393,11 @@ def test_a_stopped_run_goes_on_with_both(tmp_path, number):
         s["cached"] for s in document["stages"] if s["name"] in ("teacher-pretrain", "baseline-train")
     )
     assert "baseline-train goes on from step" in again.stderr and "waiting for it" not in again.stderr
+
+
+def test_one_that_was_told_to_end_takes_its_folder_along(tmp_path):
+    """As a scheduler does: what waits for it says how it ended, and makes the stage itself."""
+    beside = OtherProcess()
+    beside._folder = tmp_path / "gone"
+    beside._child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(143)"], stdin=subprocess.PIPE)
+    assert beside.wait(lambda *_: None) == "ended with code 143"

@@ -234,7 +234,7 @@ def _format(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((f"pseudo_label.{key}", why) for key in ("shards", "shard"))
     if asked["mode"] == "live":
         why = "no answer is stored, as pseudo_label.mode=live: leave one of them out"
-        yield from ((f"pseudo_label.{key}", why) for key in ("format", "k", "draws"))
+        yield from ((f"pseudo_label.{key}", why) for key in ("format", "k", "draws", "shards", "shard"))
         return
     written = (("prompt", ("text",)), ("drawn_at", ("text",)))
     for key, formats in (("k", ("topk", "auto")), ("draws", ("sampled", "auto")), *written):

@@ -80,6 +80,12 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     part(nodes.read_prices, config)
     part(read_publish, config)
     errors += _wrong_mixing(experiment, asks)
+    shard = (experiment.pseudo_label or {}).get("shard")
+    if shard is not None and asks and asks.buys:
+        errors.append(
+            f"pseudo_label.shard={shard} makes one shard of answers that are known before any training, and "
+            "these are bought round by round: leave it out; all shards are made by pseudo_label.shards alone"
+        )
     if experiment.given:
         errors += wrong_given(experiment, config, asks)
     errors += wrong_moving(experiment, config, asks)

@@ -17,11 +17,11 @@ from kdx.training.runtime import Runtime
 
 FEWEST_STEPS = 200
 """A training of fewer is over before its threads matter, and gets all."""
-TIE = 1.25
+TIE = 1.5
 """Fewer threads that take so much longer at most are taken: what more of them bring to a small network costs
-far more of the processor, and all of it is lost when something else is at work there."""
+far more of the processor, and when something else is at work there they take ten times as long."""
 TRAINED = (PRETRAIN.name, THROUGH.name, TRAIN.name)
-"""Stages whose network long_training by steps."""
+"""Stages that train a network by steps."""
 
 
 class ThreadsOfStages:
@@ -37,14 +37,23 @@ class ThreadsOfStages:
         if self.asked.threads == "auto" and store.beside and store.beside.busy:
             most = min(int(most), store.beside.leaves)
         threads = self.asked.by_stage.get(name, most)
-        if name not in self.asked.by_stage and self.probes(settled) and long_training(stage, inputs):
-            threads = fewest(step_seconds(store, inputs), int(most)) or most
+        if name not in self.asked.by_stage and self.probes(settled):
+            if long_training(stage, inputs):
+                threads = fewest(step_seconds(store, inputs), int(most)) or most
+            elif stage.name != PROBE.name:
+                threads = min(int(most), max(trained_with(store), default=int(most)))
         return replace(settled, threads=threads).settle()
 
     def probes(self, settled: Runtime) -> bool:
         """Whether there is anything to choose: several processes, and accelerators, have it settled."""
         auto = self.asked.threads == "auto"
         return auto and settled.device == "cpu" and settled.gpus == 1 and int(settled.threads) > 1
+
+
+def trained_with(store: Store) -> list[int]:
+    """Threads of the trainings of this run so far: as many are right for what their networks do next."""
+    made = (a.manifest.get("made", {}) for a in store.done.values() if a.stage in TRAINED)
+    return [found["threads"] for found in made if "threads" in found]
 
 
 def long_training(stage: Stage, inputs: Mapping[str, Any]) -> bool:

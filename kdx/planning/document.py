@@ -93,7 +93,7 @@ class Survey:
         """Of stages of one kind, that which finds most of what it reads in the store."""
         from kdx.planning.timing import Rehearsals
 
-        made = Rehearsals(self.steps, self.kinds, scratch, self.jobs[0].order.runtime.settle(), tell)
+        made = Rehearsals(self.steps, self.kinds, scratch, self.jobs[0].order.runtime, tell)
         alike: dict[str, list[PlannedStage]] = {}
         for step in self.missing:
             alike.setdefault(self.kinds.of(step), []).append(step)

@@ -17,6 +17,7 @@ from kdx.core import shortage
 from kdx.core.errors import Caution
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed, foretelling_of
 from kdx.pipeline.foretelling.rehearsal.bench import Bench
+from kdx.pipeline.pace import ThreadsOfStages
 from kdx.planning.dry_run import Kinds
 from kdx.store.artifact import Artifact
 from kdx.training.memory import Peak
@@ -33,15 +34,15 @@ class Rehearsals:
         steps: Mapping[str, PlannedStage],
         kinds: Kinds,
         scratch: Path,
-        runtime: Runtime,
+        asked: Runtime,
         tell: Callable[[str], None],
     ):
         self.steps, self.kinds, self.scratch, self.tell = steps, kinds, scratch, tell
         self.found: dict[str, Rehearsed] = {}
         self.standing: dict[str, Artifact] = {}
         self.examples: dict[str, PlannedStage] = {}
-        self.bench = Bench(runtime, steps, self.real)
-        self.peak = Peak(runtime.device)
+        self.bench = Bench(asked.settle(), steps, self.real, ThreadsOfStages(asked))
+        self.peak = Peak(self.bench.runtime.device)
         self.loading = self.bench.timed(self.load)
         """Seconds for libraries that the first stages of a process load, and no later ones."""
 

@@ -31,7 +31,7 @@ PROGRESS = "progress.json"
 _SAID = "said.txt"
 _LOOK = 0.1
 """Seconds between two looks at it."""
-_LAST_STEP = 30.0
+_LAST_STEP = 10.0
 """Seconds that it has for its step, and to keep what it has done, when it has to end."""
 
 
@@ -100,7 +100,9 @@ class OtherProcess:
             time.sleep(_LOOK)
         code, how = child.returncode, ""
         if code:
-            said = (self._folder / _SAID).read_text(errors="replace").strip().splitlines()
+            said = []
+            with contextlib.suppress(OSError):  # one that was told to end takes its folder along
+                said = (self._folder / _SAID).read_text(errors="replace").strip().splitlines()
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             how += f": {said[-1][:300]}" if said else ""
         self.end()

@@ -56,6 +56,8 @@ class Runtime:
             flag(f"device.{name}", getattr(self, name))
         if self.side_by_side not in ("auto", True, False) or type(self.side_by_side) is int:
             refuse(f"device.side_by_side must be auto, true or false; given: {shown(self.side_by_side)}")
+        if self.side_by_side is True and self.gpus != 1:
+            refuse("device.side_by_side=true is of one process a training: leave it out, or device.gpus")
 
     def settle(self) -> Runtime:
         """The same with `auto` resolved, checked against this machine, and set: threads, and an allocator

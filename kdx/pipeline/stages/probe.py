@@ -65,7 +65,7 @@ def run(
         work.write_json("probe.json", nothing)
         return
     try:
-        found = _tried(runtime, data, model, batch_size, threads, answers)
+        found = timed(runtime, data, model, batch_size, threads, answers)
     except Exception as error:  # a network that learns from no made-up rows, such as one that acts
         if shortage.kind_of_shortage(error):
             raise
@@ -74,15 +74,15 @@ def run(
     work.write_json("probe.json", found)
 
 
-def _tried(
+def timed(
     runtime: Runtime,
     data: Artifact,
     model: Component,
     batch_size: int,
     threads: Mapping[str, Any] | None,
-    answers: bool,
+    answers: bool = False,
 ) -> dict[str, Any]:
-    """The probe.json."""
+    """The probe.json, see `run`."""
     about = data.json("data.json")
     with torch.random.fork_rng():
         network = runtime.place(new_network(model, about, read_weights=False)).train(not answers)

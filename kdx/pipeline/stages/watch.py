@@ -57,7 +57,8 @@ def go_on_with_threads(threads: int, work: Work) -> None:
     """A sum's bits depend on the number of threads: a resumed stage takes the number that it began with."""
     if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
-        work.note(f"{work.name} goes on with {threads} threads, as it began")
+        several = "one thread" if threads == 1 else f"{threads} threads"
+        work.note(f"{work.name} goes on with {several}, as it began")
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:

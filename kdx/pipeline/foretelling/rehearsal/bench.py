@@ -15,6 +15,7 @@ from kdx.core.trees import leaves, part_of
 from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.methods.teachers import live_teacher
 from kdx.pipeline.foretelling import PlannedStage, networks_asked
+from kdx.pipeline.pace import ThreadsOfStages
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import open_together
 from kdx.pipeline.stages.packing import DENSE, Packing, packing_of
@@ -36,11 +37,13 @@ _SMALL, _FEW = 32, 512
 
 @dataclass(frozen=True)
 class Bench:
-    """steps: of all runs, by key. real: inputs, or an artifact, with what stands in for what is missing."""
+    """steps: of all runs, by key. real: inputs, or an artifact, with what stands in for what is missing.
+    pace: how many threads a training gets."""
 
     runtime: Runtime
     steps: Mapping[str, PlannedStage]
     real: Callable[[Any], Any]
+    pace: ThreadsOfStages
 
     def timed(self, work: Callable[[], Any]) -> float:
         """Seconds."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from kdx.core import shortage
 from kdx.core.levels import as_float
 from kdx.core.trees import SharedRows, device_of, moved, picked, tree
 from kdx.core.uncompiled import uncompiled
@@ -27,7 +28,8 @@ from kdx.models import size
 from kdx.models.estimator import is_estimator
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed, networks_asked
 from kdx.pipeline.foretelling.rehearsal.bench import SLOW, WARM, Bench, enough
-from kdx.pipeline.stages import pretrain
+from kdx.pipeline.pace import candidates, fewest, long_training, rows_of_a_part
+from kdx.pipeline.stages import pretrain, probe
 from kdx.pipeline.stages.beside import bytes_beside
 from kdx.pipeline.stages.files import about_model
 from kdx.pipeline.stages.learn import Lesson, begin_training
@@ -62,7 +64,8 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
     save_file(plain_state(lesson.objective.export()), folder / "last.safetensors")
     (folder / "model.json").write_text(json.dumps(about_model(inputs["model"], about)))
     _answer(bench, lesson, step)
-    pace, first, norms = first_steps(bench, lesson)
+    with threads_of(bench, step, inputs):
+        pace, first, norms = first_steps(bench, lesson)
     found = {
         "start": start + first,
         "steps": pace,
@@ -81,6 +84,27 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
         late=at_the_end(bench, lesson) if pace < SLOW else {},
         notes=[text for text, _ in lesson.notes],
     )
+
+
+@contextlib.contextmanager
+def threads_of(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, as many threads as that training will get."""
+    most = torch.get_num_threads()
+    if not bench.pace.probes(bench.runtime) or not long_training(step.stage, inputs):
+        yield
+        return
+    tried = {"tried": candidates(most), "precision": inputs["precision"]}
+    rows = rows_of_a_part(inputs["training"])
+    try:
+        found = probe.timed(bench.runtime, inputs["data"], inputs["model"], rows, tried)["seconds"]
+        torch.set_num_threads(fewest({int(count): took for count, took in found.items()}, most) or most)
+    except Exception as error:  # of made-up rows it learns nothing: it gets all
+        if shortage.kind_of_shortage(error):
+            raise
+    try:
+        yield
+    finally:
+        torch.set_num_threads(most)
 
 
 def load_optimiser(bench: Bench) -> None:
