@@ -631,6 +631,7 @@ class Good(Step):
 """
 
 
+@pytest.mark.slow
 def test_a_step_gives_rows_like_those_that_it_is_given(mine, capsys):
     mine(mine__steps=STEPS)
     for name in ("wide", "fine", "names", "fails", "good"):

@@ -643,6 +643,7 @@ def curves(folder):
     }
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_one_curve_in_its_own_folder_and_in_a_new_one(tmp_path, monkeypatch):
     """Stopped in the middle of student-train, it goes on from the checkpoint of the step before; each step is
     reported once, and as in a run that was never stopped. A further run takes all from the store and shows

@@ -304,6 +304,7 @@ ONLINE = {
 """What trains more than the student, or remembers its past."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", ["mutual", *(pytest.param(name, marks=pytest.mark.slow) for name in [*ONLINE][1:])]
 )

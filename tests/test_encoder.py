@@ -437,6 +437,7 @@ def words_for(colours: Path, folder: Path, *more: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_an_encoder_teaches_in_its_own_vocabulary(folder, colours, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     steps = ["student_train.steps=4", "baseline=false", "hydra.run.dir=run"]

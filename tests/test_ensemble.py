@@ -430,6 +430,7 @@ def test_rerun_and_plan_know_the_same_run(here, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_over_lists_of_teachers(here, capsys):
     words = ["teachers=[mlp],[mlp,mlp_small]", "members.1.teacher_pretrain.steps=6", "hydra.sweep.dir=sweep"]
     assert main(["train", "-m", *SHORT, *words]) == 0

@@ -27,6 +27,7 @@ ALIKE = {
 pytestmark = pytest.mark.usefixtures("stopped_before_work")
 
 
+@pytest.mark.slow
 @settings(max_examples=50, **ALIKE)
 @given(st.data())
 def test_more_nasty_lines_are_answered_in_plain_words(data):

@@ -260,6 +260,7 @@ def test_the_gate_says_that_rows_are_some_of_them():
     assert "of" not in hold_against(right, other, "x", metric)
 
 
+@pytest.mark.slow
 def test_a_loss_or_a_rule_that_needs_more_than_the_file_has_is_refused(at_digits, capsys):
     write("some.csv", list(csv.DictReader(Path("pool.csv").open()))[:300])
     assert "does not answer every row there" in said(

@@ -85,6 +85,7 @@ def test_every_command_has_a_line_here_and_a_row_in_the_page(keys):
     assert {name.split()[0] for name in keys} == set(commands())
 
 
+@pytest.mark.slow
 def test_a_sweep_is_one_document_with_each_run(place, capsys, keys):
     found = document(capsys, ["train", "-m", *SHORT, "baseline=true,false", "--json"])
     assert set(found) == keys["train -m"] - {"words", "why", "compare"}

@@ -235,6 +235,7 @@ def place(tmp_path_factory):
         yield folder
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_the_pool_of_another_set_and_knows_its_rows(place):
     made = run("proxy", *DIGITS)
     data = prepared(made)

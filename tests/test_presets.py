@@ -143,6 +143,7 @@ def test_a_grid_beside_another_preset_is_reported(own):
         combine.gridded(["experiment=plain,asked"])
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_grid_are_those_that_hydra_makes(own, tmp_path, monkeypatch):
     """Folder, words and configuration of each agree, whatever the order of the words."""
     monkeypatch.chdir(tmp_path)

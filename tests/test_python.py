@@ -422,6 +422,7 @@ def test_the_page_has_every_function(root):
     assert [name for name in kdx.__all__ if f"kdx.{name}" not in text and f"`{name}`" not in text] == []
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_shows_what_it_has(root, place, monkeypatch):
     trainings_shortened(monkeypatch)
     text = (root / "docs/examples/notebook.ipynb").read_text()

@@ -100,7 +100,9 @@ def apart(words):
     ]
     + [
         pytest.param(
-            ["student_train.batch_size=63", *TEACHER, *STUDENT], id="a batch that cannot be shared out evenly"
+            ["student_train.batch_size=63", *TEACHER, *STUDENT],
+            id="a batch that cannot be shared out evenly",
+            marks=pytest.mark.slow,
         )
     ],
 )

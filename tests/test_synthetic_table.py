@@ -187,6 +187,7 @@ def test_what_lies_idle_is_refused_where_it_is_typed_and_enters_no_key(here, cap
     assert not Munge(rows=3, swap=0.1, of=4, noise=0.1).idle()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("dp_accounting") is None, reason="could not import 'dp_accounting'"
 )

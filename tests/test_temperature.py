@@ -82,6 +82,7 @@ def ran(*words: str) -> tuple[dict, Path]:
     return run, Path("outputs/store/pseudo-label", key)
 
 
+@pytest.mark.slow
 def test_stored_and_live_answers_have_it_and_the_run_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     _, plain = ran("hydra.run.dir=plain", "stages=[teacher_pretrain,pseudo_label]")

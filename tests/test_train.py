@@ -180,6 +180,7 @@ def test_another_seed_changes_everything(first):
     assert not np.array_equal(*rows)
 
 
+@pytest.mark.slow
 def test_a_prefix_runs_so_far_and_a_later_command_goes_on(first):
     so_far = train("seed=2", "stages=[teacher_pretrain,pseudo_label]")
     assert [s["name"] for s in so_far["stages"]] == NAMES[:4] + ["evaluate"]

@@ -327,6 +327,7 @@ THROUGH = ["teacher.through=[{digits: {image_size: 8}}]", "dataset=synthetic", "
 THROUGH += ["dataset.classes=4", "dataset.train_rows=160", "dataset.test_rows=40", "dataset.labelled=40"]
 
 
+@pytest.mark.slow
 def test_a_teacher_learns_from_other_sets_before(place, capsys):
     words = [*BASE, *THROUGH, "teacher_pretrain.steps=5", "dataset.test=null"]
     assert main(["plan", *words]) == 0
