@@ -461,3 +461,9 @@ def test_what_an_absent_package_skips_is_counted(root):
 def test_the_scripts_parse_and_may_be_run(root, name):
     subprocess.run(["bash", "-n", root / name], check=True)
     assert name.endswith(".sh") or os.access(root / name, os.X_OK)
+
+
+def test_what_begins_as_a_script_can_be_called(root):
+    files = [file for file in (root / "scripts").iterdir() if file.is_file()]
+    called = [file for file in files if file.read_bytes()[:2] == b"#!"]
+    assert len(called) > 20 and [file.name for file in called if not os.access(file, os.X_OK)] == []
