@@ -297,7 +297,7 @@ def test_the_plan_says_what_each_shard_has(place, capsys):
 KINDS = {
     "dense": [],
     "fitted": ["pseudo_label.temperature=fitted"],
-    "live": ["pseudo_label.mode=live"],
+    "live": ["pseudo_label.limit=1000"],
     "clean": ["pseudo_label.view=clean", "pseudo_label.passes=2", "teacher.dropout=0.3"],
     "topk": ["pseudo_label.format=topk", "pseudo_label.k=3", "loss.temperature=1"],
     "draws": ["pseudo_label.format=sampled", "loss.temperature=1"],
