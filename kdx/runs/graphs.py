@@ -122,7 +122,7 @@ def _of_onnx(file: Path) -> _Answer:
 
 
 def _of_program(file: Path) -> _Answer:
-    from kdx.runs.export.formats import quiet
+    from kdx.core.aloud import quiet
 
     try:
         with quiet():

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kdx.core.aloud import quiet
 from kdx.core.errors import UserError
 from kdx.core.shapes import expect_shape
 from kdx.core.trees import from_leaves, leaves, tree
@@ -200,16 +197,3 @@ def check_onnx() -> None:
             f"format=onnx needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
             "installed: pip install 'kdx[onnx]'"
         )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """The exporters think aloud; what matters is checked afterwards."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

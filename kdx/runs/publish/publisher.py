@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from kdx.config.destinations import Destination
+from kdx.core.aloud import quiet
 from kdx.core.errors import UserError
 from kdx.runs.publish.shared import Shared
 
@@ -110,16 +108,11 @@ class Tracker(Publisher):
 @contextmanager
 def reaching(destination: Destination, hint: str = "") -> Iterator[None]:
     """Keeps a client from thinking aloud, and makes one sentence of whatever it raises. hint: its end."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with quiet():
             yield
     except UserError:
         raise
     except Exception as error:
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         raise NotPublished(f"{destination} could not be reached, or refused: {why[:300]}{hint}") from error
-    finally:
-        logging.disable(before)
