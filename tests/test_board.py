@@ -221,7 +221,7 @@ def test_the_mirror_keeps_up_with_runs_that_come_change_and_go(mirror, tmp_path)
     one = bare(tmp_path / "outputs/runs/one", kd(), ["seed=0"])
     assert mirror.update() == 1
     assert links(mirror.place) == {
-        "runs_one/events.out.tfevents.1.h.1.0": str(one / "events.out.tfevents.1.h.1.0")
+        "distilled student/events.out.tfevents.1.h.1.0": str(one / "events.out.tfevents.1.h.1.0")
     }
     bare(tmp_path / "outputs/sweeps/s/0_seed-1", kd(seed=1), ["seed=1"])
     assert mirror.update() == 2 and [folder.name for folder in sorted(mirror.place.iterdir())] == [
@@ -230,7 +230,7 @@ def test_the_mirror_keeps_up_with_runs_that_come_change_and_go(mirror, tmp_path)
     ]
     shutil.rmtree(one)
     assert mirror.update() == 1 and list(links(mirror.place)) == [
-        "sweeps_s_0_seed-1/events.out.tfevents.1.h.1.0"
+        "distilled student/events.out.tfevents.1.h.1.0"
     ]
 
 
@@ -329,9 +329,9 @@ def numbers(accuracy):
     }
 
 
-def write(folder, words, end, accuracies=None, rounds=0):
+def write(folder, words, end, accuracies=None, rounds=0, shared=None):
     """A run as RunFolder would leave it: its config composed as for `kdx train`, its curves and results made
-    up.
+    up. shared: what the keys of its teacher and its student alone are made of, if not of its folder.
     """
     config = compose.check_words(compose.quote_paths(list(words)))
     run = RunFolder(
@@ -344,7 +344,8 @@ def write(folder, words, end, accuracies=None, rounds=0):
         "baseline-train",
     ]
     for name in stages:
-        run.started(name, f"{folder}-{name}", False)
+        key = f"{folder if 'student' in name else shared or folder}-{name}"
+        run.started(name, key, False)
         for step in range(0, 30, 10):
             run.record(
                 name,
@@ -355,6 +356,7 @@ def write(folder, words, end, accuracies=None, rounds=0):
                     "train/learning_rate": 0.1,
                 },
             )
+        run.finished(name, key, False, 1.0)
     if end == "failed":
         run.fail(UserError("the disk is full"))
     elif end == "interrupted":
@@ -363,7 +365,8 @@ def write(folder, words, end, accuracies=None, rounds=0):
         results = {role: numbers(accuracy) for role, accuracy in (accuracies or ACCURACIES).items()}
         run.finish({**results, "classes": [str(i) for i in range(10)]}, None)
     else:
-        run.board.writer.flush()
+        for board in (run.board, *run.board.others.values()):
+            board.writer.flush()
     return run
 
 
@@ -383,7 +386,7 @@ class Api:
     def __init__(self, top, place):
         self.mirror = Mirror(top, place)
         self.mirror.update()
-        self.url = board.serve(str(place), None, "kdx tests")
+        self.url = board.serve(str(place), None, "kdx tests", lambda: board.first_look(self.mirror.colours()))
 
     def get(self, path, **query):
         return json.load(
@@ -442,7 +445,7 @@ def api(tmp_path_factory):
         patch.setattr(board, "POLL_SECONDS", 1)
         found = Api(top, place)
     found.top = top
-    found.until(lambda: len(found.get("plugin/scalars/tags")) == len(SWEEP))
+    found.until(lambda: len(found.get("plugin/scalars/tags")) == 3 * len(SWEEP))
     return found
 
 
@@ -472,7 +475,8 @@ def test_only_who_has_the_address_and_calls_this_machine_by_its_name_can_look(ap
 
 
 def test_runs_have_readable_names_and_no_runs_inside_them(api):
-    assert sorted(api.get("runs")) == sorted(SWEEP)
+    others = [f"{who} {run}" for who in ("teacher", "student alone") for run in SWEEP]
+    assert sorted(api.get("runs")) == sorted([*SWEEP, *others])
     assert api.url.startswith("http://127.0.0.1:")
     with pytest.raises(OSError):  # that address only: a server that listens everywhere answers here, too
         urllib.request.urlopen(api.url.replace("127.0.0.1", "127.0.0.2"), timeout=2)
@@ -505,12 +509,12 @@ def test_hparams_of_a_mixed_sweep_are_complete(api):
     )
     first = [metric["name"]["tag"] for metric in experiment["metricInfos"]][:5]
     assert first == [
-        f"Result/{name}"
-        for name in ("baseline accuracy", "gain", "gap closed", "student accuracy", "teacher accuracy")
+        f"(results)/{name}"
+        for name in ("gain", "gap closed", "student accuracy", "student alone accuracy", "teacher accuracy")
     ]
     shown = found["loss=weighted seed=0"][1]
-    assert [round(shown[tag], 6) for tag in first] == pytest.approx([0.85, 0.06, 0.6, 0.91, 0.95])
-    assert "Result/gain" not in found["loss=kd seed=1"][1]
+    assert [round(shown[tag], 6) for tag in first] == pytest.approx([0.06, 0.6, 0.91, 0.85, 0.95])
+    assert "(results)/gain" not in found["loss=kd seed=1"][1]
 
 
 def test_failed_interrupted_and_running_runs_show_their_status(api):
@@ -521,27 +525,75 @@ def test_failed_interrupted_and_running_runs_show_their_status(api):
     assert api.sessions()["loss=kd seed=2"][2] in ("STATUS_RUNNING", "STATUS_UNKNOWN")
 
 
-def test_scalars_are_grouped_by_role_and_round(api):
+def test_networks_are_runs_whose_curves_share_a_chart(api):
+    """Each network has the same tags; a training of finished runs that several share is shown once, by what
+    these runs have in common, and one of a run that may yet get more by the run's own name.
+    """
     tags = api.get("plugin/scalars/tags")
-    assert {tag.split("/")[0] for tag in tags["loss=kd seed=0"]} == {
-        "Result",
-        "teacher",
-        "student",
-        "baseline",
-    }
-    assert {tag.split("/")[0] for tag in tags["loss=self_training seed=0"]} == {
-        "Result",
-        "teacher",
-        "student",
-        "student-1",
-        "student-2",
-        "baseline",
-    }
-    points = api.get("plugin/scalars/scalars", run="loss=kd seed=2", tag="student/validation/accuracy")
+    curves = {"1 validation/accuracy", "2 train/learning_rate", "2 train/loss"}
+    assert curves < set(tags["loss=kd seed=0"]) and "(results)/gain" in tags["loss=kd seed=0"]
+    rounds = {f"{tag}-{number}" for tag in curves for number in (1, 2)}
+    assert {tag for tag in tags["loss=self_training seed=0"] if tag[0] != "("} == curves | rounds
+    others = {name: set(found) for name, found in tags.items() if name not in SWEEP}
+    assert set(others) == {f"{who} {run}" for who in ("teacher", "student alone") for run in SWEEP}
+    assert all(found == curves for found in others.values())
+    points = api.get("plugin/scalars/scalars", run="loss=kd seed=2", tag="1 validation/accuracy")
     assert [(step, round(value, 3)) for _, step, value in points] == [(0, 0), (10, 0.1), (20, 0.2)]
 
 
-def test_the_custom_layout_has_all_roles_and_rounds_in_one_chart(api):
+def test_a_training_that_runs_share_is_shown_once(tmp_path):
+    """By its key, once the runs have finished; the name is what is common to theirs."""
+    for name, loss, seed, end, shares in (
+        ("a", "kd", 0, "finished", True),
+        ("b", "slam", 0, "finished", True),
+        ("c", "kd", 1, "finished", True),
+        ("d", "slam", 1, "killed", True),
+        ("e", "weighted", 1, "finished", False),
+    ):
+        write(
+            tmp_path / "runs" / name, [f"loss={loss}", f"seed={seed}"], end, shared=shares and f"seed {seed}"
+        )
+    (tmp_path / "board").mkdir()
+    mirror = Mirror(tmp_path / "runs", tmp_path / "board")
+    assert mirror.update() == 5
+    students = {
+        "loss=kd seed=0",
+        "loss=slam seed=0",
+        "loss=kd seed=1",
+        "loss=slam seed=1",
+        "loss=weighted seed=1",
+    }
+    apart = ("seed=0", "loss=kd seed=1", "loss=slam seed=1", "loss=weighted seed=1")
+    assert {folder.name for folder in (tmp_path / "board").iterdir()} == students | {
+        f"{who} {run}" for who in ("teacher", "student alone") for run in apart
+    }
+    colours = re.compile(mirror.colours())
+    groups = {name: colours.search(name).groups() for name in students | {f"teacher {run}" for run in apart}}
+    assert groups["loss=kd seed=0"] == groups["loss=kd seed=1"] != groups["loss=slam seed=1"]
+    assert groups["teacher seed=0"] == groups["teacher loss=slam seed=1"] == ("teacher", None, None, None)
+
+
+def test_the_networks_of_one_run_are_called_by_what_they_are(tmp_path):
+    write(tmp_path / "run", [], "finished")
+    (tmp_path / "board").mkdir()
+    Mirror(tmp_path / "run", tmp_path / "board").update()
+    assert {folder.name for folder in (tmp_path / "board").iterdir()} == {
+        "distilled student",
+        "teacher",
+        "student alone",
+    }
+
+
+def test_the_first_page_has_a_colour_for_each_network(api):
+    """The address leads to itself with colours and without smoothing; whoever asks for a look gets that."""
+    front = urllib.request.urlopen(api.url, timeout=10)
+    asked = urllib.parse.parse_qs(urllib.parse.urlparse(front.url).query)
+    assert asked == {"runColorGroup": [f"regex:{api.mirror.colours()}"], "smoothing": ["0"]}
+    own = urllib.request.urlopen(f"{api.url}?smoothing=0.5", timeout=10)
+    assert own.url.endswith("?smoothing=0.5")
+
+
+def test_the_custom_layout_has_all_rounds_in_one_chart(api):
     (category,) = api.get("plugin/custom_scalars/layout")["category"]
     assert [chart["title"] for chart in category["chart"]] == [
         "validation accuracy",
@@ -557,11 +609,10 @@ def test_the_custom_layout_has_all_roles_and_rounds_in_one_chart(api):
             for tag in api.get("plugin/custom_scalars/scalars", run=run, tag=regex)["tag_to_events"]
         }
 
-    assert matched("loss=kd seed=0", 0) == {
-        f"{role}/validation/accuracy" for role in ("teacher", "baseline", "student")
+    assert matched("teacher loss=kd seed=0", 0) == {"1 validation/accuracy"}
+    assert matched("loss=self_training seed=0", 3) == {
+        f"2 train/learning_rate{number}" for number in ("", "-1", "-2")
     }
-    roles = ("teacher", "baseline", "student", "student-1", "student-2")
-    assert matched("loss=self_training seed=0", 3) == {f"{role}/train/learning_rate" for role in roles}
 
 
 def test_pictures_and_the_card(api):
@@ -595,8 +646,8 @@ def test_a_run_begun_anew_is_read_anew_by_a_tensorboard_that_is_open(api):
         return api.sessions().get("loss=kd seed=1", (0, 0, 0))[2] == "STATUS_SUCCESS"
 
     api.until(shown)
-    assert api.sessions()["loss=kd seed=1"][1]["Result/gain"] == pytest.approx(0.02)
-    points = api.get("plugin/scalars/scalars", run="loss=kd seed=1", tag="student/train/loss")
+    assert api.sessions()["loss=kd seed=1"][1]["(results)/gain"] == pytest.approx(0.02)
+    points = api.get("plugin/scalars/scalars", run="loss=kd seed=1", tag="2 train/loss")
     assert [step for _, step, _ in points] == [0, 10, 20]
 
 
@@ -630,17 +681,18 @@ def train(folder, store):
 
 
 def curves(folder):
-    """tag -> steps, as TensorBoard reads the one event file of a run folder."""
+    """network and tag -> steps, as TensorBoard reads the event files of a run folder, one a network."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (file,) = folder.rglob("events.out.tfevents.*")
-    assert file.parent == folder
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    return {
-        tag: [(e.step, e.value) for e in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-        if not tag.startswith("Result")
-    }
+    found = {}
+    for file in folder.rglob("events.out.tfevents.*"):
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
+        for tag in events.Tags()["scalars"]:
+            name = f"{file.parent.name if file.parent != folder else 'student'}: {tag}"
+            assert name not in found
+            if not tag.startswith("(results)"):
+                found[name] = [(e.step, e.value) for e in events.Scalars(tag)]
+    return found
 
 
 @pytest.mark.slow
@@ -662,13 +714,13 @@ def test_a_resumed_run_is_one_curve_in_its_own_folder_and_in_a_new_one(tmp_path,
         patch.setattr(Work, "progress", stumble)
         assert train("a", "store") == 1
     before = curves(Path("a"))
-    assert before["student/train/loss"][-1][0] == 12 and "audit/accuracy" not in before
+    assert before["student: 2 train/loss"][-1][0] == 12 and "student: audit/accuracy" not in before
     shutil.copytree("store", "copied")
     assert [train("a", "store"), train("b", "copied"), train("c", "store"), train("whole", "fresh")] == [
         0
     ] * 4
     whole = curves(Path("whole"))
-    assert [step for step, _ in whole["student/train/loss"]] == list(range(20))
+    assert [step for step, _ in whole["student: 2 train/loss"]] == list(range(20))
     for name in "abc":
         found = curves(Path(name))
         assert found == whole, name
@@ -723,10 +775,8 @@ def test_the_command_serves_until_interrupted(tmp_path, stop, code):
         url = line.split()[6]
         assert line.startswith("2 runs of outputs in TensorBoard: http://127.0.0.1:") and url.endswith("/")
         deadline = time.monotonic() + 20
-        while (runs := json.load(urllib.request.urlopen(f"{url}data/runs", timeout=10))) != [
-            "seed=0",
-            "seed=1",
-        ]:
+        expected = [f"{who}seed={seed}" for who in ("", "student alone ", "teacher ") for seed in (0, 1)]
+        while sorted(runs := json.load(urllib.request.urlopen(f"{url}data/runs", timeout=10))) != expected:
             assert time.monotonic() < deadline, runs
             time.sleep(0.2)
         children = subprocess.run(

@@ -532,12 +532,25 @@ def test_what_a_file_holds_is_cut_where_nobody_would_read_it():
 
 
 @pytest.mark.parametrize(
-    "name", ["run.json", "metrics.jsonl", "train.log", "report.md", "figures", "artifacts", "figures/x.png"]
+    "name",
+    [
+        "run.json",
+        "metrics.jsonl",
+        "train.log",
+        "report.md",
+        "figures",
+        "artifacts",
+        "curves",
+        "figures/x.png",
+        "curves/teacher",
+    ],
 )
 def test_nothing_of_a_run_folder_is_written_through_a_link_or_into_a_pipe(name):
     spot = Path("rd") / name
     spot.parent.mkdir(parents=True, exist_ok=True)
-    target = Path("outside" if name in ("figures", "artifacts") else "outside/precious").absolute()
+    target = Path(
+        "outside" if name in ("figures", "artifacts", "curves", "curves/teacher") else "outside/precious"
+    ).absolute()
     for make, says in (
         (
             lambda: spot.symlink_to(target),

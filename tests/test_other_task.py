@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -331,14 +332,14 @@ def test_tensorboard_has_the_metric(tmp_path):
     run.finish(made_up(), examples(), audit=audit())
     events = read_events(tmp_path)
     scalars = set(events.Tags()["scalars"])
-    assert {"student/validation/rmse", "Result/student RMSE", "audit/rmse", "audit/kept_share"} <= scalars
-    assert events.Scalars("Result/gain")[0].value == pytest.approx(0.3)
+    assert {"1 validation/rmse", "(results)/student RMSE", "audit/rmse", "audit/kept_share"} <= scalars
+    assert events.Scalars("(results)/gain")[0].value == pytest.approx(0.3)
     assert "residuals" in events.Tags()["images"]
     assert b"1.50" in events.Tensors("examples")[0].tensor_proto.string_val[0]
     (content,) = events.Tensors("custom_scalars__config__")
     layout = Layout.FromString(content.tensor_proto.string_val[0])
     assert layout.category[0].chart[0].title == "validation rmse"
-    assert "^student(-[0-9]+)?/validation/rmse$" in layout.category[0].chart[0].multiline.tag
+    assert re.match(layout.category[0].chart[0].multiline.tag[0], "1 validation/rmse-2")
 
 
 def test_pictures_with_a_number_each_are_neither_right_nor_wrong(tmp_path):
@@ -380,7 +381,7 @@ def test_a_metric_is_a_tasks_own_though_kdx_has_one_of_that_name(capsys, tmp_pat
     (content,) = events.Tensors("custom_scalars__config__")
     chart = Layout.FromString(content.tensor_proto.string_val[0]).category[0].chart[0]
     assert chart.title == "validation miss" and "validation/accuracy" in chart.multiline.tag[0]
-    assert "student/validation/accuracy" in events.Tags()["scalars"]
+    assert "1 validation/accuracy" in events.Tags()["scalars"]
     assert read_curves(tmp_path, NATS) == {"student": [(1, 0.876)]}
 
 
@@ -501,7 +502,7 @@ def test_a_control_of_ones_own_is_shown_everywhere(tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "| bigger student | 1,000 |" in text and "- bigger student: `artifacts/bigger-train`" in text
     assert (tmp_path / "figures" / "residuals.png").exists()
-    assert read_events(tmp_path).Scalars("bigger/validation/rmse")[0].value == 1.0
+    assert read_events(tmp_path / "curves/bigger").Scalars("1 validation/rmse")[0].value == 1.0
     picture = np.asarray(Image.open(tmp_path / "figures" / "curves-train-loss.png").convert("RGB"))
     assert (picture == [0x11, 0x22, 0x33]).all(axis=2).any()
     assert document.read_document(tmp_path / "run.json")["results"]["roles"] == MINE

@@ -121,11 +121,11 @@ def test_the_folder_explains_itself(first):
 def test_tensorboard_shows_one_run_with_three_roles(first):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(first["folder"])).Reload()
-    tags = events.Tags()
-    for role in ("teacher", "baseline", "student"):
-        assert f"{role}/validation/accuracy" in tags["scalars"]
-        steps = [e.step for e in events.Scalars(f"{role}/train/loss")]
+    for place in ("curves/teacher", "curves/student-alone", "."):
+        events = EventAccumulator(str(first["folder"] / place)).Reload()
+        tags = events.Tags()
+        assert "1 validation/accuracy" in tags["scalars"]
+        steps = [e.step for e in events.Scalars("2 train/loss")]
         assert steps == sorted(set(steps)) and len(steps) > 5
     assert any("confusion" in t for t in tags["images"]) and any("predictions" in t for t in tags["images"])
     assert "_hparams_/session_start_info" in events.summary_metadata

@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from kdx.commands._words import Option, asks_for_help, help_text, parse_words
 from kdx.core import output, signals
 from kdx.core.errors import UserError
 from kdx.report.run import document
 
+Application = Callable[[Mapping[str, Any], Any], Iterable[bytes]]
 _FOLDER = "outputs"
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 """What a browser on this machine, or one at the other end of an ssh tunnel, calls it."""
@@ -62,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
                 f"'{top}' holds no run, nor does a folder up to {DEPTH} levels below it; `kdx train` makes "
                 "one in outputs/runs"
             )
-        address = serve(place, port, f"kdx {top}")
+        address = serve(place, port, f"kdx {top}", lambda: first_look(mirror.colours()))
         print(
             f"{runs} run{'s' * (runs > 1)} of {top} in TensorBoard: {address}   (Ctrl-C ends "
             f"it{unfinished(top)})",
@@ -105,8 +107,16 @@ def _number(port: str | None) -> int | None:
     return int(port)
 
 
-def serve(place: str, port: int | None, title: str) -> str:
-    """TensorBoard over `place`, in a thread of its own. title: of the browser's tab. Returns its address.
+def first_look(colours: str) -> str:
+    """What an address of TensorBoard asks for: colours by a regular expression over the names of runs, and
+    curves as they were measured, not smoothed.
+    """
+    return urlencode({"runColorGroup": f"regex:{colours}", "smoothing": 0})
+
+
+def serve(place: str, port: int | None, title: str, look: Callable[[], str]) -> str:
+    """TensorBoard over `place`, in a thread of its own. title: of the browser's tab. look: what its address
+    asks for where it is opened as it is returned.
 
     The loopback address is every local user's, so all of it lies below a path that nobody can guess; of its
     own data server, which would listen at a second port without any, it makes no use.
@@ -114,7 +124,9 @@ def serve(place: str, port: int | None, title: str) -> str:
     from tensorboard import program
 
     server = program.TensorBoard(
-        server_class=lambda app, flags: program.create_port_scanning_werkzeug_server(guarded(app), flags)
+        server_class=lambda app, flags: program.create_port_scanning_werkzeug_server(
+            guarded(led(app, f"{flags.path_prefix}/", look)), flags
+        )
     )
     server.configure(
         argv=[
@@ -143,9 +155,19 @@ def serve(place: str, port: int | None, title: str) -> str:
         ) from error
 
 
-def guarded(
-    app: Callable[[Mapping[str, Any], Any], Iterable[bytes]],
-) -> Callable[[Mapping[str, Any], Any], Iterable[bytes]]:
+def led(app: Application, front: str, look: Callable[[], str]) -> Application:
+    """The same WSGI application; who opens its front page and asks for nothing is led to that look at it."""
+
+    def answer(environ: Mapping[str, Any], start: Any) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != front or environ.get("QUERY_STRING"):
+            return app(environ, start)
+        start("302 Found", [("Location", f"?{look()}"), ("Content-Type", "text/plain")])
+        return [b""]
+
+    return answer
+
+
+def guarded(app: Application) -> Application:
     """The same WSGI application for requests that call this machine by a name of its own: a page from
     elsewhere, whose name has been turned to 127.0.0.1 (DNS rebinding), calls it by that name."""
 

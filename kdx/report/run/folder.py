@@ -15,7 +15,7 @@ from kdx.core import signals
 from kdx.core.documents import dump, plain
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
-from kdx.core.roles import ROLE_WORDS, ROLES, known_roles, role_trained_by
+from kdx.core.roles import known_roles
 from kdx.report.metric import live_metric
 from kdx.report.run.classes import by_class
 from kdx.report.run.gallery import example_cells
@@ -24,23 +24,18 @@ from kdx.report.run.markup import table_of_cells
 from kdx.report.run.place import check_place, clear_place, file_name, link_artifact, take_back
 from kdx.report.run.result_warnings import result_warnings
 from kdx.report.run.rounds import series, steps
-from kdx.report.run.tensorboard import Board
+from kdx.report.run.tensorboard import Board, network_of_stage
 from kdx.report.run.textcard import card
 from kdx.report.run.verdict import present, score, summary, what_gained
 from kdx.report.run.webpage import reports
 from kdx.report.run.written import write_or_error, writing
 from kdx.store.resolve import own_error
-from kdx.store.stage import split_number
 from kdx.tasks.shown import counting_metric
 
-_LATER = {
-    "noiseless": "without noise,",
-    "ceiling": "with all labels,",
-    "validation_labels": "with validation labels,",
-    "untuned_student": "of the untuned teacher,",
-    "probed_student": "of the probed teacher,",
-}
-"""Names that sort behind the others, as TensorBoard shows the first five figures only."""
+_ASKED = {"teacher": "teacher", "baseline": "student alone", "student": "student"}
+"""The networks of the run's own question, and what they are called on TensorBoard, which shows the first five
+figures only: these, the gain and the gap closed.
+"""
 AUDITED = ("accuracy", "accuracy_all", "expected_accuracy", "kept_share", "changed", "student_accuracy")
 """What the audit tells of each round, as fractions."""
 _FIRST = "gate"
@@ -122,19 +117,20 @@ class RunFolder(Listener):
         line = plain({**record, "stage": label})
         with writing(self.path / "metrics.jsonl"):
             self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-            prefix = _heading(label)
-            values = {key: value for key, value in line.items() if key not in ("step", "stage", "metric")}
-            self.board.scalars(prefix, values, line["step"])
+            role, number = network_of_stage(label)
+            values = {key: value for key, value in line.items() if key not in ("stage", "metric")}
+            self.board.curves(role, number, values)
             self._lay_out(live_metric(line))
+        heading = role if number is None else f"{role}-{number}"
         for curve, value in values.items():
             if curve.startswith(_DRAWN) and value is not None:
-                self.series.setdefault(curve, {}).setdefault(prefix, []).append((line["step"], value))
+                self.series.setdefault(curve, {}).setdefault(heading, []).append((line["step"], value))
 
     def _lay_out(self, metric: Metric | None) -> None:
         """Charts of that metric on the board, which reads the first that are named."""
         if metric and not self.metric:
             self.metric = metric
-            self.board.layout(ROLE_WORDS, metric)
+            self.board.layout(metric)
 
     def note(self, name: str, text: str, level: str) -> None:
         if level == "warning":
@@ -191,11 +187,14 @@ class RunFolder(Listener):
     def _final(self, results: Mapping, audit: Mapping | None) -> None:
         """The few numbers of the whole run, and those of its rounds, as scalars."""
         title = counting_metric(results).title
-        scores = {
-            f"{_shown_first(role)} {title}": score(results, role, results["headline"])
-            for role in present(results)
-        }
-        self.board.final({"gain": results.get("gain"), "gap closed": results.get("gap_closed"), **scores})
+        known, asked, others = known_roles(results), {}, {}
+        for role in present(results):
+            found = asked if role in _ASKED else others
+            words = _ASKED.get(role) or known[role].words
+            found[f"{words} {title}"] = score(results, role, results["headline"])
+        self.board.final(
+            {"gain": results.get("gain"), "gap closed": results.get("gap_closed"), **asked}, others
+        )
         for number, found in enumerate(audit["rounds"] if audit else [], 1):
             learned = {
                 f"learned {key}": value
@@ -275,20 +274,6 @@ def distinguishing_words(command: Sequence[str]) -> list[str]:
     """
     words = [word for word in command if "=" in word and not word.startswith(("hydra", "device", "store="))]
     return sorted(words, key=lambda word: not word.startswith("seed="))
-
-
-def _shown_first(role: str) -> str:
-    """What a role's figure is called, so that those of the run's own question are sorted to the front."""
-    return _LATER.get(role) or (role if role in ROLES else f"with {role},")
-
-
-def _heading(stage: str) -> str:
-    """What a stage's curves are grouped under: the role that it trains, with the number of a round or of a
-    further teacher.
-    """
-    stem, number = split_number(stage)
-    role = role_trained_by(stem) or stem
-    return role if number is None else f"{role}-{number}"
 
 
 def now() -> str:

@@ -12,6 +12,9 @@ from kdx.report.run.document import LOCK
 from kdx.report.run.written import writing
 
 _WHO = "the run"
+EVENTS = "events.out.tfevents.*"
+NETWORKS = "curves"
+"""The folder with the event files of a run's networks other than its student, a folder each."""
 PREDICTIONS = "predictions.csv"
 """What each network answered to each row: kdx.runs.row_predictions writes it."""
 UNREAD = "unread.csv"
@@ -26,11 +29,17 @@ def check_place(folder: Path) -> None:
         own_file(folder / name, _WHO)
     for name in ("metrics.jsonl", "train.log"):
         appendable(folder / name, _WHO)
-    for name in ("figures", "artifacts"):
-        if kind_at(folder / name) is not None:
-            own_folder(folder / name, _WHO)
-    for spot in (*(folder / "figures").glob("*"), *folder.glob("events.out.tfevents.*")):
+    inner = [place for place in folder.glob(f"{NETWORKS}/*") if kind_at(place) != "a file"]
+    for place in (*(folder / name for name in ("figures", "artifacts", NETWORKS)), *inner):
+        if kind_at(place) is not None:
+            own_folder(place, _WHO)
+    for spot in (*(folder / "figures").glob("*"), *event_files(folder)):
         own_file(spot, _WHO)
+
+
+def event_files(folder: Path) -> list[Path]:
+    """What TensorBoard reads of a run: its own file, and one of each other network."""
+    return [*folder.glob(EVENTS), *folder.glob(f"{NETWORKS}/*/{EVENTS}")]
 
 
 def clear_place(folder: Path) -> None:
@@ -41,7 +50,7 @@ def clear_place(folder: Path) -> None:
         return
     links = [old for old in folder.glob("artifacts/*") if old.is_symlink() or old.is_file()]
     for old in [
-        *folder.glob("events.out.tfevents.*"),
+        *event_files(folder),
         *folder.glob("figures/*.png"),
         *links,
         folder / "report.md",
@@ -50,6 +59,9 @@ def clear_place(folder: Path) -> None:
         folder / UNREAD,
     ]:
         old.unlink(missing_ok=True)
+    for place in (*folder.glob(f"{NETWORKS}/*"), folder / NETWORKS):
+        with suppress(OSError):  # of somebody else's, where it is not empty
+            place.rmdir()
 
 
 def take_back(folder: Path) -> None:

@@ -41,7 +41,9 @@ def card(run: Mapping, folder: str) -> str:
     lines += [fenced(run["error"])] if run.get("error") else []
     lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]
     if results:
-        lines.append(table_of_cells(*role_cells(results, results["headline"])))
+        brief, _ = role_cells(results, results["headline"], short=True)  # TensorBoard breaks longer words
+        _, rows = role_cells(results, results["headline"])
+        lines.append(table_of_cells(brief, rows))
         found = [
             *result_sentences(results, results["headline"]),
             *shifts.shift_sentences(results),
