@@ -155,6 +155,15 @@ def test_a_key_knows_types_and_order(tmp_path, package):
         one.key(STAGE_OBJECT, {"x": Still()})
 
 
+def test_what_is_damaged_is_there_and_not_whole(tmp_path, package):
+    made = store(tmp_path).run(STAGE_OBJECT, text="a")
+    here = store(tmp_path)
+    assert here.has_any(STAGE_OBJECT, text="a") and here.has_whole(STAGE_OBJECT, text="a")
+    made.file("out.txt").write_text("b")
+    assert here.has_any(STAGE_OBJECT, text="a") and not here.has_whole(STAGE_OBJECT, text="a")
+    assert not here.has_any(STAGE_OBJECT, text="b") and not here.has_whole(STAGE_OBJECT, text="b")
+
+
 def test_runtime_enters_no_key(tmp_path, package):
     def key(threads):
         runtime = Runtime(

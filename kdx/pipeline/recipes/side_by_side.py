@@ -66,7 +66,7 @@ def begin_beside(store: Store, experiment: Experiment, alone: Mapping[str, Any],
     auto = asked.threads == "auto"
     if wanted == "auto" and not (auto and share_of_cores() > 1 and long_training(TRAIN, alone)):
         return
-    if not store.lacks(TRAIN, **alone):
+    if store.has_any(TRAIN, **alone):
         return
     settled = asked.settle()
     if settled.device != "cpu" and wanted == "auto":
@@ -117,7 +117,9 @@ def _teacher_seconds(
     found = [0.0, 0.0]
     for teacher in experiment.teachers:
         inputs = member_inputs(store, data, experiment, teacher, None)
-        if not long_training(PRETRAIN, inputs) or not (teacher.through or store.lacks(PRETRAIN, **inputs)):
+        if not long_training(PRETRAIN, inputs) or not (
+            teacher.through or not store.has_any(PRETRAIN, **inputs)
+        ):
             continue
         if not (pace := step_seconds(store, inputs)):
             return float("inf"), float("inf")
