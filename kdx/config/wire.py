@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kdx.config import controls_and_metrics, named_options, nodes
+from kdx.config import controls_and_metrics, named_options, nodes, pools
 from kdx.config.described import component
 from kdx.config.destinations import read_publish
 from kdx.config.given import given_file, names_given, wrong_given
@@ -146,12 +146,12 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         init=part(nodes.read_init, config),
         round_patience=part(nodes.read_count, "round_patience", config["round_patience"]),
         budget=part(nodes.read_budget, config["budget"]),
-        made_up=part(nodes.read_made_up, config),
+        made_up=part(pools.read_made_up, config),
         given=given,
         aggregate=part(nodes.read_aggregate, config),
         moving=part(read_moving, config),
-        domains=part(nodes.read_domains, config) or [],
-        pool=part(nodes.read_pool, config),
+        domains=part(pools.read_domains, config) or [],
+        pool=part(pools.read_pool, config),
         untuned=part(read_untuned, config) or (),
         headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )
