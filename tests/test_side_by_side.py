@@ -24,8 +24,9 @@ from kdx.pipeline.recipes.side_by_side import START, Lanes
 from kdx.pipeline.stages import LABEL, PROBE, TRAIN
 from kdx.runs.diff import other_environment
 from kdx.store.artifact import Artifact
-from kdx.store.beside import OtherProcess
+from kdx.store.beside import Ended, OtherProcess
 from kdx.store.component import Component
+from kdx.store.disk import locked
 from kdx.store.resolve import allow
 from kdx.store.stage import Stage
 from kdx.store.store import Store
@@ -39,10 +40,12 @@ import os, signal, time
 def run(work, runtime, *, text, how="well"):
     work.record({"step": 0, "value": 1.5})
     work.note("something to know", "warning")
-    if how == "killed" and os.environ.get("KDX_TEST_PARENT") != str(os.getpid()):
+    other = os.environ.get("KDX_TEST_PARENT") != str(os.getpid())
+    if how == "killed" and other:
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "slow":
+    if how in ("slow", "stopped"):
         (work.path / "begun.txt").write_text(str(os.getpid()))
+    if how == "slow" or how == "stopped" and other:
         time.sleep(60)
     (work.path / "out.txt").write_text(f"{text} {os.getpid()}")
 """
@@ -148,6 +151,79 @@ def gone(process):
     return False
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_stage_whose_process_is_silent_is_made_here(own, stopped):
+    """One that was stopped, or one that sleeps, as one that waits for what never comes."""
+    store = store_in(own)
+    store.beside.patience = 1.0
+    store.begin_beside(STEP, Still(), "first", text="a", how="stopped")
+    process = begun(own)
+    if stopped:
+        os.kill(process, signal.SIGSTOP)
+    before = time.monotonic()
+    made = store.run(STEP, name="first", text="a", how="stopped")
+    assert 1.0 <= time.monotonic() - before < 8 and gone(process) and not store.beside.busy
+    assert made.file("out.txt").read_text() == f"a {os.getpid()}"
+    said = "the process that made it gave no sign of life for 1 s and was ended (device.wait_seconds)"
+    assert store.listener.events[:2] == [
+        ("started", "first", False),
+        ("note", "warning", f"{said}; it is made here"),
+    ]
+    assert store.listener.events[-1] == ("finished", "first", False)
+
+
+def test_what_it_writes_is_a_sign_of_life(own, monkeypatch):
+    """Of either folder. The clock of this process counts seconds in which it was at work alone."""
+    beside, sleeps = OtherProcess(), []
+    beside._folder, beside._partial, beside.patience = own / "its", own / "partial", 5.0
+    beside._folder.mkdir()
+    beside._partial.mkdir()
+    beside._child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    now = [0.0]
+
+    def sleep(seconds):
+        sleeps.append(seconds)
+        now[0] += 0.9 if len(sleeps) != 4 else 1000.0  # held up once
+        if len(sleeps) in (3, 6):
+            (own / ("its" if len(sleeps) == 3 else "partial") / f"{len(sleeps)}").write_text("")
+
+    monkeypatch.setattr("kdx.store.beside.time", SimpleNamespace(sleep=sleep, monotonic=lambda: now[0]))
+    assert beside.wait(lambda *_: None).hung and len(sleeps) == 6 + 6
+
+
+def test_one_that_was_stopped_ends_where_this_run_ends(own):
+    store = store_in(own)
+    store.begin_beside(STEP, Still(), "first", text="a", how="slow")
+    process = begun(own)
+    os.kill(process, signal.SIGSTOP)
+    before = time.monotonic()
+    store.beside.end()
+    assert time.monotonic() - before < 5 and gone(process)
+
+
+def test_one_that_does_not_end_is_killed(own, monkeypatch):
+    monkeypatch.setattr("kdx.store.beside._LAST_STEP", 0.2)
+    beside = OtherProcess()
+    beside._folder = own / "its"
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    child = beside._child = subprocess.Popen([sys.executable, "-c", deaf], stdin=subprocess.PIPE)
+    beside.end()
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_what_another_run_made_meanwhile_comes_from_the_store(own):
+    """Two runs at once: the process beside waits for the other run, and finds what that has made."""
+    store, other = store_in(own), Store(own / "store", Still(), Heard())
+    with locked(store.root, STEP.name, store.key(STEP, {"text": "a"})[0], None, print) as held:
+        assert held
+        store.begin_beside(STEP, Still(), "first", text="a")
+    other.run(STEP, name="first", text="a")  # it, or the process, whoever was first
+    cached = ("finished", "first", True) in other.listener.events
+    store.run(STEP, name="first", text="a")
+    assert store.listener.events[0] == ("started", "first", False)
+    assert store.listener.events[-1] == ("finished", "first", not cached)
+
+
 def test_it_ends_where_this_run_ends(own):
     store = store_in(own)
     store.begin_beside(STEP, Still(), "first", text="a", how="slow")
@@ -161,7 +237,7 @@ def test_it_ends_where_this_process_is_killed(own):
     code = """
 import sys, time
 from pathlib import Path
-from kdx.store.beside import OtherProcess
+from kdx.store.beside import Ended, OtherProcess
 from kdx.store.resolve import allow
 from kdx.store.stage import Stage
 from kdx.store.store import Store
@@ -400,4 +476,4 @@ def test_one_that_was_told_to_end_takes_its_folder_along(tmp_path):
     beside = OtherProcess()
     beside._folder = tmp_path / "gone"
     beside._child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(143)"], stdin=subprocess.PIPE)
-    assert beside.wait(lambda *_: None) == "ended with code 143"
+    assert beside.wait(lambda *_: None) == Ended("ended with code 143")

@@ -136,8 +136,8 @@ class Store:
             raise Halt(name)
         key, whole = self.key(stage, inputs)
         final = self.root / stage.name / key
-        heard = self._wait(key, name)
-        artifact = self._load(stage, key, name, heard=heard)
+        beside = self._wait(key, name)
+        artifact = self._load(stage, key, name, beside=beside)
         if self.asked:
             artifact = self.asked(name, stage, key, inputs, artifact)
         if artifact is None:
@@ -147,9 +147,9 @@ class Store:
             with locked(self.root, stage.name, key, says if wait else None, self._note(name)) as held:
                 if not held:
                     return None
-                artifact = self._load(stage, key, name, mend=True, heard=heard)
+                artifact = self._load(stage, key, name, mend=True, beside=beside)
                 if artifact is None:
-                    artifact = self._make(stage, key, name, whole, {**inputs, **further}, final, heard)
+                    artifact = self._make(stage, key, name, whole, {**inputs, **further}, final, beside)
         self.done[name] = artifact
         # one that a library swallowed, or that came while a last step was being published
         signals.raise_if_stopped()
@@ -160,25 +160,31 @@ class Store:
         if self.beside:
             self.beside.begin(self.key(stage, inputs)[0], self.root, runtime, stage, name, inputs)
 
-    def _wait(self, key: str, name: str) -> bool:
-        """Waits for the process beside, where it makes this; whether it does, and listeners know."""
+    def _wait(self, key: str, name: str) -> bool | None:
+        """Waits for the process beside, where it makes this, as listeners then know; whether it made it, None
+        where it was not asked to."""
         if not (self.beside and self.beside.makes(key)):
-            return False
+            return None
         self.listener.started(name, key, False)
-        how = self.beside.wait(lambda *found: self.listener.progress(name, *found))
+        ended = self.beside.wait(lambda *found: self.listener.progress(name, *found))
         signals.raise_if_stopped()
-        if how:
-            self.listener.note(name, f"the process that made it {how}; it is made here", "info")
-        return True
+        if ended.how:
+            hint = " (device.wait_seconds)" if ended.hung else ""
+            self.listener.note(
+                name,
+                f"the process that made it {ended.how}{hint}; it is made here",
+                "warning" if ended.hung else "info",
+            )
+        return not ended.how and not ended.found
 
     def _note(self, name: str) -> Notify:
         return partial(self.listener.note, name)
 
     def _load(
-        self, stage: Stage, key: str, name: str, *, mend: bool = False, heard: bool = False
+        self, stage: Stage, key: str, name: str, *, mend: bool = False, beside: bool | None = None
     ) -> Artifact | None:
         """The artifact where it is there and whole. mend (by the lock's owner only): a damaged folder is
-        reported and put aside. heard: whether this run has begun it itself, and listeners know.
+        reported and put aside. beside: see `_wait`.
         """
         path = self.root / stage.name / key
         if kind_at(path) is None:
@@ -192,13 +198,13 @@ class Store:
         artifact = Artifact(stage.name, key, path)
         if self.peek:
             return artifact
-        if not heard:
+        if beside is None:
             self.listener.started(name, key, True)
         for record in lines(path / METRICS_FILE):
             self.listener.record(name, record)
         for line in lines(path / NOTES):
             self.listener.note(name, line["text"], line["level"])
-        self.listener.finished(name, key, not heard, artifact.manifest["seconds"])
+        self.listener.finished(name, key, not beside, artifact.manifest["seconds"])
         return artifact
 
     def _damage(self, stage: Stage, key: str, path: Path) -> str | None:
@@ -222,12 +228,12 @@ class Store:
         whole: Mapping[str, Any],
         inputs: Mapping[str, Any],
         final: Path,
-        heard: bool,
+        beside: bool | None,
     ) -> Artifact:
         unfinished, note = final.with_name(f"{key}.partial"), self._note(name)
         try:
             runtime = self.settled(self, stage, name, inputs) if self.settled else None
-            if not heard:
+            if beside is None:
                 self.listener.started(name, key, False)
             with may_write(self.root):
                 greet(self.root, note)

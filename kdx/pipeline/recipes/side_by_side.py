@@ -91,6 +91,7 @@ def begin_beside(store: Store, experiment: Experiment, alone: Mapping[str, Any],
         lane = lanes.choose(may_last and not how_to_ask(data, experiment).live)
     if lane and (wanted is True or _room()):
         store.beside.leaves, store.beside.lasts = (whole - threads if auto else whole) or 1, lane == "student"
+        store.beside.patience = settled.wait_seconds
         name = control_stage("baseline")
         store.listener.note(name, _said(lane, threads), "info")
         store.begin_beside(TRAIN, replace(settled, threads=threads), name, **alone)
