@@ -112,9 +112,8 @@ def wrong_aggregate(experiment: Experiment, config: Mapping[str, Any]) -> Iterat
 
 
 def read_count(name: str, value: Any, high: int = checks.MOST) -> int | None:
-    return (
-        value if value is None and name == "round_patience" else checks.integer(name, value, low=1, high=high)
-    )
+    words = ["null"] if name == "round_patience" else []
+    return value if value is None and words else checks.integer(name, value, low=1, high=high, words=words)
 
 
 def read_budget(value: Any) -> int | float | None:
@@ -162,7 +161,8 @@ def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
     checks.integer("pseudo_label.limit", node["limit"], low=0)
     checks.integer("pseudo_label.passes", node["passes"], low=0, high=10_000)
     if node["temperature"] not in ("auto", "fitted"):
-        checks.number("pseudo_label.temperature", node["temperature"], low=0, open_low=True)
+        words = ["auto", "fitted"]
+        checks.number("pseudo_label.temperature", node["temperature"], low=0, open_low=True, words=words)
     if node["passes"] and node["temperature"] not in ("auto", 1):
         checks.refuse(
             "pseudo_label.passes look at the answers as they are, and pseudo_label.temperature changes them: "

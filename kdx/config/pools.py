@@ -12,7 +12,7 @@ from kdx.config.described import component
 from kdx.config.named_options import read_steps
 from kdx.config.row_makers import read_maker
 from kdx.config.yaml_files import read_yaml
-from kdx.core import checks
+from kdx.core import checks, path_checks
 from kdx.core.errors import UserError
 from kdx.pipeline.recipes.experiment import OtherPool
 from kdx.store.component import Component
@@ -89,7 +89,7 @@ def _with_ranges(node: Mapping[str, Any]) -> dict[str, Any]:
     path = node.get("ranges")
     if not isinstance(path, str):
         return dict(node)
-    file = checks.path("pool.ranges", path, "a file")
+    file = path_checks.path("pool.ranges", path, "a file")
     if not file.is_file():
         raise UserError(f"pool.ranges '{path}' is no file: name one of lines column: [low, high]")
     return {**node, "ranges": dict(read_yaml(file, "it must hold lines column: [low, high]")[0])}
@@ -99,6 +99,7 @@ def _tested(value: Any) -> bool | int | float:
     """Whether, or how many of, another data set's rows are tested on."""
     if value is None or isinstance(value, bool):
         return bool(value)
+    words = ["true", "false"]
     if isinstance(value, int):
-        return checks.integer("pool.test", value, low=1)
-    return checks.number("pool.test", value, low=0, high=1, open_low=True, open_high=True)
+        return checks.integer("pool.test", value, low=1, words=words)
+    return checks.number("pool.test", value, low=0, high=1, open_low=True, open_high=True, words=words)

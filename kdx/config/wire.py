@@ -18,7 +18,7 @@ from kdx.config.given import given_file, names_given, wrong_given
 from kdx.config.moving import read_moving, wrong_moving
 from kdx.config.teachers import read_teachers
 from kdx.config.untuned import read_untuned, wrong_untuned
-from kdx.core import checks, snapshot
+from kdx.core import checks, path_checks, snapshot
 from kdx.core.errors import UserErrors
 from kdx.data.files import Files
 from kdx.pipeline.recipes.experiment import Experiment
@@ -97,7 +97,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         recipe=recipe if asks else None,
         experiment=experiment,
         runtime=part(nodes.read_runtime, config["device"]),
-        store=part(checks.place, "store", config["store"]),
+        store=part(path_checks.place, "store", config["store"]),
         until=part(nodes.read_stages, config["stages"], config["pseudo_label"].get("shard")),
         headline=part(checks.choice, "headline", config["headline"], ("last", "best")),
         shifts=[

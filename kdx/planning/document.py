@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.wire import Order
-from kdx.core import checks
+from kdx.core import path_checks
 from kdx.core.roles import control_stage
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed, foretelling_of
 from kdx.pipeline.recipes.experiment import Experiment
@@ -171,7 +171,7 @@ def document(survey: Survey) -> dict[str, Any]:
     order = survey.jobs[0].order
     states = [step.state for step in survey.steps.values()]
     missing = [entries[step.key] for step in survey.missing]
-    free = shutil.disk_usage(checks.existing(order.store)).free
+    free = shutil.disk_usage(path_checks.existing(order.store)).free
     peak, loading = (survey.rehearsals.peak, survey.rehearsals.loading) if survey.rehearsals else (None, 0.0)
     return {
         "store": str(order.store),

@@ -48,7 +48,7 @@ class Runtime:
         kind = self.device.split(":")[0] if isinstance(self.device, str) else self.device
         choice("device.device", kind, ("auto", "cpu", "cuda", "mps"))
         if self.threads != "auto":
-            integer("device.threads", self.threads, low=1, high=MOST_THREADS)
+            integer("device.threads", self.threads, low=1, high=MOST_THREADS, words=["auto"])
         integer("device.workers", self.workers, low=0, high=MOST_THREADS)
         number("device.checkpoint_seconds", self.checkpoint_seconds, low=0)
         integer("device.gpus", self.gpus, low=1, high=MOST_PROCESSES)
