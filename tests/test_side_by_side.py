@@ -18,10 +18,14 @@ from safetensors.torch import load_file
 
 from kdx.cli import main
 from kdx.commands.rerun import threads_there
+from kdx.config.compose import check_words
+from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.pipeline.pace import ThreadsOfStages, candidates, fewest, rows_of_a_part
+from kdx.pipeline.recipes import side_by_side
 from kdx.pipeline.recipes.side_by_side import START, Lanes
 from kdx.pipeline.stages import LABEL, PROBE, TRAIN
+from kdx.planning.dry_run import forecast
 from kdx.runs.diff import other_environment
 from kdx.store.artifact import Artifact
 from kdx.store.beside import Ended, OtherProcess
@@ -274,6 +278,31 @@ def test_what_goes_side_by_side_is_what_is_sooner_done(teacher, alone, after, ma
     assert Lanes(teacher, alone, after).choose(may_last) == lane
 
 
+@pytest.mark.parametrize(
+    ("word", "paces", "says"),
+    [
+        ("true", None, "trains beside the teacher and student, in a process of its own with 1 thread"),
+        ("false", None, None),
+        ("auto", None, "in a process of its own, where that is sooner done, which the run finds out"),
+        # in turn 18 s, all at once 12
+        ("auto", {1: 0.01, 2: 0.009}, "trains beside the teacher and student, in a process of its own with"),
+        ("auto", {1: 0.001, 2: 0.0009}, None),
+    ],
+)
+def test_a_plan_says_what_goes_side_by_side(tmp_path, monkeypatch, word, paces, says):
+    """Settled, or to be settled where nothing was timed yet; and nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(side_by_side, "share_of_cores", lambda: 2)
+    monkeypatch.setattr("kdx.training.runtime.share_of_cores", lambda: 2)
+    if paces:
+        monkeypatch.setattr(side_by_side, "step_seconds", lambda *_: paces)
+    words = [*ALONE[:2], "device=cpu", "teacher_pretrain.steps=600", "student_train.steps=600", "store=s"]
+    order = wire(check_words([*words, f"device.side_by_side={word}"]))
+    steps, _ = forecast(order, tmp_path / "plan", {}, noted := [])
+    assert "baseline-train" in {step.name for step in steps} and not Path("s").exists()
+    assert [says in text and text.startswith("baseline-train ") for text in noted] == ([True] if says else [])
+
+
 def test_fewer_threads_are_taken_where_more_bring_little():
     assert candidates(1) == [1] and candidates(2) == [1, 2] and candidates(6) == [1, 2, 4, 6]
     assert fewest({1: 1.4, 2: 1.0}, 2) == 1
@@ -304,6 +333,8 @@ def test_a_probe_of_threads_leaves_them_as_they_were(monkeypatch):
 
 class Asked:
     """A store whose probe says what is given."""
+
+    peek = False
 
     def __init__(self, runtime, seconds, beside=None):
         self.runtime, self.seconds, self.beside, self.asked = runtime, seconds, beside, []
