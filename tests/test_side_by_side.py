@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 from fabricate import Still
 from safetensors.torch import load_file
+from stages import Heard, on_cpu, own_package
 
 from kdx.cli import main
 from kdx.commands.rerun import threads_there
@@ -34,8 +35,6 @@ from kdx.store.disk import locked
 from kdx.store.resolve import allow
 from kdx.store.stage import Stage
 from kdx.store.store import Store
-from kdx.store.work import Listener
-from kdx.training.runtime import Runtime
 
 probe = import_module("kdx.pipeline.stages.probe")
 
@@ -64,37 +63,14 @@ ALONE = (
 )
 
 
-class Heard(Listener):
-    def __init__(self):
-        self.events = []
-
-    def started(self, name, key, cached):
-        self.events.append(("started", name, cached))
-
-    def record(self, name, record):
-        self.events.append(("record", name, record["step"]))
-
-    def note(self, name, text, level):
-        self.events.append(("note", level, text))
-
-    def finished(self, name, key, cached, seconds):
-        self.events.append(("finished", name, cached))
-
-
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """A stage of the test's own, which another process can import too."""
-    package = tmp_path / "code" / "kdxbeside"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "stage.py").write_text(OWN)
-    monkeypatch.syspath_prepend(str(package.parent))
     monkeypatch.setenv("KDX_TEST_PARENT", str(os.getpid()))
-    allow(["kdxbeside"])
-    yield tmp_path
-    allow([])
-    for name in [name for name in sys.modules if name.startswith("kdxbeside")]:
-        del sys.modules[name]
+    with own_package(tmp_path, monkeypatch, "kdxbeside", OWN):
+        allow(["kdxbeside"])
+        yield tmp_path
+        allow([])
 
 
 def store_in(place):
@@ -109,7 +85,7 @@ def test_another_process_makes_a_stage_as_this_one_would(own):
     assert made.file("out.txt").read_text() != f"a {os.getpid()}" and not store.beside.busy
     assert store.listener.events == [
         ("started", "first", False),
-        ("record", "first", 0),
+        ("record", "first", {"step": 0, "value": 1.5}),
         ("note", "warning", "something to know"),
         ("finished", "first", False),
     ]
@@ -127,7 +103,7 @@ def test_a_stage_whose_process_was_killed_is_made_here(own):
     assert store.listener.events == [
         ("started", "first", False),
         ("note", "info", "the process that made it was killed by signal 9; it is made here"),
-        ("record", "first", 0),
+        ("record", "first", {"step": 0, "value": 1.5}),
         ("note", "warning", "something to know"),
         ("finished", "first", False),
     ]
@@ -346,7 +322,7 @@ class Asked:
 
 
 def runtime(**more):
-    return Runtime("cpu", more.pop("threads", "auto"), 0, False, False, 60, **more)
+    return on_cpu(**{"threads": "auto", **more})
 
 
 @pytest.fixture
