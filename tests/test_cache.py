@@ -14,7 +14,7 @@ import pytest
 from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.runs import cleanup, store_entries
-from kdx.runs.reading import WRITES
+from kdx.runs.artifacts import WRITES
 from kdx.store.disk import locked
 from kdx.store.manifest import key_of
 from kdx.store.source import sha256

@@ -29,7 +29,7 @@ from kdx.data.pictures.walk import Walk
 from kdx.pipeline.stages.left import answered, open_answers, view_digest
 from kdx.report.run.folder import RunFolder
 from kdx.runs import sweep
-from kdx.runs.reading import open_artifact
+from kdx.runs.artifacts import open_artifact
 from kdx.store.manifest import MANIFEST, seal
 from kdx.store.source import Source
 from kdx.store.stage import Stage
