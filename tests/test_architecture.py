@@ -157,8 +157,6 @@ MANY_ARGUMENTS = {
     "kdx.models.vit.vision_transformer",
     "kdx.models.decoder.llama",
     "kdx.pipeline.stages.prepare.run",
-    "kdx.pipeline.stages.label.run",
-    "kdx.pipeline.stages.settled.settle_asking",
     "kdx.pipeline.stages.rollout.run",
     "kdx.pipeline.stages.choose.run",
     "kdx.pipeline.stages.evaluate.run",

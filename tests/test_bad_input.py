@@ -32,6 +32,7 @@ from kdx.commands._tell import Alone
 from kdx.config import compose, grid, validate
 from kdx.core.errors import UserError
 from kdx.data.sizes import count_rows
+from kdx.models.pretrained_encoder import FrozenEncoder
 from kdx.models.weights import read_weights
 from kdx.store.component import Component
 
@@ -192,6 +193,34 @@ def test_a_word_that_is_wrong_is_reported_in_one_line(reported, line, says):
 
 
 @pytest.mark.parametrize(
+    ("key", "wrong", "kind", "words"),
+    [
+        ("device.threads", ("many", 0), "a whole number", ("auto",)),
+        ("device.side_by_side", ("often",), "auto", ("true or false",)),
+        ("pseudo_label.temperature", ("hot", 0), "a number", ("auto", "fitted")),
+        ("round_patience", ("never", 0), "a whole number", ("null",)),
+        ("pool.test", ("some", 0, 1.5), "a number", ("true", "false")),
+        ("student.stochastic_depth", ("often", 1.5), "a number", ("auto",)),
+        ("teacher.c", ("strong", 0), "a number", ("validation",)),
+        ("dataset.encoded", ("perhaps",), "true or false", ("auto",)),
+    ],
+)
+def test_a_number_or_a_word_is_refused_with_every_word(reported, key, wrong, kind, words):
+    """Both a word that is none and a number that is too small or too large."""
+    beside = {"pool.test": "pool=mnist5k", "dataset.encoded": "dataset=folder"}.get(key, "student=resnet20")
+    for value in wrong:
+        if key == "teacher.c":  # beside a folder of weights, as one types it
+            with pytest.raises(UserError) as error:
+                FrozenEncoder(shape=[8], outputs=2, vocabulary=9, path=None, c=value)
+            line = str(error.value)
+        else:
+            (line,) = reported(f"{beside} {key}={value}")
+        said, _, given = line.partition("; given: ")
+        assert f"{key.rpartition('.')[2]} must be " in said and str(value) in given
+        assert all(word in said for word in words) and (kind in said or not isinstance(value, str))
+
+
+@pytest.mark.parametrize(
     ("line", "first", "more"),
     [
         (
@@ -320,7 +349,7 @@ def test_many_errors_in_one_value_are_reported_in_four_lines(reported, line, fir
             "student_train.augment=[foo,affine] teacher_pretrain.length=5 student.dropout=2 "
             "dataset.image_size=0",
             [
-                "device.threads must be at least 1; given: 0",
+                "device.threads must be at least 1, or auto; given: 0",
                 "device.workers must be at least 0; given: -1",
                 "device.compile must be true or false; given: 3",
                 "device.checkpoint_seconds must be at least 0; given: -1",

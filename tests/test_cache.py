@@ -14,12 +14,10 @@ import pytest
 from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.runs import cleanup, store_entries
-from kdx.runs.reading import WRITES
+from kdx.runs.artifacts import WRITES
+from kdx.store.disk import locked
 from kdx.store.manifest import key_of
 from kdx.store.source import sha256
-from kdx.store.stage import Stage
-from kdx.store.store import Store
-from kdx.store.work import Listener
 
 STORE = Path("outputs/store")
 
@@ -253,7 +251,7 @@ def test_the_lock_is_the_stores(chain, tmp_path):
     """Store and cache must mean the same file, or a lock protects nothing."""
     unfinished("train", "a" * 64, days=1)
     (entry,) = [e for e in store_entries.store_contents(STORE).entries if e.state == "unfinished"]
-    with Store(tmp_path / STORE, None, Listener())._lock(Stage("train", "none"), entry.key, "train"):
+    with locked(tmp_path / STORE, "train", entry.key, None, print):
         assert cleanup.busy(STORE, entry) and not cleanup.remove(STORE, entry)
     assert not cleanup.busy(STORE, entry)
 

@@ -32,9 +32,10 @@ from kdx.core.files import plain_path
 from kdx.data.pictures.rows import describe
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.runs import measure, other_data, stored
+from kdx.runs.artifacts import open_artifact, upstream
 from kdx.runs.measure import network_by_name
 from kdx.runs.other_data import misfits
-from kdx.runs.reading import open_artifact, read_run, upstream
+from kdx.runs.reading import read_run
 from kdx.runs.stored import Weights, for_data
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component

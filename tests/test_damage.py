@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fabricate import Still
+from stages import Heard, own_package
 from unprivileged import obey_modes
 
 from kdx.cli import main
@@ -28,7 +29,7 @@ from kdx.data.pictures.walk import Walk
 from kdx.pipeline.stages.left import answered, open_answers, view_digest
 from kdx.report.run.folder import RunFolder
 from kdx.runs import sweep
-from kdx.runs.reading import open_artifact
+from kdx.runs.artifacts import open_artifact
 from kdx.store.manifest import MANIFEST, seal
 from kdx.store.source import Source
 from kdx.store.stage import Stage
@@ -45,30 +46,16 @@ WRITE = Stage("train", "kdxdamagepkg.stage", writes=("out.txt",), resumes=("*.np
 OTHER = Stage("gate", "kdxdamagepkg.stage", writes=("out.txt",))
 
 
-class Heard(Listener):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, name, text, level):
-        self.notes.append(text)
-
-
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "code" / "kdxdamagepkg"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text("")
-    (folder / "stage.py").write_text("\n".join(line[4:] for line in CODE.splitlines()))
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/precious").write_text("mine")
-    monkeypatch.syspath_prepend(str(folder.parent))
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    with own_package(tmp_path, monkeypatch, "kdxdamagepkg", CODE):
+        yield tmp_path
     assert [p.name for p in Path("outside").iterdir()] == ["precious"] and Path(
         "outside/precious"
     ).read_text() == "mine"
-    for name in [m for m in sys.modules if m.startswith("kdxdamagepkg")]:
-        del sys.modules[name]
 
 
 def run(text: str = "a", stage: Stage = WRITE, listener: Listener | None = None, **more):

@@ -17,7 +17,7 @@ import pytest
 from fabricate import document, folder
 
 from kdx.cli import main
-from kdx.core import checks
+from kdx.core import path_checks
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, write_output
 
@@ -51,7 +51,7 @@ def test_a_link_is_followed_and_stays(tmp_path):
     link, target = tmp_path / "link", tmp_path / "kept/file"
     link.symlink_to("kept/file")
     for text in ("made", "and again"):
-        assert checks.output("json", str(link)) == link
+        assert path_checks.output("json", str(link)) == link
         write_output("json", link, text)
         assert kind_at(link) == "a link" and target.read_text() == text
     (tmp_path / "round").symlink_to("round")
@@ -59,7 +59,7 @@ def test_a_link_is_followed_and_stays(tmp_path):
         write_output("json", tmp_path / "round", "x")
     (tmp_path / "lost").symlink_to("nowhere/file")
     with pytest.raises(UserError, match="its folder does not exist"):
-        checks.output("json", str(tmp_path / "lost"))
+        path_checks.output("json", str(tmp_path / "lost"))
 
 
 def test_a_pipe_is_written_to_and_never_waited_for(tmp_path):

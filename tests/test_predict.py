@@ -24,8 +24,9 @@ from kdx.data.new_rows.texts import NewTexts
 from kdx.data.writing import WRITERS, whole_file
 from kdx.pipeline.stages.names import folder_of_rows, row_names
 from kdx.runs import predictions
+from kdx.runs.artifacts import only_input
 from kdx.runs.own_rows import OwnRows
-from kdx.runs.reading import only_input, read_run
+from kdx.runs.reading import read_run
 from kdx.tasks.classification import Classification
 from kdx.tasks.regression import Regression
 from kdx.training.runtime import Runtime

@@ -133,12 +133,24 @@ def beside(process):
     raise AssertionError("none was started")
 
 
+def temporary(place):
+    """A folder for temporary files, of these tests alone."""
+    (place / "temporary").mkdir(exist_ok=True)
+    return str(place / "temporary")
+
+
+def left(place):
+    """What processes that ended have left there."""
+    return list((place / "temporary").glob("kdx-*"))
+
+
 LONG = [*TEACHER[:3], *STUDENT, "student_train.steps=100000", "device.checkpoint_seconds=0.2"]
 
 
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_run_goes_on_with_another_number(place):
-    begun = run([*LONG, "recipe=supervised", "loss=supervised", "store=killed", "device.gpus=2"])
+    words = [*LONG, "recipe=supervised", "loss=supervised", "store=killed"]
+    begun = run([*words, "device.gpus=2"], TMPDIR=temporary(place))
     (other,) = beside(begun)
     while not list(Path("killed").glob("train/*.partial/checkpoint.pt")):
         assert begun.poll() is None, begun.communicate()[0]
@@ -147,7 +159,8 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_with_another_number(place
     said = begun.communicate(timeout=120)[0]
     assert begun.returncode == 1
     assert "process 2 of 2 was killed by signal 9; baseline-train stopped with it" in said
-    again = run([*LONG, "recipe=supervised", "loss=supervised", "store=killed", "device.gpus=3"])
+    assert left(place) == []
+    again = run([*words, "device.gpus=3"], TMPDIR=temporary(place))
     for line in again.stdout:
         if "goes on from step" in line:
             break
@@ -163,12 +176,13 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_with_another_number(place
         time.sleep(0.1)
     else:
         raise AssertionError("they go on")
+    assert left(place) == []
 
 
 @pytest.mark.slow
 def test_a_process_that_hangs_ends_all_and_the_run_goes_on(place):
     words = [*LONG, "recipe=supervised", "loss=supervised", "store=hung", "device.gpus=3"]
-    begun = run([*words, "device.wait_seconds=3"])
+    begun = run([*words, "device.wait_seconds=3"], TMPDIR=temporary(place))
     others = beside(begun)
     while not list(Path("hung").glob("train/*.partial/checkpoint.pt")):
         assert begun.poll() is None, begun.communicate()[0]
@@ -180,7 +194,7 @@ def test_a_process_that_hangs_ends_all_and_the_run_goes_on(place):
     assert begun.returncode == 1
     assert "process 3 of 3 does not answer: the others have waited for device.wait_seconds=3; " in said
     assert "baseline-train stopped with it: run the same command to go on" in said
-    assert not any(Path(f"/proc/{n}/cmdline").exists() for n in others)
+    assert not any(Path(f"/proc/{n}/cmdline").exists() for n in others) and left(place) == []
     again = run([*words[:-1], "device.gpus=1"])
     found = any("goes on from step" in line for line in again.stdout)
     again.kill()

@@ -4,6 +4,7 @@ byte for byte.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -143,6 +144,16 @@ def refusals(*words: str) -> str:
     except UserError as error:
         return " ".join(str(error).split())
     return ""
+
+
+def test_a_shard_is_asked_what_the_whole_is_asked(asked):
+    """What a key of answers is made of, by name: another list would make all answers of before anew."""
+    fields = [field.name for field in dataclasses.fields(settled.LabelInputs)]
+    given = asked[1].keys()
+    assert given <= {*fields, "passes"} and given >= set(fields[:8])
+    assert " ".join(fields) == (
+        "data teachers augment views clean seed precision pool rows temperature looked_at form only aggregate"
+    )
 
 
 def test_ranges_end_where_batches_do():

@@ -15,22 +15,26 @@ from types import SimpleNamespace
 import pytest
 from fabricate import Still
 from safetensors.torch import load_file
+from stages import Heard, on_cpu, own_package
 
 from kdx.cli import main
 from kdx.commands.rerun import threads_there
+from kdx.config.compose import check_words
+from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.pipeline.pace import ThreadsOfStages, candidates, fewest, rows_of_a_part
+from kdx.pipeline.recipes import side_by_side
 from kdx.pipeline.recipes.side_by_side import START, Lanes
 from kdx.pipeline.stages import LABEL, PROBE, TRAIN
+from kdx.planning.dry_run import forecast
 from kdx.runs.diff import other_environment
 from kdx.store.artifact import Artifact
-from kdx.store.beside import OtherProcess
+from kdx.store.beside import Ended, OtherProcess
 from kdx.store.component import Component
+from kdx.store.disk import locked
 from kdx.store.resolve import allow
 from kdx.store.stage import Stage
 from kdx.store.store import Store
-from kdx.store.work import Listener
-from kdx.training.runtime import Runtime
 
 probe = import_module("kdx.pipeline.stages.probe")
 
@@ -39,10 +43,12 @@ import os, signal, time
 def run(work, runtime, *, text, how="well"):
     work.record({"step": 0, "value": 1.5})
     work.note("something to know", "warning")
-    if how == "killed" and os.environ.get("KDX_TEST_PARENT") != str(os.getpid()):
+    other = os.environ.get("KDX_TEST_PARENT") != str(os.getpid())
+    if how == "killed" and other:
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "slow":
+    if how in ("slow", "stopped"):
         (work.path / "begun.txt").write_text(str(os.getpid()))
+    if how == "slow" or how == "stopped" and other:
         time.sleep(60)
     (work.path / "out.txt").write_text(f"{text} {os.getpid()}")
 """
@@ -57,37 +63,14 @@ ALONE = (
 )
 
 
-class Heard(Listener):
-    def __init__(self):
-        self.events = []
-
-    def started(self, name, key, cached):
-        self.events.append(("started", name, cached))
-
-    def record(self, name, record):
-        self.events.append(("record", name, record["step"]))
-
-    def note(self, name, text, level):
-        self.events.append(("note", level, text))
-
-    def finished(self, name, key, cached, seconds):
-        self.events.append(("finished", name, cached))
-
-
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """A stage of the test's own, which another process can import too."""
-    package = tmp_path / "code" / "kdxbeside"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "stage.py").write_text(OWN)
-    monkeypatch.syspath_prepend(str(package.parent))
     monkeypatch.setenv("KDX_TEST_PARENT", str(os.getpid()))
-    allow(["kdxbeside"])
-    yield tmp_path
-    allow([])
-    for name in [name for name in sys.modules if name.startswith("kdxbeside")]:
-        del sys.modules[name]
+    with own_package(tmp_path, monkeypatch, "kdxbeside", OWN):
+        allow(["kdxbeside"])
+        yield tmp_path
+        allow([])
 
 
 def store_in(place):
@@ -102,7 +85,7 @@ def test_another_process_makes_a_stage_as_this_one_would(own):
     assert made.file("out.txt").read_text() != f"a {os.getpid()}" and not store.beside.busy
     assert store.listener.events == [
         ("started", "first", False),
-        ("record", "first", 0),
+        ("record", "first", {"step": 0, "value": 1.5}),
         ("note", "warning", "something to know"),
         ("finished", "first", False),
     ]
@@ -120,7 +103,7 @@ def test_a_stage_whose_process_was_killed_is_made_here(own):
     assert store.listener.events == [
         ("started", "first", False),
         ("note", "info", "the process that made it was killed by signal 9; it is made here"),
-        ("record", "first", 0),
+        ("record", "first", {"step": 0, "value": 1.5}),
         ("note", "warning", "something to know"),
         ("finished", "first", False),
     ]
@@ -148,6 +131,79 @@ def gone(process):
     return False
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_stage_whose_process_is_silent_is_made_here(own, stopped):
+    """One that was stopped, or one that sleeps, as one that waits for what never comes."""
+    store = store_in(own)
+    store.beside.patience = 1.0
+    store.begin_beside(STEP, Still(), "first", text="a", how="stopped")
+    process = begun(own)
+    if stopped:
+        os.kill(process, signal.SIGSTOP)
+    before = time.monotonic()
+    made = store.run(STEP, name="first", text="a", how="stopped")
+    assert 1.0 <= time.monotonic() - before < 8 and gone(process) and not store.beside.busy
+    assert made.file("out.txt").read_text() == f"a {os.getpid()}"
+    said = "the process that made it gave no sign of life for 1 s and was ended (device.wait_seconds)"
+    assert store.listener.events[:2] == [
+        ("started", "first", False),
+        ("note", "warning", f"{said}; it is made here"),
+    ]
+    assert store.listener.events[-1] == ("finished", "first", False)
+
+
+def test_what_it_writes_is_a_sign_of_life(own, monkeypatch):
+    """Of either folder. The clock of this process counts seconds in which it was at work alone."""
+    beside, sleeps = OtherProcess(), []
+    beside._folder, beside._partial, beside.patience = own / "its", own / "partial", 5.0
+    beside._folder.mkdir()
+    beside._partial.mkdir()
+    beside._child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    now = [0.0]
+
+    def sleep(seconds):
+        sleeps.append(seconds)
+        now[0] += 0.9 if len(sleeps) != 4 else 1000.0  # held up once
+        if len(sleeps) in (3, 6):
+            (own / ("its" if len(sleeps) == 3 else "partial") / f"{len(sleeps)}").write_text("")
+
+    monkeypatch.setattr("kdx.store.beside.time", SimpleNamespace(sleep=sleep, monotonic=lambda: now[0]))
+    assert beside.wait(lambda *_: None).hung and len(sleeps) == 6 + 6
+
+
+def test_one_that_was_stopped_ends_where_this_run_ends(own):
+    store = store_in(own)
+    store.begin_beside(STEP, Still(), "first", text="a", how="slow")
+    process = begun(own)
+    os.kill(process, signal.SIGSTOP)
+    before = time.monotonic()
+    store.beside.end()
+    assert time.monotonic() - before < 5 and gone(process)
+
+
+def test_one_that_does_not_end_is_killed(own, monkeypatch):
+    monkeypatch.setattr("kdx.store.beside._LAST_STEP", 0.2)
+    beside = OtherProcess()
+    beside._folder = own / "its"
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    child = beside._child = subprocess.Popen([sys.executable, "-c", deaf], stdin=subprocess.PIPE)
+    beside.end()
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_what_another_run_made_meanwhile_comes_from_the_store(own):
+    """Two runs at once: the process beside waits for the other run, and finds what that has made."""
+    store, other = store_in(own), Store(own / "store", Still(), Heard())
+    with locked(store.root, STEP.name, store.key(STEP, {"text": "a"})[0], None, print) as held:
+        assert held
+        store.begin_beside(STEP, Still(), "first", text="a")
+    other.run(STEP, name="first", text="a")  # it, or the process, whoever was first
+    cached = ("finished", "first", True) in other.listener.events
+    store.run(STEP, name="first", text="a")
+    assert store.listener.events[0] == ("started", "first", False)
+    assert store.listener.events[-1] == ("finished", "first", not cached)
+
+
 def test_it_ends_where_this_run_ends(own):
     store = store_in(own)
     store.begin_beside(STEP, Still(), "first", text="a", how="slow")
@@ -161,7 +217,7 @@ def test_it_ends_where_this_process_is_killed(own):
     code = """
 import sys, time
 from pathlib import Path
-from kdx.store.beside import OtherProcess
+from kdx.store.beside import Ended, OtherProcess
 from kdx.store.resolve import allow
 from kdx.store.stage import Stage
 from kdx.store.store import Store
@@ -198,6 +254,31 @@ def test_what_goes_side_by_side_is_what_is_sooner_done(teacher, alone, after, ma
     assert Lanes(teacher, alone, after).choose(may_last) == lane
 
 
+@pytest.mark.parametrize(
+    ("word", "paces", "says"),
+    [
+        ("true", None, "trains beside the teacher and student, in a process of its own with 1 thread"),
+        ("false", None, None),
+        ("auto", None, "in a process of its own, where that is sooner done, which the run finds out"),
+        # in turn 18 s, all at once 12
+        ("auto", {1: 0.01, 2: 0.009}, "trains beside the teacher and student, in a process of its own with"),
+        ("auto", {1: 0.001, 2: 0.0009}, None),
+    ],
+)
+def test_a_plan_says_what_goes_side_by_side(tmp_path, monkeypatch, word, paces, says):
+    """Settled, or to be settled where nothing was timed yet; and nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(side_by_side, "share_of_cores", lambda: 2)
+    monkeypatch.setattr("kdx.training.runtime.share_of_cores", lambda: 2)
+    if paces:
+        monkeypatch.setattr(side_by_side, "step_seconds", lambda *_: paces)
+    words = [*ALONE[:2], "device=cpu", "teacher_pretrain.steps=600", "student_train.steps=600", "store=s"]
+    order = wire(check_words([*words, f"device.side_by_side={word}"]))
+    steps, _ = forecast(order, tmp_path / "plan", {}, noted := [])
+    assert "baseline-train" in {step.name for step in steps} and not Path("s").exists()
+    assert [says in text and text.startswith("baseline-train ") for text in noted] == ([True] if says else [])
+
+
 def test_fewer_threads_are_taken_where_more_bring_little():
     assert candidates(1) == [1] and candidates(2) == [1, 2] and candidates(6) == [1, 2, 4, 6]
     assert fewest({1: 1.4, 2: 1.0}, 2) == 1
@@ -229,6 +310,8 @@ def test_a_probe_of_threads_leaves_them_as_they_were(monkeypatch):
 class Asked:
     """A store whose probe says what is given."""
 
+    peek = False
+
     def __init__(self, runtime, seconds, beside=None):
         self.runtime, self.seconds, self.beside, self.asked = runtime, seconds, beside, []
         self.done: dict[str, Artifact] = {}
@@ -239,7 +322,7 @@ class Asked:
 
 
 def runtime(**more):
-    return Runtime("cpu", more.pop("threads", "auto"), 0, False, False, 60, **more)
+    return on_cpu(**{"threads": "auto", **more})
 
 
 @pytest.fixture
@@ -400,4 +483,4 @@ def test_one_that_was_told_to_end_takes_its_folder_along(tmp_path):
     beside = OtherProcess()
     beside._folder = tmp_path / "gone"
     beside._child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(143)"], stdin=subprocess.PIPE)
-    assert beside.wait(lambda *_: None) == "ended with code 143"
+    assert beside.wait(lambda *_: None) == Ended("ended with code 143")

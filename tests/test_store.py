@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import pytest
 from fabricate import Still
+from stages import Heard, on_cpu, own_package
 
 from kdx.core import signals
 from kdx.core.errors import UserError
@@ -31,22 +32,6 @@ from kdx.store.stage import Stage, subseed
 from kdx.store.store import Halt, Miss, Store
 from kdx.store.verification import verify
 from kdx.store.work import Listener, Work
-from kdx.training.runtime import Runtime
-
-
-class Heard(Listener):
-    def __init__(self):
-        self.events = []
-
-    def started(self, name, key, cached):
-        self.events.append(("started", name, cached))
-
-    def record(self, name, record):
-        self.events.append(("record", name, record))
-
-    def note(self, name, text, level):
-        self.events.append(("note", level, text))
-
 
 STAGE = """
     import os, time
@@ -98,15 +83,9 @@ def test_what_a_class_says_of_itself_is_read_without_importing_it(tmp_path, monk
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    folder = tmp_path / "code" / "kdxtestpkg"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text("")
-    (folder / "stage.py").write_text(textwrap.dedent(STAGE))
-    monkeypatch.syspath_prepend(str(folder.parent))
     monkeypatch.setenv("KDX_TEST_LOG", str(tmp_path / "log"))
-    yield folder
-    for name in [m for m in sys.modules if m.startswith("kdxtestpkg")]:
-        del sys.modules[name]
+    with own_package(tmp_path, monkeypatch, "kdxtestpkg", STAGE) as folder:
+        yield folder
 
 
 STAGE_OBJECT = Stage("write", "kdxtestpkg.stage")
@@ -155,12 +134,18 @@ def test_a_key_knows_types_and_order(tmp_path, package):
         one.key(STAGE_OBJECT, {"x": Still()})
 
 
+def test_what_is_damaged_is_there_and_not_whole(tmp_path, package):
+    made = store(tmp_path).run(STAGE_OBJECT, text="a")
+    here = store(tmp_path)
+    assert here.has_any(STAGE_OBJECT, text="a") and here.has_whole(STAGE_OBJECT, text="a")
+    made.file("out.txt").write_text("b")
+    assert here.has_any(STAGE_OBJECT, text="a") and not here.has_whole(STAGE_OBJECT, text="a")
+    assert not here.has_any(STAGE_OBJECT, text="b") and not here.has_whole(STAGE_OBJECT, text="b")
+
+
 def test_runtime_enters_no_key(tmp_path, package):
     def key(threads):
-        runtime = Runtime(
-            device="cpu", threads=threads, workers=0, channels_last=False, compile=False, checkpoint_seconds=1
-        )
-        return Store(tmp_path / "store", runtime, Listener()).key(STAGE_OBJECT, {"x": 1})[0]
+        return Store(tmp_path / "store", on_cpu(threads=threads), Listener()).key(STAGE_OBJECT, {"x": 1})[0]
 
     assert key(1) == key(2)
 

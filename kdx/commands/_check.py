@@ -15,7 +15,7 @@ from typing import Any
 from kdx.config import compose, filed, grid
 from kdx.config.unused import Learned, idle
 from kdx.config.wire import Order, examine_config
-from kdx.core import checks, signals
+from kdx.core import checks, path_checks, signals
 from kdx.core.collecting import imported
 from kdx.core.errors import UserErrors
 from kdx.runs.releases import made_again
@@ -72,7 +72,7 @@ def check_runs(words: Sequence[str], multirun: bool, *, planned: bool = False) -
             known = learned.setdefault(alike, Learned())
             looked[alike] = _inspect(order, data=not slip, learned=known) if not slip or good_words else []
             with checks.gather(looked[alike]):  # a store that has everything may be read only
-                checks.folder("store", config["store"])
+                path_checks.folder("store", config["store"])
         if planned and alike in learned and (room := learned[alike].room):
             looked[alike] = [error for error in looked[alike] if error not in room]
             jobs[-1] = replace(jobs[-1], room=tuple(room))

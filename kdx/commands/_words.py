@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdx.core.checks import gather, path
+from kdx.core.checks import gather
 from kdx.core.errors import UserError, UserErrors, nearest
+from kdx.core.path_checks import path
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from kdx.commands._comparison import show_classes, show_comparison
 from kdx.commands._found import Found, collect
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words, switch
-from kdx.core import checks, output
+from kdx.core import output, path_checks
 from kdx.core.errors import UserError
 from kdx.core.files import write_output
 from kdx.report.compare import documents, rows
@@ -137,7 +137,7 @@ def files(words: Words) -> dict[str, str]:
         raise UserError(f"only one of {', '.join(found)} can go to the terminal: give the others a file")
     for kind, name in found.items():
         if name != "-":
-            checks.output(kind, name)
+            path_checks.output(kind, name)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from kdx.commands._show import give, show_table
 from kdx.commands._stored import chooses, class_names, is_run, order_of, weights_file
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_stored
-from kdx.core import checks
+from kdx.core import path_checks
 from kdx.core.errors import UserError, together
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, known_roles, renamed_roles
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     words = parse_stored("evaluate", argv, OPTIONS, (*_GROUPS, "model"), _WITHOUT)
     target = Path(only_name("evaluate", words, "run folder or checkpoint")).expanduser()
-    file = checks.output("json", words["json"]) if words["json"] else None
+    file = path_checks.output("json", words["json"]) if words["json"] else None
     with as_written(target):
         found = evaluate_run(target, words) if is_run(target) else evaluate_checkpoint(target, words)
     give(found, _show, file)

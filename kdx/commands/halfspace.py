@@ -7,7 +7,7 @@ from typing import Any
 
 from kdx.commands._show import give, show_table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words
-from kdx.core import checks
+from kdx.core import checks, path_checks
 from kdx.core.errors import UserError, UserErrors
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread
 from kdx.runs.studies.halfspace import METHODS, Problem, bound, compare_methods
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             f"kdx halfspace takes settings only, written key=value; given: {' '.join(words.names)}"
         )
     problem, seeds = asked(words)
-    file = checks.output("json", words["json"]) if words["json"] else None
+    file = path_checks.output("json", words["json"]) if words["json"] else None
     errors, guessed = measure_methods(problem, seeds)
     about = {
         "problem": vars(problem),

@@ -10,7 +10,7 @@ from kdx.commands._check import check_runs
 from kdx.commands._show import give, show_table
 from kdx.commands._typed import read_words
 from kdx.config import grid
-from kdx.core import checks
+from kdx.core import path_checks
 from kdx.core.errors import UserError
 
 HELP = """kdx plan WORDS
@@ -69,7 +69,7 @@ def take_file(argv: Sequence[str]) -> tuple[list[str], Path | None]:
             raise UserError("json= needs the name of a file: json=plan.json")
     if name is None:
         return rest, None
-    return rest, checks.output("json", name)
+    return rest, path_checks.output("json", name)
 
 
 class Telling:

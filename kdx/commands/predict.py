@@ -11,7 +11,7 @@ from typing import Any
 from kdx.commands._show import show_table
 from kdx.commands._stored import chooses, is_graph, is_run, member_of, order_of, weights_file, weights_of
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_stored, switch
-from kdx.core import checks, output, shortage
+from kdx.core import output, path_checks, shortage
 from kdx.core.errors import UserError
 from kdx.core.files import write_output
 from kdx.runs.reading import as_written, read_run
@@ -103,7 +103,7 @@ def main(argv: Sequence[str], given: Any = None) -> int:
         raise UserError(f"kdx predict takes what to answer as data={words.names[1]}")
     target = Path(only_name("predict", words, "run folder, export or checkpoint")).expanduser()
     where, to = _places(words, given is not None)
-    file = checks.output("json", words["json"]) if words["json"] else None
+    file = path_checks.output("json", words["json"]) if words["json"] else None
     asked = _asked(words, to)
     with as_written(target):
         opened = _opener(target)(target, words)
@@ -143,7 +143,7 @@ def _places(words: Words, given: bool) -> tuple[str, Path]:
     if where is None or to is None:
         lacking = "data=FOLDER|FILE|SPLIT" if where is None else "to=labels.csv"
         raise UserError(f"kdx predict needs {lacking}: kdx predict --help tells more")
-    path = checks.output("to", to)
+    path = path_checks.output("to", to)
     check_new_file("to", path, switch("overwrite", words["overwrite"]))
     if where and same_file(path, Path(where).expanduser()):
         raise UserError(f"to={path} is the file that data= names, and its rows would be lost: name another")

@@ -17,7 +17,7 @@ from kdx.commands.halfspace import numeral
 from kdx.commands.list import row
 from kdx.config import compose, grid
 from kdx.config.wire import examine_config
-from kdx.core import checks, output
+from kdx.core import checks, output, path_checks
 from kdx.core.documents import dump
 from kdx.core.errors import UserError, UserErrors, within
 from kdx.report.run.written import write_or_error
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
             show_claims()
         return 0
     chosen = [claims.read_claim(name) for name in dict.fromkeys(words.names)]
-    store = checks.folder("store", words["store"])
+    store = path_checks.folder("store", words["store"])
     compose.register_names()
     given = [f"dataset.root={words['dataset.root']}"] if words["dataset.root"] else []
     further = compose.quote_paths([*words.composed, *given, f"store={words['store']}"])

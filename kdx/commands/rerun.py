@@ -18,7 +18,7 @@ from kdx.config.flags import apart
 from kdx.config.options import use_own
 from kdx.config.quoting import quote_paths
 from kdx.config.wire import Order, examine_config
-from kdx.core import checks, output
+from kdx.core import output, path_checks
 from kdx.core.documents import dump
 from kdx.core.errors import UserError, UserErrors
 from kdx.core.files import LogFile
@@ -129,9 +129,9 @@ def _folder(words: Words, run: Run) -> Path:
     goes on.
     """
     if not words["to"]:
-        checks.in_utf8("to", Path("outputs/reruns"))
+        path_checks.in_utf8("to", Path("outputs/reruns"))
         return Path("outputs/reruns") / compose.run_name([run.path.resolve().name])
-    to = checks.folder("to", words["to"])
+    to = path_checks.folder("to", words["to"])
     if os.path.isfile(to / REPORT) and read_mapping(to / REPORT).get("of") == str(run.path.resolve()):
         return to
     if to.is_symlink() or (to.exists() and any(to.iterdir())):
@@ -226,7 +226,7 @@ def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> t
     if not whole:
         from kdx.config.validate import preflight
 
-        checks.folder("store", config["store"])
+        path_checks.folder("store", config["store"])
         preflight(order)
     threads = config["device"]["threads"]
     if "threads" not in settled and threads == "auto":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kdx.config.yaml_files import read_yaml
-from kdx.core import checks
+from kdx.core import path_checks
 from kdx.core.class_names import nfc
 from kdx.core.errors import UserError
 
@@ -17,7 +17,7 @@ def read_class_names(key: str, path: Any) -> dict[str, str]:
     """theirs -> ours; empty of None. key: what names the file."""
     if path is None:
         return {}
-    file = checks.path(key, path, "a file")
+    file = path_checks.path(key, path, "a file")
     if not file.is_file():
         raise UserError(f"{key} '{path}' is no file: name one of lines theirs: ours")
     found = read_yaml(file, CLASS_LINES)[0]

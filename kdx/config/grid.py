@@ -18,7 +18,7 @@ from kdx.config.compose import GRID, ChoiceSweep, RangeSweep
 from kdx.config.options import folders, groups, options_of, own
 from kdx.config.quoting import quote_paths
 from kdx.config.words import wrong_in_grid
-from kdx.core import checks
+from kdx.core import checks, path_checks
 from kdx.core.errors import UserError, UserErrors
 from kdx.core.paths import conf_dir
 
@@ -229,7 +229,7 @@ def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
     usual = "hydra.sweep.dir" if multirun else "hydra.run.dir"
     if usual not in {override.key_or_group for override in parsed}:
         with checks.gather(errors):
-            checks.in_utf8(usual, Path("outputs"))
+            path_checks.in_utf8(usual, Path("outputs"))
     for override in parsed:
         key = override.key_or_group
         engine = key.startswith(("hydra.launcher.", "hydra.sweeper.")) or (
@@ -258,7 +258,7 @@ def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
             )
         elif key in ("hydra.run.dir", "hydra.sweep.dir"):
             with checks.gather(errors):
-                checks.folder(
+                path_checks.folder(
                     key, override.value() if isinstance(override.value(), str) else str(override.value())
                 )
     return errors

@@ -14,7 +14,7 @@ from typing import Any
 
 from kdx.config.given import is_finished, is_given
 from kdx.config.moving import idle_moving
-from kdx.config.nodes import read_made_up, read_pool
+from kdx.config.pools import read_made_up, read_pool
 from kdx.config.row_makers import idle_keys
 from kdx.config.teachers import is_fitted, taken_as_it_is
 from kdx.core.checks import shown

@@ -22,7 +22,7 @@ from kdx.config.tried_through import check_through
 from kdx.config.trying import trying
 from kdx.config.unused import Learned
 from kdx.config.wire import Order
-from kdx.core import capacity, checks
+from kdx.core import capacity, checks, path_checks
 from kdx.core.errors import UserErrors, in_short
 from kdx.core.hidden_answers import head_width
 from kdx.data.raw import Description
@@ -167,7 +167,7 @@ def check_recipe(order: Order, about: Description | None, rows: Mapping[str, int
 def check_room(order: Order, about: Description, errors: list[str]) -> None:
     """Whether the store's disk has room for the prepared data, the answers and the checkpoints."""
     experiment = order.experiment
-    folder = checks.existing(order.store)
+    folder = path_checks.existing(order.store)
     needed = room(experiment, about)
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kdx.config import controls_and_metrics, named_options, nodes
+from kdx.config import controls_and_metrics, named_options, nodes, pools
 from kdx.config.described import component
 from kdx.config.destinations import read_publish
 from kdx.config.given import given_file, names_given, wrong_given
 from kdx.config.moving import read_moving, wrong_moving
 from kdx.config.teachers import read_teachers
 from kdx.config.untuned import read_untuned, wrong_untuned
-from kdx.core import checks, snapshot
+from kdx.core import checks, path_checks, snapshot
 from kdx.core.errors import UserErrors
 from kdx.data.files import Files
 from kdx.pipeline.recipes.experiment import Experiment
@@ -97,7 +97,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         recipe=recipe if asks else None,
         experiment=experiment,
         runtime=part(nodes.read_runtime, config["device"]),
-        store=part(checks.place, "store", config["store"]),
+        store=part(path_checks.place, "store", config["store"]),
         until=part(nodes.read_stages, config["stages"], config["pseudo_label"].get("shard")),
         headline=part(checks.choice, "headline", config["headline"], ("last", "best")),
         shifts=[
@@ -146,12 +146,12 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         init=part(nodes.read_init, config),
         round_patience=part(nodes.read_count, "round_patience", config["round_patience"]),
         budget=part(nodes.read_budget, config["budget"]),
-        made_up=part(nodes.read_made_up, config),
+        made_up=part(pools.read_made_up, config),
         given=given,
         aggregate=part(nodes.read_aggregate, config),
         moving=part(read_moving, config),
-        domains=part(nodes.read_domains, config) or [],
-        pool=part(nodes.read_pool, config),
+        domains=part(pools.read_domains, config) or [],
+        pool=part(pools.read_pool, config),
         untuned=part(read_untuned, config) or (),
         headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )

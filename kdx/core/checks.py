@@ -5,16 +5,13 @@ wanted and what was given.
 from __future__ import annotations
 
 import math
-import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, TypeVar
 
-from kdx.core import files
 from kdx.core.errors import UserError, UserErrors, WrongStudent, nearest
 
 MOST = 2**63 - 1
@@ -23,8 +20,6 @@ LONGEST = 60
 """Letters of a value that a message shows."""
 _DEEPEST = 8
 """Lists in lists that a value may be."""
-LONGEST_NAME, LONGEST_PATH = 255, 4095
-"""Bytes of one name, and of a path with all of its names, that Linux takes."""
 Made = TypeVar("Made")
 _gathered: ContextVar[list[str] | None] = ContextVar("gathered", default=None)
 
@@ -116,10 +111,12 @@ def number(
     high: float = math.inf,
     open_low: bool = False,
     open_high: bool = False,
+    words: Sequence[str] = (),
 ) -> float:
-    """A finite number in [low, high], or in the open interval where an end is open."""
+    """A finite number in [low, high], or in the open interval where an end is open. words: what else is
+    allowed, as one types it: the caller has looked for these, and the message names them."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        refuse(f"{name} must be a number; given: {shown(value)}")
+        refuse(f"{name} must be a number{_or(words)}; given: {shown(value)}")
         return _inside(low, high)
     below = value <= low if open_low else value < low
     above = value >= high if open_high else value > high
@@ -129,20 +126,28 @@ def number(
             value != value or not (below or above)
         ):  # NaN, or an open end's infinity
             interval = f"finite{',' if ' and ' in interval else ' and'} {interval}"
-        refuse(f"{name} must be {interval}; given: {shown(value)}")
+        refuse(f"{name} must be {interval}{_or(words)}; given: {shown(value)}")
         return _inside(low, high)
     return value
 
 
-def integer(name: str, value: Any, *, low: int, high: int = MOST, instead: int | None = None) -> int:
-    """instead: what stands in for one that is refused and only reported; None: `low`."""
+def integer(
+    name: str,
+    value: Any,
+    *,
+    low: int,
+    high: int = MOST,
+    instead: int | None = None,
+    words: Sequence[str] = (),
+) -> int:
+    """instead: what stands in for one that is refused and only reported; None: `low`. words: see `number`."""
     if isinstance(value, bool) or not isinstance(value, int):
-        refuse(f"{name} must be a whole number; given: {shown(value)}")
+        refuse(f"{name} must be a whole number{_or(words)}; given: {shown(value)}")
         return low if instead is None else instead
     if not low <= value <= high:
         refuse(
             f"{name} must be at least "
-            f"{low}{'' if value < low else f' and at most {high}'}; given: {shown(value)}"
+            f"{low}{'' if value < low else f' and at most {high}'}{_or(words)}; given: {shown(value)}"
         )
         return low if instead is None else instead
     return value
@@ -155,103 +160,16 @@ def choice(name: str, value: Any, options: tuple[str, ...]) -> str:
     return value
 
 
-def flag(name: str, value: Any) -> bool:
+def flag(name: str, value: Any, *, words: Sequence[str] = ()) -> bool:
+    """words: see `number`."""
     if not isinstance(value, bool):
-        refuse(f"{name} must be true or false; given: {shown(value)}")
+        refuse(f"{name} must be true or false{_or(words)}; given: {shown(value)}")
         return False
     return value
 
 
-def path(name: str, value: Any, what: str = "a folder") -> Path:
-    """A path given as text, `~` expanded. Raises UserError where no file system could have it."""
-    if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{name} must be the path of {what}; given: {shown(value)}")
-    bare = value.encode("utf-8", "surrogatepass")
-    if (
-        b"\0" in bare
-        or len(bare) > LONGEST_PATH
-        or any(len(part) > LONGEST_NAME for part in bare.split(b"/"))
-    ):
-        raise UserError(
-            f"{name} is no path that a file system could have (a name has at most {LONGEST_NAME} bytes); "
-            f"given: {shown(value)}"
-        )
-    try:
-        return Path(value).expanduser()
-    except RuntimeError:
-        raise UserError(
-            f"{name}={shown(value, bare=True)} begins with '~', and there is no such user"
-        ) from None
-
-
-def output(name: str, value: Any) -> Path:
-    """The path of a file that a command writes at its end, for kdx.core.files.write_output; `~` expanded.
-    Asked before the work: a folder to hold it is there.
-    """
-    found = path(name, value, "a file")
-    leads = Path(os.path.realpath(found)) if found.is_symlink() else found.absolute()
-    if found.is_dir() or not (found.exists() or leads.parent.is_dir()):
-        raise UserError(
-            f"{name}={shown(value, bare=True)}: "
-            + ("this is a folder; name a file in it" if found.is_dir() else "its folder does not exist")
-        )
-    return found
-
-
-def place(name: str, value: Any) -> Path:
-    """The path of a folder, which need not exist yet; `~` expanded.
-    Whether it may be written is not asked.
-    """
-    found = path(name, value)
-    if not (there := existing(found)).is_dir():
-        refuse(f"{name}={shown(value, bare=True)} cannot be a folder: '{there}' is {_what(there)}")
-    return found
-
-
-def _what(there: Path) -> str:
-    found = files.kind_at(there)
-    return (
-        (
-            "a link to "
-            f"{'what is not there' if not there.exists() else files.kind_at(Path(os.path.realpath(there)))}"
-        )
-        if found == "a link"
-        else found or "gone"
-    )
-
-
-def folder(name: str, value: Any) -> Path:
-    """A folder to write to, which need not exist yet; `~` expanded."""
-    found = place(name, value)
-    in_utf8(name, found)
-    there = existing(found)
-    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
-        refuse(f"{name}={shown(value, bare=True)} cannot be written: no permission to write in '{there}'")
-    return found
-
-
-def in_utf8(name: str, path: Path) -> None:
-    """Refuses a folder to write to, named or that of the working directory, that TensorBoard, JSON and
-    reports could not name.
-    """
-    if odd := [
-        part
-        for part in path.absolute().parts
-        if not part.isascii() and any("\udc80" <= letter <= "\udcff" for letter in part)
-    ]:
-        refuse(
-            f"{name}={shown(str(path), bare=True)} lies in the folder "
-            f"'{shown(odd[0], bare=True)}', whose name is not UTF-8, and TensorBoard cannot write "
-            f"there: work in another folder, or set {name}=PATH"
-        )
-
-
-def existing(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that is there."""
-    path = path.absolute()
-    while not os.path.lexists(path):
-        path = path.parent
-    return path
+def _or(words: Sequence[str]) -> str:
+    return "".join(f", or {word}" for word in words)
 
 
 def shown(value: Any, bare: bool = False) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdx.core import checks, shortage
+from kdx.core import checks, path_checks, shortage
 from kdx.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def check_path(key: str, value: object) -> Path:
     """A path given as text, `~` expanded; else a UserError."""
-    return value.expanduser() if isinstance(value, Path) else checks.path(f"dataset.{key}", value)
+    return value.expanduser() if isinstance(value, Path) else path_checks.path(f"dataset.{key}", value)
 
 
 def check_int(key: str, value: object, low: int, high: int) -> int:

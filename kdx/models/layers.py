@@ -71,7 +71,7 @@ def check_rates(model: str, *, dropout: float, stochastic_depth: float | str, re
         raise UserError(
             f"{model}: stochastic_depth must be a number in [0, 1), or auto; given: {shown(stochastic_depth)}"
         )
-    number(f"{model}: stochastic_depth", stochastic_depth, low=0, high=1, open_high=True)
+    number(f"{model}: stochastic_depth", stochastic_depth, low=0, high=1, open_high=True, words=["auto"])
     agreed()
     if not residual and stochastic_depth != 0:
         raise UserError(

@@ -150,7 +150,11 @@ class FrozenEncoder(FolderEncoder, Estimator):
         self.outputs = int(outputs)
         if isinstance(c, str) and c != "validation":
             raise UserError(f"teacher.c must be a number above 0, or validation; given: {shown(c)}")
-        self.strengths = STRENGTHS if isinstance(c, str) else (number("teacher.c", c, low=0, open_low=True),)
+        self.strengths = (
+            STRENGTHS
+            if isinstance(c, str)
+            else (number("teacher.c", c, low=0, open_low=True, words=["validation"]),)
+        )
         self.open_folder(path, shape, vocabulary)
         self._heads: list[tuple[Tensor, Tensor]] = []
         if self.sentences is not None:

@@ -12,6 +12,7 @@ from kdx.pipeline.stages import PRETRAIN, PROBE, THROUGH, TRAIN
 from kdx.store.component import Component
 from kdx.store.stage import Stage
 from kdx.store.store import Store
+from kdx.store.work import Listener
 from kdx.training.length import total_steps, used
 from kdx.training.runtime import Runtime
 
@@ -73,9 +74,11 @@ def steps_of(inputs: Mapping[str, Any]) -> int:
 
 
 def step_seconds(store: Store, inputs: Mapping[str, Any]) -> dict[int, float]:
-    """Threads -> seconds of one step of a training, by the probe. inputs: of its stage."""
+    """Threads -> seconds of one step of a training, by the probe. inputs: of its stage. Raises Miss in a
+    store in which nothing runs, where they are not known."""
     training, most = inputs["training"], int(store.runtime.settle().threads)
-    found = store.run(
+    timed = Store(store.root, store.runtime, Listener(), peek=True) if store.peek else store
+    found = timed.run(
         PROBE,
         data=inputs["data"],
         model=inputs["model"],

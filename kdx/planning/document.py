@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.wire import Order
-from kdx.core import checks
+from kdx.core import path_checks
 from kdx.core.roles import control_stage
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed, foretelling_of
 from kdx.pipeline.recipes.experiment import Experiment
@@ -30,13 +30,14 @@ from kdx.training.length import STAGES
 @dataclass(frozen=True)
 class _Job:
     """One run, foreseen: a kdx.pipeline.foretelling.PlannedRun. end: why nothing is said of further stages,
-    None: there are none.
+    None: there are none. noted: what its recipe says of how they go.
     """
 
     words: list[str]
     order: Order
     steps: list[PlannedStage]
     end: str | None
+    noted: list[str]
     survey: Survey
 
     def first(self, *stages: Stage) -> PlannedStage | None:
@@ -77,9 +78,10 @@ class Survey:
         self, jobs: Iterable[tuple[Sequence[str], Order]], scratch: Path, tell: Callable[[str], None]
     ):
         described: dict[str, Any] = {}
-        self.jobs = [
-            _Job(list(words), order, *forecast(order, scratch, described), self) for words, order in jobs
-        ]
+        self.jobs = []
+        for words, order in jobs:
+            steps, end = forecast(order, scratch, described, noted := [])
+            self.jobs.append(_Job(list(words), order, steps, end, noted, self))
         self.steps: dict[str, PlannedStage] = {}
         for step in (step for job in self.jobs for step in job.steps):
             # a round under its own name, not as what may be the best
@@ -171,7 +173,7 @@ def document(survey: Survey) -> dict[str, Any]:
     order = survey.jobs[0].order
     states = [step.state for step in survey.steps.values()]
     missing = [entries[step.key] for step in survey.missing]
-    free = shutil.disk_usage(checks.existing(order.store)).free
+    free = shutil.disk_usage(path_checks.existing(order.store)).free
     peak, loading = (survey.rehearsals.peak, survey.rehearsals.loading) if survey.rehearsals else (None, 0.0)
     return {
         "store": str(order.store),
@@ -193,6 +195,7 @@ def document(survey: Survey) -> dict[str, Any]:
         else None,
         "disk": {"needed": sum(e["disk"] for e in missing), "free": free},
         "stops": gathered(survey, lambda job: [job.stop] if job.stop else []),
+        "beside": gathered(survey, lambda job: job.noted),
         "checks": gathered(survey, _checked),
         "teacher": gathered(survey, lambda job: _said(job, "teacher")),
         "loss": gathered(survey, lambda job: _said(job, "loss")),

@@ -24,7 +24,7 @@ from kdx.store.component import Component
 from kdx.store.source import Source
 from kdx.store.stage import Stage, split_number
 from kdx.store.store import Store
-from kdx.store.work import Listener
+from kdx.store.work import PLANNED, Listener
 
 BEYOND = "not known: "
 """What the reason begins with where nobody can say beforehand what follows."""
@@ -43,6 +43,15 @@ RATES = (
     "evaluate_every",
 )
 """Settings of a training that do not change what one of its steps costs."""
+
+
+class _Noting(Listener):
+    def __init__(self, noted: list[str]):
+        self.noted = noted
+
+    def note(self, name: str, text: str, level: str) -> None:
+        if level == PLANNED:
+            self.noted.append(f"{name} {text}")
 
 
 class Dry:
@@ -98,11 +107,13 @@ def unless_unforeseen(method: Callable[..., Any], instead: Any, *arguments: Any)
         return instead
 
 
-def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[list[PlannedStage], str | None]:
+def forecast(
+    order: Order, scratch: Path, described: dict[str, Any], noted: list[str] | None = None
+) -> tuple[list[PlannedStage], str | None]:
     """(the stages that the run asks for, in order; why it will stop there, if what the store has tells that
-    it will, or why nothing can be said of what follows)
+    it will, or why nothing can be said of what follows). noted: gets what the recipe says of how they go.
     """
-    falling, end = dry(order, scratch, described, improving=False)
+    falling, end = dry(order, scratch, described, improving=False, noted=noted)
     rising, stop = falling, end
     if not all(step.stored for step in falling):  # else nothing was foreseen, and the other way is the same
         rising, stop = dry(order, scratch, described, improving=True)
@@ -123,11 +134,15 @@ def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[li
 
 
 def dry(
-    order: Order, scratch: Path, described: dict[str, Any], improving: bool
+    order: Order,
+    scratch: Path,
+    described: dict[str, Any],
+    improving: bool,
+    noted: list[str] | None = None,
 ) -> tuple[list[PlannedStage], str | None]:
     asked = Dry(order, scratch, described, improving)
     try:
-        perform(order, Listener(), asked=asked)
+        perform(order, _Noting([] if noted is None else noted), asked=asked)
     except UserErrors:
         raise
     except UserError as stop:  # such as the gate's: the store has a teacher from whom nothing is to be gained

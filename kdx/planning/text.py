@@ -143,6 +143,10 @@ def totals(plan: Mapping[str, Any]) -> list[str]:
     ]
     if plan["not_timed"]:
         found.append(f"Not timed: {', '.join(plan['not_timed'])}.")
+    found += [
+        f"{'' if alone else f'{_who(plan, e)}: '}{e['text']}; the time above is that of one after another."
+        for e in plan["beside"]
+    ]
     memory, disk = plan["memory"], plan["disk"]
     if memory["peak"]:
         free = f"; {bytes_in_words(memory['free'])} can be had" if memory["free"] else ""

@@ -15,7 +15,8 @@ from typing import Any
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, own_file, read_json
 from kdx.pipeline.stages import LABEL, LABEL_SHARD
-from kdx.runs.reading import open_artifact, read_run
+from kdx.runs.artifacts import open_artifact
+from kdx.runs.reading import read_run
 from kdx.runs.store_entries import ENTRY, StoreEntry
 from kdx.store.disk import lock_file, lock_name
 

@@ -13,7 +13,8 @@ from kdx.core.files import kind_at
 from kdx.pipeline import stages
 from kdx.report.run import document
 from kdx.runs import cleanup
-from kdx.runs.reading import Run, read_run, read_run_manifest
+from kdx.runs.artifacts import read_run_manifest
+from kdx.runs.reading import Run, read_run
 from kdx.runs.store_entries import StoreEntry
 from kdx.store.manifest import KEY, MANIFEST, inputs_begun, named_sources
 from kdx.store.source import Source

@@ -12,7 +12,8 @@ from kdx.core.shapes import expect_shape
 from kdx.pipeline import stages
 from kdx.pipeline.scores import metric_of, score_of
 from kdx.report.run.sessions import with_session_metrics
-from kdx.runs.reading import Run, upstream
+from kdx.runs.artifacts import upstream
+from kdx.runs.reading import Run
 from kdx.store.artifact import Artifact
 from kdx.tasks.shown import CLASSIFICATION, shown_metrics
 

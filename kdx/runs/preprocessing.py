@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdx.core.several import BOXED, kinds_by_name
-from kdx.runs.reading import only_input
+from kdx.runs.artifacts import only_input
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
 

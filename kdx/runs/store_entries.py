@@ -11,8 +11,8 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at
+from kdx.runs.artifacts import NAME, STAGE_NAMES, read_run_manifest
 from kdx.runs.export.card import component_line
-from kdx.runs.reading import NAME, STAGE_NAMES, read_run_manifest
 from kdx.store.manifest import MANIFEST, Unreadable, inputs_begun, references, stands_for
 
 ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")

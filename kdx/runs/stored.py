@@ -19,8 +19,9 @@ from kdx.pipeline.stages import LABEL
 from kdx.pipeline.stages.aggregating import aggregate_in
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import CLASS_PLACES, MOVED_MODEL, MOVED_WEIGHTS, about_model, new_network
+from kdx.runs.artifacts import only_input, open_artifact, read_run_manifest
 from kdx.runs.model_files import check_combination, read_model
-from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
+from kdx.runs.reading import Run, read_mapping
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.manifest import MANIFEST

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import pickle
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -28,9 +30,13 @@ if TYPE_CHECKING:
 
 PROGRESS = "progress.json"
 """In the process's own folder: [steps done, of how many, text], the last that is known."""
+FOUND = "found"
+"""There, in that folder, where the process found the artifact in the store and made none."""
 _SAID = "said.txt"
 _LOOK = 0.1
 """Seconds between two looks at it."""
+_AWAKE = 1.0
+"""Seconds between two looks that count at most: what passed besides, this process was held up itself."""
 _LAST_STEP = 10.0
 """Seconds that it has for its step, and to keep what it has done, when it has to end."""
 
@@ -49,22 +55,34 @@ class Errand:
     folder: Path
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How it ended: "" where well. hung: this process has ended it. found: it made nothing, as the artifact
+    was there by then."""
+
+    how: str = ""
+    hung: bool = False
+    found: bool = False
+
+
 class OtherProcess:
     """The one process beside this one, of one stage, if there is one. key: of that stage. leaves: threads
     that it leaves to this process. lasts: whether it may be waited for late; after: what waits for it then.
+    patience: seconds that it may be waited for while none of its files changes.
     """
 
     def __init__(self) -> None:
-        self.key, self.leaves, self.lasts = "", 1, False
+        self.key, self.leaves, self.lasts, self.patience = "", 1, False, math.inf
         self.after: Callable[[], None] | None = None
         self._child: subprocess.Popen[bytes] | None = None
-        self._folder = Path()
+        self._folder, self._partial = Path(), Path()
 
     def begin(self, key: str, root: Path, runtime: Any, stage: Stage, name: str, inputs: Any) -> None:
         """runtime: what it computes with."""
         import subprocess  # late: a run from the store begins none
 
         self._folder, self.key = Path(tempfile.mkdtemp(prefix="kdx-beside-")), key
+        self._partial = root / stage.name / f"{key}.partial"
         made = Errand(root, runtime, stage, name, inputs, tuple(resolve.own_packages), self._folder)
         with (self._folder / _SAID).open("wb") as said:
             self._child = subprocess.Popen(
@@ -89,15 +107,24 @@ class OtherProcess:
         """Whether it was begun for this key, and nobody waited for it yet."""
         return self.busy and key == self.key
 
-    def wait(self, progress: Callable[[int, int, str], None]) -> str:
-        """Until it has ended; returns how, "" where well."""
+    def wait(self, progress: Callable[[int, int, str], None]) -> Ended:
+        """Until it has ended, or has hung for so long that it is ended here."""
         child, known = self._child, None
         assert child
+        signs, silent, before = self._signs(), 0.0, time.monotonic()
         while child.poll() is None:
             if (found := self._progress()) and found != known:
                 known = found
                 progress(*found)
             time.sleep(_LOOK)
+            now = time.monotonic()
+            silent, before = silent + min(now - before, _AWAKE), now
+            if (later := self._signs()) != signs:
+                signs, silent = later, 0.0
+            if silent >= self.patience:
+                child.kill()
+                self.end()
+                return Ended(f"gave no sign of life for {self.patience:g} s and was ended", hung=True)
         code, how = child.returncode, ""
         if code:
             said = []
@@ -105,8 +132,18 @@ class OtherProcess:
                 said = (self._folder / _SAID).read_text(errors="replace").strip().splitlines()
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             how += f": {said[-1][:300]}" if said else ""
+        ended = Ended(how, found=(self._folder / FOUND).exists())
         self.end()
-        return how
+        return ended
+
+    def _signs(self) -> list[tuple[str, int]]:
+        """When its files were last written: those that it tells with, and those of the stage, which another
+        run writes where it waits for that."""
+        found = []
+        for folder in (self._folder, self._partial):
+            with contextlib.suppress(OSError):  # it is published, say
+                found += [(entry.path, entry.stat().st_mtime_ns) for entry in os.scandir(folder)]
+        return sorted(found)
 
     def _progress(self) -> tuple[int, int, str] | None:
         with contextlib.suppress(Exception):  # half of it is there
@@ -115,7 +152,9 @@ class OtherProcess:
         return None
 
     def end(self) -> None:
-        """Lets it keep what it has done, and go."""
+        """Lets it keep what it has done, and go; one that does not is killed."""
+        import subprocess  # it was begun, or there is nothing to end
+
         child, self._child = self._child, None
         if child is None:
             return
@@ -123,12 +162,14 @@ class OtherProcess:
             with contextlib.suppress(OSError):
                 assert child.stdin
                 child.stdin.close()
-            child.wait(timeout=_LAST_STEP)
-        except BaseException:
-            child.kill()
-            child.wait()
-            raise
-        finally:
+            if awake := vars(signal).get("SIGCONT"):
+                child.send_signal(awake)  # one that was stopped could not heed it
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=_LAST_STEP)
+        finally:  # of a second Ctrl-C too
+            if child.poll() is None:
+                child.kill()
+                child.wait()
             shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -23,6 +23,7 @@ PLUMBING = (
     "kdx.core.files",
     "kdx.core.snapshot",
     "kdx.core.checks",
+    "kdx.core.path_checks",
     "kdx.core.capacity",
     "kdx.store.component",
     "kdx.store.source",

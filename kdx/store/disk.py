@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from kdx.core.errors import UserError
 from kdx.core.files import own_file, own_folder
 
 WHO = "the store"
+Notify = Callable[[str, str], None]
+"""(something that the user should know, its level)"""
 NEARLY_NOTHING = 1 << 16
 """Bytes free on a disk that counts as full."""
 
@@ -25,6 +27,28 @@ def lock_file(root: Path, stage: str, key: str) -> Path:
     file = root / "locks" / lock_name(stage, key)
     own_file(file, WHO)
     return file
+
+
+@contextmanager
+def locked(root: Path, stage: str, key: str, waits: str | None, note: Notify) -> Iterator[bool]:
+    """Yields whether the lock of a key is held. waits: what is said where another process holds it, before
+    that is waited for; None: nobody waits, and it yields false."""
+    import filelock
+
+    with may_write(root):
+        lock = filelock.FileLock(lock_file(root, stage, key))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            if waits is None:
+                yield False
+                return
+            note(waits, "info")
+            lock.acquire()
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def lock_name(stage: str, key: str) -> str:

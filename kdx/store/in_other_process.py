@@ -8,27 +8,34 @@ import shutil
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from kdx.core import signals
 from kdx.store import resolve
-from kdx.store.beside import Errand, Reporting
+from kdx.store.beside import FOUND, Errand, Reporting
 from kdx.store.store import Store
 from kdx.store.work import Listener
 
 
 class _Reports(Listener):
-    def __init__(self, reporting: Reporting):
-        self.reporting = reporting
+    def __init__(self, folder: Path):
+        self.folder, self.reporting = folder, Reporting(folder)
 
     def progress(self, name: str, done: int, total: int, text: str) -> None:
         self.reporting(done, total, text)
+
+    def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
+        if cached:  # by another run, which this one has waited for, perhaps
+            (self.folder / FOUND).touch()
 
 
 def _end_with_the_other() -> None:
     """Waits until who began this process has closed what it reads from, or is gone."""
     while os.read(sys.stdin.fileno(), 1):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    # of a process that was stopped the main thread may still wake up, and would not hear one sent to the
+    # process, which goes to a thread that is awake
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def main() -> int:
@@ -37,7 +44,7 @@ def main() -> int:
     with signals.heeded():
         threading.Thread(target=_end_with_the_other, daemon=True).start()
         try:
-            store = Store(made.root, made.runtime, _Reports(Reporting(made.folder)))
+            store = Store(made.root, made.runtime, _Reports(made.folder))
             store.run(made.stage, name=made.name, **made.inputs)
         except KeyboardInterrupt as error:
             shutil.rmtree(made.folder, ignore_errors=True)  # who would have done so may be gone

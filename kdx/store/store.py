@@ -4,35 +4,29 @@ No torch.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from fnmatch import fnmatch
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kdx.core import shortage, signals, snapshot
 from kdx.core.errors import UserError
-from kdx.core.files import kind_at, own_folder, write_atomically
+from kdx.core.files import kind_at
 from kdx.store.artifact import METRICS_FILE, NOTES, Artifact, lines
 from kdx.store.beside import OtherProcess
-from kdx.store.disk import WHO, disk_full, lock_file, may_write
+from kdx.store.disk import Notify, disk_full, locked, may_write
 from kdx.store.manifest import LEFTOVERS, MANIFEST, begin, seal, there
 from kdx.store.source import Source
 from kdx.store.stage import Stage
 from kdx.store.stage_key import key_with_inputs
+from kdx.store.unfinished import greet, open_partial, put_aside
 from kdx.store.verification import verify
 from kdx.store.work import Listener, Work
 
 SOURCES = "sources.json"
 """In the store's folder: the digests of files from outside, by where they lie."""
-_KEYS, _MARK = 1, "keys.json"
-"""In the store's folder: that its keys are made as they are today. A store without it was begun by an older
-kdx.
-"""
 
 
 class Halt(Exception):
@@ -117,8 +111,13 @@ class Store:
                 found[left[0]] = self.make(stage, left[0], several[left[0]], further)
         return [found[name] for name in several]
 
-    def has(self, stage: Stage, **inputs: Any) -> bool:
-        """Whether the artifact is there, and whole."""
+    def has_any(self, stage: Stage, **inputs: Any) -> bool:
+        """Whether something lies in the artifact's place, whole or not: what is damaged is reported, and
+        made again, by whoever asks for it."""
+        return kind_at(self.root / stage.name / self.key(stage, inputs)[0]) is not None
+
+    def has_whole(self, stage: Stage, **inputs: Any) -> bool:
+        """Whether the artifact is there, all its files as they were published."""
         key, _ = self.key(stage, inputs)
         path = self.root / stage.name / key
         return kind_at(path) is not None and self._damage(stage, key, path) is None
@@ -137,49 +136,55 @@ class Store:
             raise Halt(name)
         key, whole = self.key(stage, inputs)
         final = self.root / stage.name / key
-        heard = self._wait(key, name)
-        artifact = self._load(stage, key, name, heard=heard)
+        beside = self._wait(key, name)
+        artifact = self._load(stage, key, name, beside=beside)
         if self.asked:
             artifact = self.asked(name, stage, key, inputs, artifact)
         if artifact is None:
             if self.peek:
                 raise Miss(name)
-            with self._lock(stage, key, name, wait=wait) as held:
+            says = f"another run is at work on {name}; waiting for it"
+            with locked(self.root, stage.name, key, says if wait else None, self._note(name)) as held:
                 if not held:
                     return None
-                artifact = self._load(stage, key, name, mend=True, heard=heard)
+                artifact = self._load(stage, key, name, mend=True, beside=beside)
                 if artifact is None:
-                    artifact = self._make(stage, key, name, whole, {**inputs, **further}, final, heard)
+                    artifact = self._make(stage, key, name, whole, {**inputs, **further}, final, beside)
         self.done[name] = artifact
         # one that a library swallowed, or that came while a last step was being published
         signals.raise_if_stopped()
         return artifact
-
-    def lacks(self, stage: Stage, **inputs: Any) -> bool:
-        """Whether it has no folder for this, whole or not."""
-        return kind_at(self.root / stage.name / self.key(stage, inputs)[0]) is None
 
     def begin_beside(self, stage: Stage, runtime: Any, name: str, **inputs: Any) -> None:
         """Has another process make it meanwhile; `run` waits for that. runtime: what it computes with."""
         if self.beside:
             self.beside.begin(self.key(stage, inputs)[0], self.root, runtime, stage, name, inputs)
 
-    def _wait(self, key: str, name: str) -> bool:
-        """Waits for the process beside, where it makes this; whether it does, and listeners know."""
+    def _wait(self, key: str, name: str) -> bool | None:
+        """Waits for the process beside, where it makes this, as listeners then know; whether it made it, None
+        where it was not asked to."""
         if not (self.beside and self.beside.makes(key)):
-            return False
+            return None
         self.listener.started(name, key, False)
-        how = self.beside.wait(lambda *found: self.listener.progress(name, *found))
+        ended = self.beside.wait(lambda *found: self.listener.progress(name, *found))
         signals.raise_if_stopped()
-        if how:
-            self.listener.note(name, f"the process that made it {how}; it is made here", "info")
-        return True
+        if ended.how:
+            hint = " (device.wait_seconds)" if ended.hung else ""
+            self.listener.note(
+                name,
+                f"the process that made it {ended.how}{hint}; it is made here",
+                "warning" if ended.hung else "info",
+            )
+        return not ended.how and not ended.found
+
+    def _note(self, name: str) -> Notify:
+        return partial(self.listener.note, name)
 
     def _load(
-        self, stage: Stage, key: str, name: str, *, mend: bool = False, heard: bool = False
+        self, stage: Stage, key: str, name: str, *, mend: bool = False, beside: bool | None = None
     ) -> Artifact | None:
         """The artifact where it is there and whole. mend (by the lock's owner only): a damaged folder is
-        reported and put aside. heard: whether this run has begun it itself, and listeners know.
+        reported and put aside. beside: see `_wait`.
         """
         path = self.root / stage.name / key
         if kind_at(path) is None:
@@ -187,19 +192,19 @@ class Store:
             return None
         damage = self._damage(stage, key, path)
         if damage and mend:
-            self._put_aside(path, name, f"the store is damaged: {damage}; it runs again")
+            put_aside(self.root, path, self._note(name), f"the store is damaged: {damage}; it runs again")
         if damage:
             return None
         artifact = Artifact(stage.name, key, path)
         if self.peek:
             return artifact
-        if not heard:
+        if beside is None:
             self.listener.started(name, key, True)
         for record in lines(path / METRICS_FILE):
             self.listener.record(name, record)
         for line in lines(path / NOTES):
             self.listener.note(name, line["text"], line["level"])
-        self.listener.finished(name, key, not heard, artifact.manifest["seconds"])
+        self.listener.finished(name, key, not beside, artifact.manifest["seconds"])
         return artifact
 
     def _damage(self, stage: Stage, key: str, path: Path) -> str | None:
@@ -215,16 +220,6 @@ class Store:
         where = ("whole", os.path.abspath(path))
         return snapshot.while_same(where, str(path / MANIFEST), look, lambda damage: damage is None)
 
-    def _put_aside(self, path: Path, name: str, why: str) -> None:
-        """Renames what cannot be used, be it a folder, a link or anything else: nothing is lost, and nothing
-        is written through it.
-        """
-        aside = path.with_name(f"{path.name.removesuffix('.partial')}.damaged-{time.time_ns()}")
-        with may_write(self.root):
-            path.rename(aside)
-        what = "the damaged folder" if kind_at(aside) == "a folder" else f"what was there, {kind_at(aside)},"
-        self.listener.note(name, f"{why} ({what} is kept as {aside})", "warning")
-
     def _make(
         self,
         stage: Stage,
@@ -233,24 +228,23 @@ class Store:
         whole: Mapping[str, Any],
         inputs: Mapping[str, Any],
         final: Path,
-        heard: bool,
+        beside: bool | None,
     ) -> Artifact:
-        partial = final.with_name(f"{key}.partial")
+        unfinished, note = final.with_name(f"{key}.partial"), self._note(name)
         try:
             runtime = self.settled(self, stage, name, inputs) if self.settled else None
-            if not heard:
+            if beside is None:
                 self.listener.started(name, key, False)
             with may_write(self.root):
-                self._greet(name)
-                sealed = self._open_partial(stage, key, name, partial)
-                if not sealed:
-                    begin(partial, whole)
+                greet(self.root, note)
+                if not open_partial(self.root, stage, key, unfinished, note):
+                    begin(unfinished, whole)
                     if runtime is None:
                         runtime = self.runtime = self.runtime.settle()
-                    work = Work(partial, name, self.listener, key)
+                    work = Work(unfinished, name, self.listener, key)
                     stage(work, runtime, **inputs)
                     seal(
-                        partial,
+                        unfinished,
                         {
                             **whole,
                             "made": runtime.where(),
@@ -259,10 +253,10 @@ class Store:
                         },
                     )
                 for leftover in LEFTOVERS:
-                    (partial / leftover).unlink(missing_ok=True)
+                    (unfinished / leftover).unlink(missing_ok=True)
                 if kind_at(final) is not None:
-                    self._put_aside(final, name, "a folder of another process was in its place")
-                os.rename(partial, final)
+                    put_aside(self.root, final, note, "a folder of another process was in its place")
+                os.rename(unfinished, final)
         except Exception as error:
             if why := shortage.sentence(error, name, stage.lower):
                 raise shortage.Shortage(why) from error
@@ -275,63 +269,3 @@ class Store:
         artifact = Artifact(stage.name, key, final)
         self.listener.finished(name, key, False, artifact.manifest["seconds"])
         return artifact
-
-    def _greet(self, name: str) -> None:
-        """Tells once of a store of before, none of whose keys is asked for any more."""
-        mark = self.root / _MARK
-        if kind_at(mark) is None:
-            if next(self.root.glob(f"*/*/{MANIFEST}"), None):
-                self.listener.note(
-                    name,
-                    f"the store '{self.root}' was begun by an older kdx, which made its keys otherwise: "
-                    "what is in it can still be evaluated, exported and run again, and is computed anew by "
-                    "a run; `kdx cache gc` frees what no run needs",
-                    "info",
-                )
-            write_atomically(mark, json.dumps({"keys": _KEYS}))
-
-    def _open_partial(self, stage: Stage, key: str, name: str, partial: Path) -> bool:
-        """Whether the unfinished folder is complete already, but for the last rename. Else it is there
-        afterwards, and holds files to go on from alone.
-        """
-        own_folder(partial.parent, WHO)
-        if kind_at(partial) == "a link":
-            own_folder(partial, WHO)
-        if kind_at(partial) not in (None, "a folder"):
-            self._put_aside(
-                partial,
-                name,
-                f"begins anew: there is {kind_at(partial)} in the place of its unfinished folder",
-            )
-        own_folder(partial, WHO)
-        if verify(partial, stage=stage.name, key=key, writes=stage.writes, own=True) is None:
-            return True
-        for inside in list(partial.iterdir()):
-            found, wanted = kind_at(inside), any(fnmatch(inside.name, pattern) for pattern in stage.resumes)
-            if wanted and found != "a file":
-                self.listener.note(name, f"begins anew: there is {found} in the place of {inside}", "warning")
-            if found == "a folder":
-                shutil.rmtree(inside)
-            elif found != "a file" or not wanted:
-                inside.unlink()
-        return False
-
-    @contextmanager
-    def _lock(self, stage: Stage, key: str, name: str, *, wait: bool = True) -> Iterator[bool]:
-        """Yields whether it is held: false where another process holds it, and nobody waits."""
-        import filelock
-
-        with may_write(self.root):
-            lock = filelock.FileLock(lock_file(self.root, stage.name, key))
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                if not wait:
-                    yield False
-                    return
-                self.listener.note(name, f"another run is at work on {name}; waiting for it", "info")
-                lock.acquire()
-        try:
-            yield True
-        finally:
-            lock.release()

@@ -17,6 +17,9 @@ from kdx.store.manifest import CHECKPOINT, DIGESTS
 from kdx.store.source import sha256
 from kdx.store.verification import is_note, is_record
 
+PLANNED = "planned"
+"""The level of what is noted of a run that is only planned, beside "info" and "warning"."""
+
 
 class Listener:
     """Hears what a run does. Every method may be left as it is."""

@@ -27,8 +27,9 @@ class Runtime:
     gpus: processes that train one network together, each on a GPU of its own, or on a part of the processor.
     sync_batch_norm: whether batch normalisation then takes its statistics over the rows of all. wait_seconds:
     how long the first of them waits for another before it ends all. side_by_side: whether the student alone
-    is trained by a process beside this one, "auto": where that is sooner done. by_stage: threads of stages,
-    by the run's names of them, as they were in a run that is made again.
+    is trained by a process beside this one, "auto": where that is sooner done; one that is silent for
+    wait_seconds is ended. by_stage: threads of stages, by the run's names of them, as they were in a run that
+    is made again.
     """
 
     device: str
@@ -47,7 +48,7 @@ class Runtime:
         kind = self.device.split(":")[0] if isinstance(self.device, str) else self.device
         choice("device.device", kind, ("auto", "cpu", "cuda", "mps"))
         if self.threads != "auto":
-            integer("device.threads", self.threads, low=1, high=MOST_THREADS)
+            integer("device.threads", self.threads, low=1, high=MOST_THREADS, words=["auto"])
         integer("device.workers", self.workers, low=0, high=MOST_THREADS)
         number("device.checkpoint_seconds", self.checkpoint_seconds, low=0)
         integer("device.gpus", self.gpus, low=1, high=MOST_PROCESSES)

@@ -241,12 +241,25 @@ def _given_time(team: Team) -> list[subprocess.Popen[bytes]]:
     return team.children
 
 
+def scratch() -> str | None:
+    """Where a process beside the first keeps what nobody reads: in the folder of those that kdx started,
+    which goes when they end, however they do; None: where temporary files are."""
+    return os.environ.get(_FOLDER)
+
+
+def _forget(folder: Path, first: int) -> None:
+    """Removes the folder where the first process, which would do so, was killed. first: its number."""
+    if launched() is None and os.getppid() != first:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def follow_first(folder: Path, number: int, count: int, cuda: bool) -> int:
     """The life of a process beside the first: one training after the other, until it is let go."""
     warnings = ("SIGUSR1", "SIGUSR2") if cluster.job() else ()
     for name in (*(("SIGINT", "SIGHUP", "SIGTERM") if launched() is None else ("SIGINT",)), *warnings):
         if name in vars(signal):
             signal.signal(vars(signal)[name], signal.SIG_IGN)
+    first = os.getppid()
     patience.begin_exchanges(folder if launched() is None else None, number)
     join_group(folder, number, count, cuda)
     while True:
@@ -255,6 +268,7 @@ def follow_first(folder: Path, number: int, count: int, cuda: bool) -> int:
             with exchanging():
                 dist.broadcast_object_list(held, src=0)
         except RuntimeError:  # the first one is gone
+            _forget(folder, first)
             return 0
         job = held[0]
         if job is None:
@@ -269,6 +283,7 @@ def follow_first(folder: Path, number: int, count: int, cuda: bool) -> int:
         except BaseException as error:
             traceback.print_exc()
             print(f"{type(error).__name__}: {error}", flush=True)
+            _forget(folder, first)
             os._exit(1)  # its connection is closed, by which the others know
 
 

@@ -13,7 +13,6 @@ from kdx.config.compose.base import first_line as first_line
 from kdx.config.compose.base import plain_config as plain_config
 from kdx.config.compose.base import quick_yaml as quick_yaml
 from kdx.config.compose.base import whole_config as whole_config
-from kdx.config.compose.checked_words import PLUGINS as PLUGINS
 from kdx.config.compose.checked_words import check_words as check_words
 from kdx.config.compose.checked_words import examine_words as examine_words
 from kdx.config.compose.checked_words import sweeper_params as sweeper_params
@@ -31,6 +30,7 @@ from kdx.config.compose.process import quiet_hydra as quiet_hydra
 from kdx.config.compose.process import task_words as task_words
 from kdx.config.compose.process import working_directory as working_directory
 from kdx.config.compose.trust import overreach as overreach
+from kdx.config.compose.wrong_words import PLUGINS as PLUGINS
 from kdx.config.quoting import quote_paths as quote_paths
 
 GRID = "grid"

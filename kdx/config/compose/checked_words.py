@@ -4,7 +4,6 @@ plain values.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,14 +24,13 @@ from kdx.config.compose.members import dropped, with_members
 from kdx.config.compose.own_files import broken, chosen_files, incomplete
 from kdx.config.compose.parsing import BY_NUMBER, OWN_PARTS, PARAMS, parse_overrides
 from kdx.config.compose.trust import overreach
+from kdx.config.compose.wrong_words import not_installed, not_ours, why_unfit, wrong_number, wrong_own_part
 from kdx.config.keys import misshapen, wrong_key, wrong_shape
-from kdx.config.meant import either, words_meant
 from kdx.config.moving import without_moving
 from kdx.config.options import (
     LAYERS,
     SLOTS,
     folders,
-    groups,
     no_address,
     option_file,
     own,
@@ -43,17 +41,6 @@ from kdx.config.words import beyond, wrong_for_hydra
 from kdx.core import checks
 from kdx.core.errors import UserErrors
 from kdx.store.component import terms_of
-
-PLUGINS = {
-    ("launcher", "joblib"): "joblib_launcher",
-    ("launcher", "slurm"): "submitit_launcher",
-    ("launcher", "submitit_local"): "submitit_launcher",
-    ("launcher", "ray"): "ray_launcher",
-    ("sweeper", "optuna"): "optuna_sweeper",
-}
-"""What each of their options needs beside Hydra: hydra_plugins.hydra_NAME; the extra of kdx is the first word
-of it.
-"""
 
 
 def check_words(words: Sequence[str]) -> dict[str, Any]:
@@ -94,9 +81,9 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
         path = override.key_or_group.split(".")
         if path[0] not in sorted_out.unsure:
             found = (
-                _wrong_number(path)
+                wrong_number(path)
                 if path[0] in BY_NUMBER
-                else _wrong_own_part(path) or wrong_key(_with_own_part(known, path), path, override.value())
+                else wrong_own_part(path) or wrong_key(_with_own_part(known, path), path, override.value())
             )
             errors += found
             kept += [] if found else [override]
@@ -164,9 +151,9 @@ def _sorted_out(words: Sequence[str]) -> _SortedOut:
             into.hydras += [] if found else [override.input_line]
             continue
         into.typed.append(override)
-        found = _not_ours(override) or beyond(group, override.value())
+        found = not_ours(override) or beyond(group, override.value())
         if not found and group in folders():
-            found = wrong_option(group, override.value()) or _not_installed(group, override.value())
+            found = wrong_option(group, override.value()) or not_installed(group, override.value())
             into.chosen += [] if found else [override.input_line.lstrip("+")]
         elif not found:
             into.values.append(override)
@@ -225,7 +212,7 @@ def _laid_over(
     whole = overlaid(chosen, kept) if kept else known
     if whole is None:
         unfit = [override for override in kept if overlaid(chosen, [override]) is None]
-        errors += [_unfit(override.input_line.lstrip("+"), chosen) for override in unfit]
+        errors += [why_unfit(override.input_line.lstrip("+"), chosen) for override in unfit]
         kept = [override for override in kept if override not in unfit]
         whole = overlaid(chosen, kept)
     if whole is None:
@@ -234,22 +221,6 @@ def _laid_over(
             "one refers to another"
         )
     return whole, kept
-
-
-def _wrong_own_part(path: Sequence[str]) -> list[str]:
-    """What is wrong with the key of a part of the user's own."""
-    if path[0] not in OWN_PARTS or len(path) == 3:
-        return []
-    noun = path[0].removesuffix("s")
-    return [f"'{'.'.join(path)}' is no key: a {noun} has a name and keys, such as {OWN_PARTS[path[0]]}"]
-
-
-def _wrong_number(path: Sequence[str]) -> list[str]:
-    """What is wrong with the key of a part with a number. Which it may have is known when all is composed."""
-    if len(path) > 2:
-        return []
-    noun = path[0].removesuffix("s")
-    return [f"'{'.'.join(path)}' is no key: a {noun} has a number and keys, such as {BY_NUMBER[path[0]]}"]
 
 
 def _with_own_part(known: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
@@ -273,60 +244,3 @@ def sweeper_params(words: Sequence[str]) -> dict[str, str]:
     except HydraException:
         return {}
     return {str(key): str(values) for key, values in (made.hydra.sweeper.get("params") or {}).items()}
-
-
-def _not_installed(group: str, option: Any) -> list[str]:
-    plugin = PLUGINS.get((group, option)) if isinstance(option, str) else None
-    if plugin is None or importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}") is not None:
-        return []
-    return [
-        (
-            f"{group}={option} needs Hydra's plugin, which is not installed: pip install "
-            f"'kdx[{plugin.partition('_')[0]}]'"
-        )
-    ]
-
-
-def _not_ours(override: Override) -> list[str]:
-    """Ways of writing that Hydra has and kdx has no use for."""
-    key = override.key_or_group
-    if override.is_delete():
-        return [f"'~{key}' would take away what every run needs: give it another value with {key}=VALUE"]
-    if SLOTS.get(override.package) == key:
-        return []
-    if key in SLOTS.values():
-        if meant := words_meant({}, key, override.value()):
-            return [f"'{key}' is the group of a slot; did you mean {either(meant)}?"]
-        slot = next(slot for slot, group in SLOTS.items() if group == key)
-        return [f"'{key}' is the group of a slot: write {slot}=OPTION"]
-    if key in folders() and key not in groups():
-        meant = words_meant({}, key, override.value())
-        one_of = f": write {either(meant)}" if meant else f"; one of: {', '.join(groups())}"
-        return [f"'{key}' is no group to choose from{one_of}"]
-    if override.package is not None:
-        return [
-            (
-                f"'{checks.shown(override.input_line or key, bare=True)}' places an option elsewhere, and "
-                f"each has its place: write {key}=OPTION"
-            )
-        ]
-    return []
-
-
-def _unfit(word: str, chosen: Sequence[str]) -> str:
-    """Why a word whose key exists cannot be set: it lies inside something taken from elsewhere, or refers to
-    what is not there.
-    """
-    path, _, value = word.partition("=")
-    node: Any = composed(chosen, resolve=False)
-    for depth, name in enumerate(path.split(".")):
-        if isinstance(node, str) and node.startswith("${"):
-            here, there = ".".join(path.split(".")[:depth]), node.strip("${}")
-            return (
-                f"'{here}' is taken from '{there}': set {there}.{'.'.join(path.split('.')[depth:])}, or all "
-                f"of {here}"
-            )
-        node = node.get(name) if isinstance(node, Mapping) else None
-    if "${" in value:
-        return f"'{word}' refers to a key or an environment variable that is not there"
-    return f"'{word}' does not fit what stands there: {checks.shown(node)}"

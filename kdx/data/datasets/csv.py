@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from kdx.core import checks
+from kdx.core import checks, path_checks
 from kdx.core.errors import UserError
 from kdx.data.column_files import ending, names_in
 from kdx.data.columns import name_some, names_of_columns, need_column
@@ -44,7 +44,7 @@ class Csv:
         given = {"train": file, "test": test_file, "unlabelled": unlabelled_file}
         keys = dict(zip(given, self.paths, strict=True))
         self._files = {
-            part: checks.path(f"dataset.{keys[part]}", name, "a file")
+            part: path_checks.path(f"dataset.{keys[part]}", name, "a file")
             for part, name in given.items()
             if name is not None
         }

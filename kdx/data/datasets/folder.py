@@ -14,7 +14,7 @@ from kdx.core import checks, snapshot
 from kdx.core.errors import UserError
 from kdx.data.column_files import ending
 from kdx.data.files import Files
-from kdx.data.loading import check_flag, check_int, check_path, per_class
+from kdx.data.loading import check_int, check_path, per_class
 from kdx.data.phrases import counted
 from kdx.data.pictures import findings
 from kdx.data.pictures.decode import Decoder, Reading
@@ -76,7 +76,9 @@ class Folder:
         self._root = check_path("root", root)
         self._unlabelled = None if unlabelled_root is None else check_path("unlabelled_root", unlabelled_root)
         self._layout = checks.choice("dataset.layout", layout, LAYOUTS)
-        self._encoded = encoded if encoded == "auto" else check_flag("encoded", encoded)
+        self._encoded = (
+            encoded if encoded == "auto" else checks.flag("dataset.encoded", encoded, words=["auto"])
+        )
         self._memory = check_int("memory", memory, 0, 2**62)
         self._decoder = Decoder(
             image_size=image_size,

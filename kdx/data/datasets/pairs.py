@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kdx.core import checks
+from kdx.core import checks, path_checks
 from kdx.core.errors import UserError
 from kdx.data.column_files import ending, names_in
 from kdx.data.columns import names_of_columns
@@ -85,9 +85,9 @@ class PairFiles:
         length: int,
         tokenizer: str | None,
     ):
-        self._file = None if file is None else checks.path("dataset.file", file, "a file")
+        self._file = None if file is None else path_checks.path("dataset.file", file, "a file")
         self._second = (
-            None if second_file is None else checks.path("dataset.second_file", second_file, "a file")
+            None if second_file is None else path_checks.path("dataset.second_file", second_file, "a file")
         )
         self._root = None if root is None else check_path("root", root)
         self._targets = names_of_columns("target", target)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kdx.core import checks, snapshot
+from kdx.core import checks, path_checks, snapshot
 from kdx.core.errors import UserError
 from kdx.data.column_files import read_columns
 from kdx.data.columns import need_column
@@ -66,7 +66,7 @@ class Wav:
         self._root = check_path("root", root)
         self._unlabelled = None if unlabelled_root is None else check_path("unlabelled_root", unlabelled_root)
         self._layout = checks.choice("dataset.layout", layout, ("auto", "parts", "classes"))
-        self._table = None if table is None else checks.path("dataset.table", table, "a file")
+        self._table = None if table is None else path_checks.path("dataset.table", table, "a file")
         self._columns = {"file_column": file_column, "class_column": class_column}
         for key, name in self._columns.items():
             if not isinstance(name, str) or not name:

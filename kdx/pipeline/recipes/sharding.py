@@ -17,7 +17,7 @@ def label_in_shards(store: Store, asked: Mapping[str, Any], name: str, inputs: M
     is there.
     """
     number, of = asked["shard"], asked["shards"]
-    if of == 1 or store.has(LABEL, **inputs):
+    if of == 1 or store.has_whole(LABEL, **inputs):
         if number is not None and not store.peek:
             store.listener.note(
                 name, f"the answers are whole: nothing is left for shard {number} to do", "info"

@@ -19,7 +19,8 @@ from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.teachers import member_inputs
 from kdx.pipeline.stages import PRETRAIN, TRAIN
 from kdx.store.artifact import Artifact
-from kdx.store.store import Store
+from kdx.store.store import Miss, Store
+from kdx.store.work import PLANNED
 from kdx.training.runtime import Runtime, share_of_cores
 
 START = 3.0
@@ -27,6 +28,11 @@ START = 3.0
 WORTH, WORTH_SHARE = 1.0, 0.05
 """Seconds, and the share of all, that must be saved: by going side by side at all, and by going on so beside
 the student."""
+_IN_TURN = "(device.side_by_side=false: in turn)"
+_UNTIMED = (
+    "trains beside the teacher, in a process of its own, where that is sooner done, which the run finds out "
+    f"by a few timed steps {_IN_TURN}"
+)
 
 
 @dataclass(frozen=True)
@@ -54,33 +60,74 @@ class Lanes:
         return best if took[""] - took[best] >= worth else ""
 
 
+@dataclass(frozen=True)
+class SideBySide:
+    """What the student alone is trained beside, see `Lanes.choose`, with how many threads. leaves: those for
+    the other trainings. settled: the run's runtime."""
+
+    lane: str
+    threads: int
+    leaves: int
+    settled: Runtime
+
+    def __str__(self) -> str:
+        beside = "teacher and student" if self.lane == "student" else "teacher"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"trains beside the {beside}, in a process of its own with {threads} {_IN_TURN}"
+
+
 def begin_beside(store: Store, experiment: Experiment, alone: Mapping[str, Any], students: int) -> None:
-    """Begins the student alone in a process of its own, where that is sooner done. alone: the inputs of its
-    stage. students: how many trainings of the student may go on before it is needed."""
+    """Begins the student alone in a process of its own, where that is sooner done; of a run that is planned
+    it says so. alone: the inputs of its stage. students: how many trainings of the student may go on before
+    it is needed."""
+    if not (store.beside or store.asked) or not _may_begin(store, alone):
+        return
+    name = control_stage("baseline")
+    try:
+        found = choose_beside(store, experiment, alone, students)
+    except Miss:
+        store.listener.note(name, _UNTIMED, PLANNED)
+        return
+    if found and store.asked:
+        store.listener.note(name, str(found), PLANNED)
+    elif found and store.beside and (store.runtime.side_by_side is True or _room()):
+        store.beside.leaves, store.beside.lasts = found.leaves, found.lane == "student"
+        store.beside.patience = found.settled.wait_seconds
+        store.listener.note(name, str(found), "info")
+        store.begin_beside(TRAIN, replace(found.settled, threads=found.threads), name, **alone)
+
+
+def _may_begin(store: Store, alone: Mapping[str, Any]) -> bool:
+    """Whether it is asked for, and has to be made: all that can be said without torch."""
     asked: Runtime = store.runtime
-    wanted = asked.side_by_side
-    if not store.beside or wanted is False or asked.gpus > 1:
-        return
+    if asked.side_by_side is False or asked.gpus > 1:
+        return False
     if store.until is not None and TRAIN.node not in store.until:
-        return
-    auto = asked.threads == "auto"
-    if wanted == "auto" and not (auto and share_of_cores() > 1 and long_training(TRAIN, alone)):
-        return
-    if not store.lacks(TRAIN, **alone):
-        return
-    settled = asked.settle()
+        return False
+    if asked.side_by_side == "auto":
+        several = asked.threads == "auto" and share_of_cores() > 1
+        if not (several and asked.device in ("auto", "cpu") and long_training(TRAIN, alone)):
+            return False
+    return not store.has_any(TRAIN, **alone)
+
+
+def choose_beside(
+    store: Store, experiment: Experiment, alone: Mapping[str, Any], students: int
+) -> SideBySide | None:
+    """None: in turn. See `begin_beside`. Raises Miss where only the probe can tell, and nothing runs here."""
+    settled, data = store.runtime.settle(), alone["data"]
+    wanted, auto = store.runtime.side_by_side, store.runtime.threads == "auto"
     if settled.device != "cpu" and wanted == "auto":
-        return
+        return None
     whole = int(settled.threads)
     half = max(1, whole // 2) if auto else whole
     may_last = students > 0 and experiment.pseudo_label["gate"] != "error"
     if wanted is True:
         lane, threads = ("student" if may_last else "teacher"), half
     else:
-        data = alone["data"]
         pace = step_seconds(store, alone)
         if (threads := fewest(pace, half) or 0) == 0:
-            return  # a network that could not be tried, or so large that a part of the threads was not
+            return None  # a network that could not be tried, or so large that a part of them was not
         left = whole - threads
         steps = steps_of(alone)
         lanes = Lanes(
@@ -89,19 +136,7 @@ def begin_beside(store: Store, experiment: Experiment, alone: Mapping[str, Any],
             (students * steps * _took(pace, whole), students * steps * _took(pace, left)),
         )
         lane = lanes.choose(may_last and not how_to_ask(data, experiment).live)
-    if lane and (wanted is True or _room()):
-        store.beside.leaves, store.beside.lasts = (whole - threads if auto else whole) or 1, lane == "student"
-        name = control_stage("baseline")
-        store.listener.note(name, _said(lane, threads), "info")
-        store.begin_beside(TRAIN, replace(settled, threads=threads), name, **alone)
-
-
-def _said(lane: str, threads: int) -> str:
-    beside = "teacher and student" if lane == "student" else "teacher"
-    return (
-        f"trains beside the {beside}, in a process of its own with {threads} "
-        f"thread{'s' if threads > 1 else ''} (device.side_by_side=false: in turn)"
-    )
+    return SideBySide(lane, threads, (whole - threads if auto else whole) or 1, settled) if lane else None
 
 
 def _took(seconds: Mapping[int, float], most: int) -> float:
@@ -117,7 +152,9 @@ def _teacher_seconds(
     found = [0.0, 0.0]
     for teacher in experiment.teachers:
         inputs = member_inputs(store, data, experiment, teacher, None)
-        if not long_training(PRETRAIN, inputs) or not (teacher.through or store.lacks(PRETRAIN, **inputs)):
+        if not long_training(PRETRAIN, inputs) or not (
+            teacher.through or not store.has_any(PRETRAIN, **inputs)
+        ):
             continue
         if not (pace := step_seconds(store, inputs)):
             return float("inf"), float("inf")

@@ -4,7 +4,7 @@ task packs them, or a part of each (`pseudo_label.format`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,9 @@ from kdx.pipeline.stages.answers import digest_of_views, places_file, score_of_v
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.asked import MIXUP, places_of
 from kdx.pipeline.stages.packing import digest_of_data, save_head
-from kdx.pipeline.stages.settled import Settled, settle_asking
+from kdx.pipeline.stages.settled import LabelInputs, Settled, settle_asking
 from kdx.pipeline.stages.spread import Passes, write_spread
 from kdx.store.artifact import Artifact
-from kdx.store.component import Component
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
@@ -29,32 +28,12 @@ def run(
     work: Work,
     runtime: Runtime,
     *,
-    data: Artifact,
-    teachers: Sequence[Artifact],
-    augment: Sequence[tuple[str, Component]],
-    views: Mapping[str, int],
-    clean: bool,
-    seed: int,
-    precision: str,
-    pool: bool,
-    rows: Artifact | None = None,
     passes: int = 0,
-    temperature: float | str = 1,
-    looked_at: Mapping[str, int] | None = None,
-    form: Mapping[str, Any] | None = None,
-    only: Artifact | None = None,
-    aggregate: Component | None = None,
     shards: Sequence[Artifact] = (),
+    **inputs: Any,
 ) -> None:
-    """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one
-    view, the clean row. pool: whether anything of the pool is answered. rows: only these rows of it. passes:
-    of Monte-Carlo dropout over the clean ones of those rows, whose spread is kept as extras. looked_at: split
-    -> how many rows its training looks at, where that ends before its first pass: no other one is answered.
-    temperature: of all answers, or "fitted" (kdx.pipeline.stages.tempering); answers.json then has it.
-    form: what is kept of each answer, see kdx.pipeline.stages.packing.settle_format; None: all of it.
-    only: a rollout, which says which rows of each split are answered (seen.<split>.npy), however many.
-    aggregate: what makes one answer of those of several teachers, None: the mean; answers.json then has it
-    (kdx.pipeline.stages.aggregating). shards: all parts of the answers, where others have made them
+    """inputs: see LabelInputs. passes: of Monte-Carlo dropout over the clean ones of its `rows`, whose spread
+    is kept as extras. shards: all parts of the answers, where others have made them
     (kdx.pipeline.stages.label_shard); they enter no key, as the files are the same byte for byte.
 
     Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays, head.npy beside hidden
@@ -66,25 +45,10 @@ def run(
     augmented views, sample.npy holds its answers to one of them; validation.by_row.npy is what one attains
     there that acts. An interrupted stage goes on at the view it had reached.
     """
+    given = LabelInputs(**inputs)
+    data, augment, seed = given.data, given.augment, given.seed
     about = data.json("data.json")
-    settled = settle_asking(
-        work,
-        runtime,
-        data=data,
-        teachers=teachers,
-        augment=augment,
-        views=views,
-        clean=clean,
-        seed=seed,
-        precision=precision,
-        pool=pool,
-        rows=rows,
-        temperature=temperature,
-        looked_at=looked_at,
-        form=form,
-        only=only,
-        aggregate=aggregate,
-    )
+    settled = settle_asking(work, runtime, given)
     networks, asked, wanted, bought = settled.networks, settled.asked, settled.wanted, settled.bought
     if shards:
         hold_together(work, runtime, settled, shards)
@@ -95,7 +59,7 @@ def run(
         save_head(work.path, settled.hidden)
     for name, found in asked.some.items():
         np.save(work.path / places_file(name), places_of(found, about["counts"][name]).numpy())
-    split = open_split(data, "unlabelled", runtime) if passes and pool else None
+    split = open_split(data, "unlabelled", runtime) if passes and given.pool else None
     spread = Passes(asked.task, networks, passes, seed, asked.some.get("unlabelled"))
     extras = write_spread(work, runtime, split, spread) if split else []
     acted = acted_on_validation(work, networks, data, asked.task, runtime)
@@ -104,20 +68,20 @@ def run(
         "answers.json",
         {
             "splits": {name: {"views": count, "first": first} for name, (count, first) in wanted.items()},
-            "clean": clean,
+            "clean": given.clean,
             "views": digest_of_views(augment, seed),
             "extras": extras,
             "pool": about["counts"]["unlabelled"],
-            "moved": bool(augment) and not clean,
-            "mixed": not clean and MIXUP in dict(augment),
+            "moved": bool(augment) and not given.clean,
+            "mixed": not given.clean and MIXUP in dict(augment),
             "bought": None if bought is None else len(bought),
             "some": sorted(asked.some),
-            "teachers": [t.key for t in teachers],
+            "teachers": [t.key for t in given.teachers],
             "teacher_size": size.most_parameters(networks),
             "validation_score": score,
             **settled.alike(),
             "data": digest_of_data(about),
-            "precision": precision,
+            "precision": given.precision,
             "seed": seed,
         },
     )

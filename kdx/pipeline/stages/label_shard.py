@@ -8,24 +8,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdx.pipeline.stages.answering import SHARD_JSON, cut_ranges, fill_answers, rows_and_views
-from kdx.pipeline.stages.settled import settle_asking
-from kdx.store.artifact import Artifact
+from kdx.pipeline.stages.settled import LabelInputs, settle_asking
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
 
-def run(
-    work: Work, runtime: Runtime, *, shard: Sequence[int], data: Artifact, whole: str, **inputs: Any
-) -> None:
+def run(work: Work, runtime: Runtime, *, shard: Sequence[int], whole: str, **inputs: Any) -> None:
     """shard: which it is, from 0, of how many. whole: the key of the artifact that it is a part of; it enters
-    no key. Further inputs are those of kdx.pipeline.stages.label, less `passes`.
+    no key. inputs: see LabelInputs.
 
     Files: <split>.npy and so on, the rows of this shard alone; shard.json: `ranges`, file -> the first of its
     rows and the first behind the last, as they lie in the whole; `settled`, what all shards must have settled
     alike. An interrupted stage goes on at the view that it had reached.
     """
-    settled = settle_asking(work, runtime, data=data, **inputs)
+    given = LabelInputs(**inputs)
+    settled = settle_asking(work, runtime, given)
     number, of = shard
+    data = given.data
     ranges = cut_ranges(rows_and_views(data, settled.wanted, settled.asked), settled.asked.batch, of)[number]
     if ranges:
         fill_answers(work, runtime, data, settled.wanted, settled.asked, ranges)

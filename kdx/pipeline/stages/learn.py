@@ -42,7 +42,7 @@ from kdx.training.loop import Loop, NonFinite, check_accumulate, check_groups, f
 from kdx.training.ranks import ONE_PROCESS, Ranks, share_out
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
-from kdx.training.team import trained_together
+from kdx.training.team import scratch, trained_together
 
 LOGS = 40
 """How often a training stage logs."""
@@ -127,7 +127,7 @@ def go_on_together(work: Work, lesson: Lesson, watch: Watch, start: int, inputs:
 
 def follow(ranks: Ranks, name: str, runtime: Runtime, inputs: TrainInputs) -> None:
     """What a process beside the first does in its `learn`: the same steps, and nothing is written."""
-    with tempfile.TemporaryDirectory(prefix="kdx-follows-") as place:
+    with tempfile.TemporaryDirectory(prefix="kdx-follows-", dir=scratch()) as place:
         work = Work(Path(place), name, Listener())
         lesson, watch = prepare(work, runtime, inputs, ranks)
         if not ranks.say(None)["stopped"]:

@@ -37,6 +37,34 @@ from kdx.training.runtime import Runtime
 
 
 @dataclass(frozen=True)
+class LabelInputs:
+    """What answers hang on, of all of them and of one shard alike. views: split -> how many views of each row
+    (empty: the student will ask the live teacher). clean: one view, the clean row. pool: whether anything of
+    the pool is answered. rows: only these rows of it. temperature: of all answers, or "fitted"
+    (kdx.pipeline.stages.tempering); answers.json then has it. looked_at: split -> how many rows its training
+    looks at, where that ends before its first pass: no other one is answered. form: what is kept of each
+    answer, see kdx.pipeline.stages.packing.settle_format; None: all of it. only: a rollout, which says which
+    rows of each split are answered (seen.<split>.npy), however many. aggregate: what makes one answer of
+    those of several teachers, None: the mean; answers.json then has it (kdx.pipeline.stages.aggregating).
+    """
+
+    data: Artifact
+    teachers: Sequence[Artifact]
+    augment: Sequence[tuple[str, Component]]
+    views: Mapping[str, int]
+    clean: bool
+    seed: int
+    precision: str
+    pool: bool
+    rows: Artifact | None = None
+    temperature: float | str = 1
+    looked_at: Mapping[str, int] | None = None
+    form: Mapping[str, Any] | None = None
+    only: Artifact | None = None
+    aggregate: Component | None = None
+
+
+@dataclass(frozen=True)
 class Answering:
     """Who answers what. maker: of the views. some: split -> its rows that are answered, where not all are.
     packing: what is kept of each answer."""
@@ -78,50 +106,27 @@ class Settled:
         return {**self.found, "format": self.asked.packing.about(), "mass": self.mass}
 
 
-def which_rows(
-    about: Mapping[str, Any],
-    looked_at: Mapping[str, int] | None,
-    seed: int,
-    only: Artifact | None,
-    bought: Tensor | None,
-) -> dict[str, Tensor]:
-    """split -> its rows that are answered, ascending, where not all are. about: the data.json."""
+def which_rows(inputs: LabelInputs, counts: Mapping[str, int], bought: Tensor | None) -> dict[str, Tensor]:
+    """split -> its rows that are answered, ascending, where not all are."""
+    looked_at = inputs.looked_at or {}
     some = {
         split: found
-        for split in looked_at or {}
-        if (found := some_rows(split, about["counts"], looked_at or {}, seed)) is not None
+        for split in looked_at
+        if (found := some_rows(split, counts, looked_at, inputs.seed)) is not None
     }
-    some |= {} if only is None else rows_seen(only)
+    some |= {} if inputs.only is None else rows_seen(inputs.only)
     return some | ({} if bought is None else {"unlabelled": bought})
 
 
-def settle_asking(
-    work: Work,
-    runtime: Runtime,
-    *,
-    data: Artifact,
-    teachers: Sequence[Artifact],
-    augment: Sequence[tuple[str, Component]],
-    views: Mapping[str, int],
-    clean: bool,
-    seed: int,
-    precision: str,
-    pool: bool,
-    rows: Artifact | None = None,
-    temperature: float | str = 1,
-    looked_at: Mapping[str, int] | None = None,
-    form: Mapping[str, Any] | None = None,
-    only: Artifact | None = None,
-    aggregate: Component | None = None,
-) -> Settled:
-    """The inputs are those of kdx.pipeline.stages.label, less `passes`. Writes the file that says in which
-    format answers are kept."""
+def settle_asking(work: Work, runtime: Runtime, inputs: LabelInputs) -> Settled:
+    """Writes the file that says in which format answers are kept."""
+    data, precision, seed = inputs.data, inputs.precision, inputs.seed
     about = data.json("data.json")
     task = build_task(about)
-    networks = [runtime.place(open_network(t)) for t in teachers]
+    networks = [runtime.place(open_network(t)) for t in inputs.teachers]
     frozen = [Frozen(n) for n in networks]
-    combine, found = settle_aggregate(work.note, runtime, data, frozen, aggregate, precision)
-    hidden = hidden_network(networks, form)
+    combine, found = settle_aggregate(work.note, runtime, data, frozen, inputs.aggregate, precision)
+    form, hidden = inputs.form, hidden_network(networks, inputs.form)
     if hidden:
         form = {**(form or {}), "width": head_width(hidden)}
     teacher = live_teacher(frozen, "main", combine, hidden=hidden is not None)
@@ -131,16 +136,18 @@ def settle_asking(
             "no seed sets them apart",
             "warning",
         )
-    if temperature != 1:
-        teacher, fitted = temper(work, runtime, data, task, teacher, temperature, precision)
+    if inputs.temperature != 1:
+        teacher, fitted = temper(work, runtime, data, task, teacher, inputs.temperature, precision)
         found = {"temperature": fitted, **found}
-    steps = [(name, c.build()) for name, c in augment]
+    steps = [(name, c.build()) for name, c in inputs.augment]
     for text in meet_rows(steps, data, runtime):
         work.note(text)
     maker = Views(Chain(steps), seed)
-    wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
-    bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
-    some = which_rows(about, looked_at, seed, only, bought)
+    whole_pool = inputs.pool and inputs.rows is None
+    names = [name for name, _ in inputs.augment]
+    wanted = to_answer(about["counts"], inputs.views, inputs.clean, whole_pool, names)
+    bought = None if inputs.rows is None else torch.from_numpy(np.load(inputs.rows.file("rows.npy"))).unique()
+    some = which_rows(inputs, about["counts"], bought)
     asked = Answering(task, teacher, maker, precision, some, packing_of(DENSE, task, seed))
     packing, mass = settle_format(form, task, seed, lambda: first_answers(runtime, data, wanted, asked), work)
     if task.several_forms and wanted:

@@ -34,13 +34,14 @@ from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import CLASS_PLACES, MODEL_KEYS, build_adapter
 from kdx.report.run.verdict import of_table, summary, which_of
 from kdx.runs import lineage
+from kdx.runs.artifacts import only_input
 from kdx.runs.export import card
 from kdx.runs.export.formats import FORMATS, Answerer, Exported, check_onnx, contract, names_inside
 from kdx.runs.export.parity import check_parity, real_rows
 from kdx.runs.export.preparing import preparation
 from kdx.runs.own_inputs import of_own_inputs, own_preprocessing, own_rows
 from kdx.runs.preprocessing import PREPROCESSING, preprocessing
-from kdx.runs.reading import Run, only_input, read_mapping
+from kdx.runs.reading import Run, read_mapping
 from kdx.runs.stored import Weights, of_role
 from kdx.store.artifact import Artifact
 from kdx.store.component import targets
