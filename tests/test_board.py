@@ -573,6 +573,23 @@ def test_a_training_that_runs_share_is_shown_once(tmp_path):
     assert groups["teacher seed=0"] == groups["teacher loss=slam seed=1"] == ("teacher", None, None, None)
 
 
+def test_names_and_links_of_networks_stay_in_the_mirror(tmp_path):
+    """Folders of a run from somebody else: odd names are cut and made plain, and links are not followed."""
+    write(tmp_path / "run", [], "finished")
+    for name in ("x\n" * 60, "a=b;"):
+        shutil.copytree(tmp_path / "run/curves/teacher", tmp_path / "run/curves" / name)
+    (tmp_path / "run/curves/linked").symlink_to(tmp_path / "run/curves/teacher")
+    (tmp_path / "board").mkdir()
+    Mirror(tmp_path / "run", tmp_path / "board").update()
+    assert {folder.name for folder in (tmp_path / "board").iterdir()} == {
+        "distilled student",
+        "teacher",
+        "student alone",
+        "x_" * 20,
+        "a=b_",
+    }
+
+
 def test_the_networks_of_one_run_are_called_by_what_they_are(tmp_path):
     write(tmp_path / "run", [], "finished")
     (tmp_path / "board").mkdir()

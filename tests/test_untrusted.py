@@ -433,6 +433,7 @@ def test_a_comparison_waits_for_no_pipe(capsys):
 @pytest.mark.parametrize("kind", ["pipe", "gigabyte", "deep", "circle"])
 def test_the_board_names_a_run_that_cannot_be_read_by_its_folder(kind, tmp_path):
     file = RUN / "run.json"
+    shutil.copytree(RUN, RUN.with_name("other"), symlinks=True)
     if kind == "gigabyte":
         os.truncate(file, 1 << 30)
     elif kind == "deep":
@@ -443,7 +444,10 @@ def test_the_board_names_a_run_that_cannot_be_read_by_its_folder(kind, tmp_path)
     place = tmp_path / "board"
     place.mkdir()
     began = time.monotonic()
-    assert Mirror(Path("outputs/runs"), place).update() == 1 and [p.name for p in place.iterdir()] == ["a=b"]
+    assert Mirror(Path("outputs/runs"), place).update() == 2
+    assert {spot.name for spot in place.iterdir()} == {
+        f"{who}{run}" for who in ("", "teacher ", "student alone ") for run in ("a=b", "other")
+    }
     assert time.monotonic() - began < 2
 
 

@@ -97,7 +97,8 @@ class Mirror:
         for run, name, known in zip(runs, names, self.known[1], strict=True):
             for folder in sorted((run / NETWORKS).glob("*")):
                 same = known.trained.get(folder.name) or (str(run),)
-                if files := files_of(folder):
+                leads_away = folder.is_symlink() or folder.parent.is_symlink()
+                if files := {} if leads_away else files_of(folder):
                     shared.setdefault((folder.name, *same), ([], files))[0].append(name)
         self.networks = {network_words(what) for what, *_ in shared}
         for (what, *_), (of, files) in shared.items():
@@ -123,7 +124,7 @@ class Mirror:
             self.known, self.names = (folders, documents), []
             asked = [known.settings for known in documents]
             for name, folder in zip(name_runs(asked, folders), folders, strict=True):
-                plain = [re.sub(r"[^\w =.,()\[\]+:@~-]", "_", words).strip(". ") for words in (name, folder)]
+                plain = [as_folder(words) for words in (name, folder)]
                 fits = len(plain[0]) <= _LONGEST and len(plain[0].encode()) <= MOST_BYTES
                 short = plain[0] if fits else plain[1].encode()[:MOST_BYTES].decode(errors="ignore")
                 while short in self.names or not short:
@@ -154,9 +155,14 @@ def trained(run: dict) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def as_folder(words: str) -> str:
+    """The words with an underscore for each sign that does not belong into the name of a folder."""
+    return re.sub(r"[^\w =.,()\[\]+:@~-]", "_", words).strip(". ")
+
+
 def network_words(folder: str) -> str:
-    """What the network is called whose curves lie in that folder."""
-    return folder.replace("-", " ")
+    """What the network is called whose curves lie in that folder: at most 40 letters."""
+    return as_folder(folder.encode(errors="replace").decode()).replace("-", " ")[:40]
 
 
 def words_in_common(names: Iterable[str]) -> str:
