@@ -11,7 +11,7 @@ from typing import Any
 from kdx.core.metric import Metric
 from kdx.core.roles import Role, known_roles
 from kdx.report.metric import cell
-from kdx.report.run.canvas import Axes, ticks
+from kdx.report.run.canvas import RIGHT, Axes, Legend, ticks
 from kdx.tasks.shown import counting_metric
 
 _WAYS = {"task": "by task", "single": "single head"}
@@ -26,7 +26,7 @@ _AS_METRICS = {
     "forgetting": ("forgetting", "forgetting", False),
     "backward": ("backward_transfer", "backward transfer", True),
 }
-"""Key of a summary -> name, title and whether more is better, where comparisons have it as a metric."""
+"""Legend of a summary -> name, title and whether more is better, where comparisons have it as a metric."""
 _Cells = tuple[list[str], list[list[str]]]
 
 
@@ -147,13 +147,11 @@ def draw_sessions(results: Mapping[str, Any], title: str) -> bytes:
     ]
     heights = [y for _, _, points in lines for _, y in points]
     count = len(results["sessions"]["names"])
-    axes = Axes([float(x) for x in range(1, count + 1)], ticks(min(heights), max(heights)), title, "session")
     both = len({way for _, way, _ in lines}) > 1
-    place = 0.0
+    across = [float(x) for x in range(1, count + 1)]
+    keys = [Legend(role.short, role.colour) for role, way, _ in lines if not (both and way == "single")]
+    keys += [Legend("single head", RIGHT, 1.5)] if both else []
+    axes = Axes(across, ticks(min(heights), max(heights)), title, "session", keys)
     for role, way, points in lines:
-        thin = both and way == "single"
-        axes.line(points, role.colour, 2 if thin else 5)
-        if not thin:
-            axes.key(place, role.short, role.colour)
-            place += 40 + 8 * len(role.short)
+        axes.curve(points, role.colour, 1.5 if both and way == "single" else 3)
     return axes.png()
