@@ -19,6 +19,8 @@ _WAYS = {"task": "by task", "single": "single head"}
 _SUMMED = {"average": "average", "old": "old sessions", "last": "last one"}
 _COMPARED = {"forgetting": "forgetting", "backward": "backward transfer"}
 """Keys of a summary, in the order of the table: values of the metric, and differences of such."""
+_BRIEFLY = ("average", "old", "last", "forgetting", "backward")
+"""All of them in a narrow table."""
 _AS_METRICS = {
     "average": ("average", "average over the sessions", True),
     "old": ("old_sessions", "mean of the old sessions", True),
@@ -76,6 +78,8 @@ def session_cells(results: Mapping[str, Any], short: bool = False) -> _Cells:
         ]
         for role, way, found in _arms(results)
     ]
+    if short:
+        return [f"test {counts.unit.strip() or counts.title} at the end", *_BRIEFLY], rows
     return [f"test {counts.labelled} after the last session", *_SUMMED.values(), *_COMPARED.values()], rows
 
 
