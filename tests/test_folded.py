@@ -7,6 +7,7 @@ import pytest
 from kdx.commands.cache import _narrowed
 from kdx.core import folded as module
 from kdx.core.folded import columns_of, fold_lines, say
+from kdx.report.run.sessions import session_cells
 from kdx.report.run.table import fitting, table_width
 
 
@@ -88,3 +89,11 @@ def test_the_store_in_a_narrow_terminal_says_which_run_and_how_many_more():
     assert head == ["stage and key", "size", "age", "runs", "what"] and table_width(head, rows) <= 80
     assert rows[0][3].endswith("/first +13") and rows[0][4].startswith("WWWW")
     assert _narrowed(header, [row, odd], 80)[1][1][0].endswith("7a08b68b2a24 unfinished")
+
+
+def test_sessions_fit_into_a_narrow_terminal_with_every_number():
+    arm = {"matrix": [[0.5], [0.4, 0.6]], "average": 0.6, "old": 0.476, "last": 0.858, "forgetting": 0.277}
+    results = {"sessions": {"arms": {"student": {"task": arm | {"backward": -0.277}, "single": arm}}}}
+    found = session_cells(results, short=True)
+    assert table_width(*found) <= 80 < table_width(*session_cells(results))
+    assert fitting(*found, 80) == [found] and found[1][0][1:] == ["60.0", "47.6", "85.8", "+27.7", "-27.7"]

@@ -142,15 +142,15 @@ class Report:
             found += [form] if rows else []
         return found
 
-    def beside(self, short: bool) -> Iterator[tuple[str, _Cells]]:
-        """(a sentence below it, a table) of rounds, sessions and chunks, where there are any."""
-        for cells in (
-            round_cells(self.results),
-            sessions.session_cells(self.results, short),
-            prequential.chunk_cells(self.results, short),
-        ):
-            if cells[1]:
-                yield (round_sentence(self.results) if cells[0][0] == "round" else ""), cells
+    def beside(self, width: int) -> Iterator[tuple[str, _Cells]]:
+        """(a sentence below it, a table) of rounds, sessions and chunks, where there are any; with fewer
+        words where these would be wider."""
+        if (rounds := round_cells(self.results))[1]:
+            yield round_sentence(self.results), rounds
+        for cells in (sessions.session_cells, prequential.chunk_cells):
+            found = cells(self.results)
+            if found[1]:
+                yield "", found if table_width(*found) <= width else cells(self.results, short=True)
 
     def __rich_console__(self, console: Any, options: Any):
         from rich.measure import Measurement
@@ -165,7 +165,7 @@ class Report:
         # lost.
         yield from console.render(forms[index], options.update(width=max(widths[index], 1)))
         columns = options.max_width if console.is_terminal else None
-        for about, cells in self.beside(options.max_width < 100):
+        for about, cells in self.beside(options.max_width):
             for part in fitting(*cells, columns):
                 form = grid(*part, console.is_terminal)
                 yield from console.render(form, options.update(width=max(options.max_width, 80)))
