@@ -634,7 +634,7 @@ def test_the_custom_layout_has_all_rounds_in_one_chart(api):
 
 def test_pictures_and_the_card(api):
     pictures = set(api.get("plugin/images/tags")["loss=kd seed=0"])
-    assert {"confusion", "reliability"} <= pictures
+    assert {"confusion/teacher", "reliability/distilled student"} <= pictures
     assert not set(api.get("plugin/images/tags").get("loss=kd seed=1", ()))
     for run, words in {
         "loss=kd seed=0": "+6.0 points",

@@ -334,7 +334,7 @@ def test_tensorboard_has_the_metric(tmp_path):
     scalars = set(events.Tags()["scalars"])
     assert {"1 validation/rmse", "(results)/student RMSE", "audit/rmse", "audit/kept_share"} <= scalars
     assert events.Scalars("(results)/gain")[0].value == pytest.approx(0.3)
-    assert "residuals" in events.Tags()["images"]
+    assert "residuals/distilled student" in events.Tags()["images"]
     assert b"1.50" in events.Tensors("examples")[0].tensor_proto.string_val[0]
     (content,) = events.Tensors("custom_scalars__config__")
     layout = Layout.FromString(content.tensor_proto.string_val[0])

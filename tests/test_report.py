@@ -21,7 +21,18 @@ from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLE_WORDS, ROLES
 from kdx.report.compare.statistics import plus_minus
-from kdx.report.run import canvas, detail, figures, gallery, markdown, markup, reliability, rounds, sections
+from kdx.report.run import (
+    canvas,
+    detail,
+    figures,
+    gallery,
+    markdown,
+    markup,
+    matrices,
+    reliability,
+    rounds,
+    sections,
+)
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Listener, Many
 from kdx.report.run.progress import Progress, duration
@@ -394,15 +405,16 @@ def test_a_pipe_gets_markdown_without_colour(capsys):
 
 
 def test_the_key_of_points_is_a_dot_and_of_a_line_a_line():
-    """A line is 22 pixels wide on its own height, a dot 10 at its middle."""
+    """A line is 20 units wide and 3 high, a dot 10 at its middle; two pixels a unit."""
 
     def widths(**more):
         data = {"lines": {"here": {"x": [0, 1], "y": [0, 1]}}, **more}
-        picture = Image.open(io.BytesIO(figures.draw_lines(data, "t", "#ff0000"))).convert("RGB")
-        red = (np.asarray(picture)[:60].astype(int) - [255, 0, 0]).__abs__().sum(2) < 30
+        red = np.abs(decode(figures.draw_lines(data, "t", "#ff0000"))[:92] - [255, 0, 0]).sum(2) < 30
         return red.sum(1).max(), red.any(1).sum()
 
-    assert widths() == (22, 3) and widths(points=["here"])[0] == widths(points=["here"])[1] in (9, 10)
+    wide, tall = widths()
+    assert wide == 40 and tall in (5, 6)
+    assert widths(points=["here"])[0] == widths(points=["here"])[1] in (19, 20, 21)
 
 
 def test_units():
@@ -608,7 +620,8 @@ def test_tensorboard_reads_one_run(tmp_path, cached):
     # TensorBoard lists the first five tags beside the hyperparameters.
     first = ["gain", "gap closed", "student accuracy", "student alone accuracy", "teacher accuracy"]
     assert sorted(scalars)[:5] == [f"(results)/{name}" for name in first]
-    assert {"predictions", "confusion"} < set(events.Tags()["images"])
+    single = {f"confusion/{role}" for role in ("teacher", "student alone", "distilled student")}
+    assert {"predictions", *single} < set(events.Tags()["images"])
     assert (
         events.Images("predictions")[0].encoded_image_string.startswith(PNG)
         and events.Images("predictions")[0].width > 100
@@ -844,7 +857,9 @@ def test_reliability_by_hand():
 
 def coloured(pixels, colour, x, y):
     """Whether the colour is within three pixels of a point of the chart, both in [0, 1]."""
-    left, top, right, bottom = figures.Axes.BOX
+    faint = (pixels == 0xE4).all(axis=2)  # the lines of the frame
+    rows, columns = (np.nonzero(faint.sum(axis=side) > 100)[0] for side in (1, 0))
+    left, top, right, bottom = columns[0], rows[0], columns[-1], rows[-1]
     column, row = round(left + x * (right - left)), round(bottom - y * (bottom - top))
     near = pixels[row - 3 : row + 4, column - 3 : column + 4]
     return bool((np.abs(near - [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).sum(axis=-1) < 60).any())
@@ -918,12 +933,29 @@ def test_the_grid_keeps_colours_and_orientation():
     images[0, 1, 0, 1] = 255  # green, top right
     pixels = decode(gallery.draw_pictures(images, [0], {}, ["a"]))
     rows, columns = np.nonzero((pixels[..., 1] > 200) & (pixels[..., 0] < 50))
-    left, top = (gallery.CELL - gallery.SIDE) // 2, gallery.TITLE
-    half = gallery.SIDE // 2
-    assert (rows.min(), rows.max() + 1) == (top, top + half) and (columns.min(), columns.max() + 1) == (
-        left + half,
-        left + 2 * half,
+    side = canvas.PIXELS * gallery.SIDE
+    assert (rows.max() + 1 - rows.min(), columns.max() + 1 - columns.min()) == (side // 2, side // 2)
+    red = decode(
+        gallery.draw_pictures(np.full((1, 3, 2, 2), [[[[255]], [[0]], [[0]]]], np.uint8), [0], {}, ["a"])
     )
+    corner = [spot.min() for spot in np.nonzero((red[..., 0] > 200) & (red[..., 1] < 50))]
+    assert (rows.min(), columns.min()) == (corner[0], corner[1] + side // 2)
+
+
+def test_the_few_are_the_first_and_no_share_costs_a_name_its_letters():
+    """A card of TensorBoard has room for six. A confidence is left out where it would cut the class."""
+    images = np.zeros((16, 1, 8, 8), dtype=np.uint8)
+    truth, wrong = [0] * 16, {"student": [1] * 16}
+    whole, few = (
+        decode(gallery.draw_pictures(images, truth, wrong, ["a", "b"], few=few)) for few in (False, True)
+    )
+    assert (whole.shape[1], few.shape[1]) == (1920, 960) and few.shape[0] / few.shape[1] < 0.72
+    long = ["a", "class number 27"]
+    drawn = [
+        gallery.draw_pictures(images[:1], [0], {"student": [1]}, long, beside=beside)
+        for beside in (None, {"confidence": {"student": [0.5]}})
+    ]
+    assert drawn[0] == drawn[1]
 
 
 def test_the_grid_refuses_what_does_not_match():
@@ -938,12 +970,13 @@ def test_the_grid_refuses_what_does_not_match():
 def test_confusion_matrix(classes):
     names = [f"class {i}" for i in range(classes)]
     matrix = np.eye(classes, dtype=int) * 9
-    right = decode(figures.draw_confusion(matrix.tolist(), names, "t"))
+    right = decode(matrices.draw_confusion(matrix.tolist(), names, "t"))
     matrix[0] = np.roll(matrix[0], 1)
-    wrong = decode(figures.draw_confusion(matrix.tolist(), names, "t"))
+    wrong = decode(matrices.draw_confusion(matrix.tolist(), names, "t"))
     assert (right != wrong).any()
+    assert right.shape[1] == 960 and right.shape[0] < 960
     with pytest.raises(UserError, match="3 by 3"):
-        figures.draw_confusion(matrix.tolist(), ["a", "b", "c"], "t")
+        matrices.draw_confusion(matrix.tolist(), ["a", "b", "c"], "t")
 
 
 def test_curves_have_a_line_a_role_in_its_colour():
@@ -957,6 +990,23 @@ def test_curves_have_a_line_a_role_in_its_colour():
         for name, colour in COLOURS.items()
     }
     assert found["student"] > 200 and found["teacher"] > 200 and found["baseline"] == 0
+
+
+def test_titles_and_keys_stay_within_the_picture():
+    """In one row or two lines where they fit, else in more rows, or cut; no letter is smaller for it."""
+    title = "Predicted against true: student of the teacher before it was tuned, validation labels too"
+    assert [canvas.text_width(line, canvas.TITLE_SIZE) <= 468 for line in canvas.title_lines(title, 468)] == [
+        True,
+        True,
+    ]
+    assert canvas.title_lines("short", 468) == ["short"] and canvas.title_lines("", 468) == []
+    assert canvas.title_lines("x" * 200, 468)[0].endswith("\N{HORIZONTAL ELLIPSIS}")
+    keys = [canvas.Legend(role.short, role.colour) for role in ROLES.values()]
+    rows = canvas.key_rows(keys, 480)
+    assert [key for row in rows for key in row] == keys and len(rows) > 1
+    assert all(sum(map(canvas.key_width, row)) <= 480 for row in rows)
+    assert canvas.cut_to("one two", 480) == "one two" and canvas.text_width(canvas.cut_to("w" * 99, 90)) <= 90
+    assert canvas.cut_to("a/long/place/of.png", 90, end=True).endswith("of.png")
 
 
 @pytest.mark.parametrize(
@@ -1000,7 +1050,7 @@ def test_importing_the_report_is_cheap():
 def test_the_grid_has_a_name_for_every_role():
     images = np.zeros((1, 1, 8, 8), dtype=np.uint8)
     everyone = decode(gallery.draw_pictures(images, [0], dict.fromkeys(ROLE_WORDS, [0]), ["a"]))
-    assert everyone.shape[0] == gallery.TITLE + gallery.SIDE + gallery.LINE * (1 + len(ROLE_WORDS)) + 24
+    assert everyone.shape[0] > canvas.PIXELS * gallery.LINE * (1 + len(ROLE_WORDS))
 
 
 CONFIDENCE = {
@@ -1106,8 +1156,8 @@ def test_the_picture_of_the_rounds_shows_each_and_the_levels_beside_them():
 @pytest.mark.parametrize("scale", [1, 1000, 1e-5, 1e8])
 def test_the_labels_below_a_histogram_do_not_touch(scale):
     labels = [f"{-1.729 * scale + 0.31 * scale * i:.3g}" for i in range(13)]
-    kept = figures.spaced_labels(labels, 620 / 12)
+    kept = canvas.spaced_labels(labels, 420 / 12)
     assert kept[0] == (0, labels[0]) and all(labels[i] == words for i, words in kept)
     for (i, one), (j, other) in pairwise(kept):
-        assert (canvas.font(12).getlength(one) + canvas.font(12).getlength(other)) / 2 < (j - i) * 620 / 12
-    assert figures.spaced_labels(["0", "1"], 300) == [(0, "0"), (1, "1")]
+        assert (canvas.text_width(one) + canvas.text_width(other)) / 2 < (j - i) * 420 / 12
+    assert canvas.spaced_labels(["0", "1"], 300) == [(0, "0"), (1, "1")]

@@ -80,10 +80,11 @@ def test_pictures_side_by_side_keep_every_part():
         parts.append(io.BytesIO())
         Image.new("RGB", (10 + number, 20), colour).save(parts[-1], format="png")
     whole = Image.open(io.BytesIO(pasted_together([part.getvalue() for part in parts])))
-    assert whole.size == (3 * 13, 40)
-    middles = [(6, 10), (19, 10), (32, 10), (6, 30)]
+    assert whole.size == (2 * 13, 40)
+    middles = [(6, 10), (19, 10), (6, 30), (19, 30)]
     expected = [Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in colours]
     assert [whole.getpixel(spot) for spot in middles] == expected
+    assert Image.open(io.BytesIO(pasted_together([parts[0].getvalue()] * 3))).size == (30, 20)
     assert pasted_together([parts[0].getvalue()]) == parts[0].getvalue()
 
 

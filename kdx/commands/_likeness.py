@@ -7,6 +7,7 @@ from typing import Any
 
 from kdx.commands._show import show_table
 from kdx.core.errors import printable
+from kdx.core.folded import say
 from kdx.runs import diff
 from kdx.runs.diff import Likeness
 from kdx.runs.reading import Run
@@ -59,7 +60,7 @@ def show_likeness(found: Likeness, run: Run, now: Run, stored: Sequence[str]) ->
         )
     elif found.same:
         network = f", and the student's weights (SHA-256 {found.student})" if found.student else ""
-        print(f"the same, bit for bit: {found.compared} numbers{network}")
+        say(f"the same, bit for bit: {found.compared} numbers{network}")
         other = ", ".join(printable(what) for what, _, _ in found.environment)
         print(f"with another {other}" if other else "with the same versions, device and threads")
     elif found.numbers:

@@ -17,6 +17,7 @@ from kdx.config.wire import Order
 from kdx.core import output
 from kdx.core.documents import plain
 from kdx.core.errors import UserError
+from kdx.core.folded import columns_of, say
 from kdx.store.resolve import error_in_one_line, own_error
 from kdx.store.work import Listener
 
@@ -60,7 +61,9 @@ class Alone:
             output.answer(run_document(folder.path, folder.run))
             return
         print_table(results, headline, folder.warnings, audit=audit)
-        print(f"\nrun folder: {place}   (report.html, report.md, run.json; curves: kdx board {place})")
+        lines = [f"\nrun folder: {place}", "report.html, report.md, run.json", f"curves: kdx board {place}"]
+        line, wide = f"{lines[0]}   ({lines[1]}; {lines[2]})", columns_of(sys.stdout)
+        print(line if wide is None or len(line) <= wide else "\n  ".join(lines))
         output.instead(f"the run is finished, and its table is in {place}/report.md")
 
     def failed(self, error: Exception, path: os.PathLike, order: Order) -> None:
@@ -69,7 +72,7 @@ class Alone:
             about = {"folder": os.path.relpath(path), "status": "failed", "error": error_line(error)}
             output.report_error(text, about)
         else:
-            print(text, file=sys.stderr)
+            say(text, sys.stderr)
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
         print(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdx.core.folded import say
 from kdx.core.roles import known_roles
 from kdx.report.run.document import seconds
 from kdx.report.run.verdict import metric
@@ -57,9 +58,9 @@ class SweepWatch:
                 self.reported.add(name)
                 label = self.label(name, (document.get("command") or [])[2:])
                 if document["status"] == "finished":
-                    print(result_line(label, document), flush=True)
+                    say(result_line(label, document), flush=True)
                 else:
-                    print(failure(label, str(document.get("error"))), file=sys.stderr, flush=True)
+                    say(failure(label, str(document.get("error"))), sys.stderr, flush=True)
 
     def _changed(self) -> list[str]:
         """Names of the runs whose run.json is another than at the last look, the oldest first."""

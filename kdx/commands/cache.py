@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from kdx.commands._show import show_table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words, switch
 from kdx.core import output
 from kdx.core.errors import UserError, together
+from kdx.core.folded import columns_of, say
 from kdx.data.phrases import counted
-from kdx.report.run.table import bytes_in_words
+from kdx.report.run.canvas import shorten
+from kdx.report.run.table import bytes_in_words, table_width
 from kdx.runs import cleanup, forgetting
 from kdx.runs.store_entries import UNREADABLE, StoreEntry, store_contents
 from kdx.store.store import SOURCES
@@ -92,11 +95,28 @@ def ls(words: Words, store: Path) -> int:
         return 0
     show_table(
         f"{store}: {len(found)} entries, {bytes_in_words(sum(e.bytes for e in found))}",
-        ["stage and key", "state", "size", "age", "runs", "what"],
-        rows,
+        *_narrowed(["stage and key", "state", "size", "age", "runs", "what"], rows, columns_of(sys.stdout)),
         unread,
     )
     return 0
+
+
+def _narrowed(
+    header: list[str], rows: list[list[str]], columns: int | None
+) -> tuple[list[str], list[list[str]]]:
+    """The table where it fits into so many columns; else with no word of what is finished, and runs and what
+    they made cut to what there is room for. columns: None: any."""
+    if columns is None or not rows or table_width(header, rows) <= columns:
+        return header, rows
+    fixed = [[row[0] if row[1] == "finished" else f"{row[0]} {row[1]}", *row[2:4]] for row in rows]
+    room = max(columns - table_width([header[0], *header[2:4]], fixed) - 4, 24)
+    cut = []
+    for first, row in zip(fixed, rows, strict=True):
+        run, _, more = row[4].partition(" and ")
+        count = f" +{more.split()[0]}" if more else ""
+        runs = shorten(run, room // 2 - len(count), end=True) + count
+        cut.append([*first, runs, shorten(row[5], room - room // 2)])
+    return [header[0], *header[2:]], cut
 
 
 def _about(entry: StoreEntry) -> dict[str, Any]:
@@ -162,11 +182,12 @@ def free(
         if done:
             freed.append(entry)
         word = ("freed" if delete else "would free") if done else "at work, stays:"
-        print(
+        say(
             (
                 f"{word} {bytes_in_words(entry.bytes):>8}  {entry.stage} {entry.path.name[:12]}  {why}  "
                 f"{_shorten(entry.what)}"
-            ).rstrip()
+            ).rstrip(),
+            hang=len(word) + 11,
         )
     output.answer(
         {
@@ -178,7 +199,7 @@ def free(
         }
     )
     total = bytes_in_words(sum(e.bytes for e in freed))
-    print(
+    say(
         f"{len(freed)} of {whole} entries, {total}, {'freed' if delete else 'would be freed'} in {store} "
         f"(runs looked at in {', '.join(map(str, where))})"
     )

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kdx.core.documents import plain
+from kdx.core.folded import say
 
 ASCII = {
     "±": "+-",
@@ -207,7 +208,7 @@ def report_error(text: str, document: Mapping[str, Any] | None = None) -> None:
     For a caller in Python it is kept instead of printed, to be raised.
     """
     if _document is None or _document.to is not None:
-        print(text, file=sys.stderr)
+        say(text, sys.stderr)
     else:
         _document.error = text
     answer({"errors": text.splitlines()} if document is None else document)

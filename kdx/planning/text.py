@@ -47,7 +47,7 @@ def stage_rows(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
                 *_figures([mine]),
             ]
         )
-    return ["stage", "key", "in the store", "to do", "time", "memory", "disk"], rows
+    return ["stage", "key", "stored", "to do", "time", "memory", "disk"], rows
 
 
 def _state(stage: Mapping[str, Any]) -> str:
@@ -94,7 +94,7 @@ def of_several(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
                 *_figures(missing),
             ]
         )
-    return ["stage", "how many", "in the store", "to do, each", "time", "memory", "disk"], rows
+    return ["stage", "how many", "stored", "to do, each", "time", "memory", "disk"], rows
 
 
 def _which(plan: Mapping[str, Any], numbers: set[int]) -> str:

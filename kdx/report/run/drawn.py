@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kdx.core.roles import known_roles, roles_of
 from kdx.report.metric import curve_of
-from kdx.report.run import figures, prequential, rounds, sessions, shifts
+from kdx.report.run import figures, matrices, prequential, rounds, sessions, shifts
 from kdx.report.run.audit import chosen_round
 from kdx.report.run.canvas import pasted_together
 from kdx.report.run.gallery import draw_pictures
@@ -24,11 +24,14 @@ PICTURED = "predictions"
 
 
 class Drawn(NamedTuple):
-    """caption: in report.md. tag: on TensorBoard, and the name of its file."""
+    """caption: in report.md. tag: on TensorBoard, and the name of its file. parts: what TensorBoard, whose
+    cards are small, shows instead: tag -> PNG.
+    """
 
     caption: str
     tag: str
     png: bytes
+    parts: Mapping[str, bytes] = {}
 
 
 def figures_of(
@@ -36,21 +39,25 @@ def figures_of(
 ) -> Iterator[Drawn]:
     """In the order of the report. examples: as in `RunFolder.finish`."""
     if examples and examples.get("images") is not None and len(examples["images"]):
-        shown = draw_pictures(
-            examples["images"],
-            examples["truth"],
-            examples["predictions"],
-            results.get("classes") or [],
-            known_roles(results),
-            examples,
+        whole, few = (
+            draw_pictures(
+                examples["images"],
+                examples["truth"],
+                examples["predictions"],
+                results.get("classes") or [],
+                known_roles(results),
+                examples,
+                few,
+            )
+            for few in (False, True)
         )
-        yield Drawn("Test pictures with predictions", PICTURED, shown)
+        yield Drawn("Test pictures with predictions", PICTURED, whole, {PICTURED: few})
     yield from _of_test(results)
     if results.get("prequential"):
         words = f"{_title(results)[:1].upper()}{_title(results)[1:]} of each chunk before it is learned"
         yield Drawn(words, "prequential", prequential.draw_chunks(results, words))
     if results.get("sessions"):
-        words = f"Mean test {_title(results)} of the sessions so far; thin: single head"
+        words = f"Mean test {_title(results)} of the sessions so far"
         yield Drawn(words, "sessions", sessions.draw_sessions(results, words))
     for kind, which in (("shifts", "shifted"), ("attacks", "attacked")):
         if under := shifts.under_shifts(results, kind):
@@ -80,7 +87,7 @@ def _of_test(results: Mapping[str, Any]) -> Iterator[Drawn]:
     found: dict[tuple[str, str], dict[str, bytes]] = {}
     for role, numbers in test.items():
         if numbers.get("confusion"):
-            drawn = figures.draw_confusion(numbers["confusion"], results["classes"], roles[role].words)
+            drawn = matrices.draw_confusion(numbers["confusion"], results["classes"], roles[role].words)
             found.setdefault(("Confusion on the test split", "confusion"), {})[role] = drawn
     for role, numbers in test.items():
         if numbers.get("reliability"):
@@ -94,7 +101,10 @@ def _of_test(results: Mapping[str, Any]) -> Iterator[Drawn]:
             found.setdefault((figure["title"], figure["tag"]), {})[role] = drawn
     for (words, tag), parts in found.items():
         whose = ", ".join(roles[role].words for role in parts)
-        yield Drawn(f"{words}: {whose}", tag, pasted_together(list(parts.values())))
+        single = (
+            {f"{tag}/{roles[role].words}": part for role, part in parts.items()} if len(parts) > 1 else {}
+        )
+        yield Drawn(f"{words}: {whose}", tag, pasted_together(list(parts.values())), single)
 
 
 def _of_audit(audit: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[Drawn]:

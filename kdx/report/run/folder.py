@@ -263,7 +263,8 @@ class RunFolder(Listener):
             with writing(spot):
                 spot.parent.mkdir(exist_ok=True)
                 spot.write_bytes(picture.png)
-                self.board.image(picture.tag, picture.png)
+                for tag, png in (picture.parts or {picture.tag: picture.png}).items():
+                    self.board.image(tag, png)
             paths[picture.caption] = f"figures/{spot.name}"
         return paths
 

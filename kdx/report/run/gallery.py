@@ -8,18 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, Role
-from kdx.report.run.canvas import RIGHT, WRONG, font, png, shorten
+from kdx.report.run.canvas import (
+    PIXELS,
+    RIGHT,
+    TEXT_SIZE,
+    TITLE_SIZE,
+    WRONG,
+    Canvas,
+    cut_to,
+    shorten,
+    text_width,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 168, 18, 40  # of the picture grid: pictures a row, then pixels
+SIDE, CELL, LINE, _HEAD = 90, 240, 18, 34
+"""Units of a picture's side, of it with what is said of it beside, of a line of that, and of the title."""
+_SHOWN, _OUTLINE = PIXELS * SIDE, 3
+"""Pixels of a picture's side, and of the line of a box in it."""
+COLUMNS, _FEW = 4, 6
+"""Pictures in a row of the whole grid; and in all of one to be seen small, whose rows are half as wide."""
 TRUTH_COLOUR = "#ffd000"
 """The right boxes in a picture; others have the colours of their roles."""
 _LONGEST, _NAME = 120, 60
 """Letters of a text and of a name in the table."""
-_WIDEST = 21
-"""Letters of a line under a picture."""
 
 
 def draw_pictures(
@@ -29,6 +42,7 @@ def draw_pictures(
     classes: Sequence[str],
     known: Mapping[str, Role] = ROLES,
     beside: Mapping[str, Any] | None = None,
+    few: bool = False,
 ) -> bytes:
     """Pictures with what they are called, the truth and what each role takes them for; mistakes in red, and a
     red frame where one role is wrong.
@@ -36,45 +50,46 @@ def draw_pictures(
     images: (K, C, H, W) uint8, K >= 1, C 1 or 3 (of other counts the mean is shown). truth,
     predictions[role]: K classes; without classes K texts, of which none is right or wrong. beside: "names":
     K texts, "confidence": role -> K numbers, "outlines": "truth" or role -> K lists of {"box": x1, y1, x2,
-    y2 in pixels}, drawn in the colour of the words below them; each may be absent.
+    y2 in pixels}, drawn in the colour of the words beside them; each may be absent. few: the first
+    `_FEW` alone.
     """
-    from PIL import Image, ImageDraw
-
     _check(images, truth, predictions)
     roles = [role for role in known if role in predictions]
     names, sure = (beside or {}).get("names"), (beside or {}).get("confidence") or {}
     boxes = (beside or {}).get("outlines") or {}
-    columns, lines = min(COLUMNS, len(images)), -(-len(images) // COLUMNS)
-    height = SIDE + LINE * (1 + bool(names) + len(roles)) + 24
-    canvas = Image.new("RGB", (max(columns * CELL, 2 * CELL), TITLE + lines * height), "white")
-    draw = ImageDraw.Draw(canvas)
-    draw.text(
-        (canvas.width / 2, TITLE / 2),
-        ("test pictures, the surest errors first" if names else "test pictures")
-        + (": truth (yellow), then predictions" if boxes else ": truth, then predictions"),
-        fill="black",
-        font=font(15),
-        anchor="mm",
-    )
+    images = images[: _FEW if few else len(images)]
+    columns = COLUMNS // 2 if few else min(COLUMNS, max(len(images), 2))
+    height = max(SIDE, LINE * (1 + bool(names) + len(roles))) + 10
+    title = "test pictures, the surest errors first" if names and columns > 2 else "test pictures"
+    title += ": truth (yellow), predictions" if boxes else ": truth, predictions"
+    canvas = Canvas(columns * CELL, _HEAD + -(-len(images) // columns) * height)
+    canvas.text((canvas.width / 2, _HEAD / 2), title, size=TITLE_SIZE, colour="black")
     for k, picture in enumerate(images):
         row, column = divmod(k, columns)
-        left, top = column * CELL + (CELL - SIDE) // 2, TITLE + row * height
-        canvas.paste(outlined(picture, k, boxes, known), (left, top))
+        left, top = column * CELL + 6, _HEAD + row * height
+        scale = canvas.pixels_of(1)
+        shown = outlined(picture, k, boxes, known)
+        canvas.paste(shown.resize((SIDE * scale, SIDE * scale), 0), (left, top))
         wrong = bool(classes) and any(predictions[role][k] != truth[k] for role in roles)
-        frame = (left - 3, top - 3, left + SIDE + 2, top + SIDE + 2)
-        draw.rectangle(frame, outline=WRONG if wrong else "#cccccc", width=3 if wrong else 1)
-        said = [(shorten(str(names[k]), _WIDEST + 2, end=True), "#777777", False)] if names else []
-        said.append((shorten(class_name(truth[k], classes), _WIDEST - 2), RIGHT, True))
+        frame = 2 if wrong else 0.5
+        edges = ((left - frame, top - frame), (left + SIDE + frame, top + SIDE + frame))
+        canvas.bar(*edges, None, WRONG if wrong else "#cccccc", frame)
+        said = [(str(names[k]), "", "#777777")] if names else []
+        said.append((class_name(truth[k], classes), "", RIGHT))
         for role in roles:
             label = predictions[role][k]
             colour = known[role].colour if boxes else WRONG if classes and label != truth[k] else RIGHT
             share = answer_text("", sure[role][k]) if role in sure else ""
-            words = f"{known[role].short}: {class_name(label, classes)}"
-            said.append((shorten(words, _WIDEST - len(share)) + share, colour, False))
-        for i, (words, colour, bold) in enumerate(said):
-            spot = (left + SIDE / 2, top + SIDE + 14 + LINE * i)
-            draw.text(spot, words, fill=colour, font=font(12, bold=bold), anchor="mm")
-    return png(canvas)
+            said.append((f"{known[role].short}: {class_name(label, classes)}", share, colour))
+        for i, (words, share, colour) in enumerate(said):
+            bold, name = i == bool(names), bool(names) and not i
+            room = CELL - SIDE - 16
+            share = share if text_width(words + share) <= room else ""
+            line = cut_to(words, room - text_width(share), TEXT_SIZE, end=name, bold=bold) + share
+            canvas.text(
+                (left + SIDE + 6, top + LINE * (i + 0.5)), line, anchor="lm", colour=colour, bold=bold
+            )
+    return canvas.png()
 
 
 def thumbnail(picture: np.ndarray) -> Any:
@@ -84,15 +99,15 @@ def thumbnail(picture: np.ndarray) -> Any:
     from PIL import Image
 
     tall, wide = picture.shape[1:]
-    scale = SIDE / max(tall, wide)
+    scale = _SHOWN / max(tall, wide)
     size = (max(round(wide * scale), 1), max(round(tall * scale), 1))
     shown = (
         Image.fromarray(pixels(picture))
         .convert("RGB")
         .resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
     )
-    square = Image.new("RGB", (SIDE, SIDE), "white")
-    square.paste(shown, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
+    square = Image.new("RGB", (_SHOWN, _SHOWN), "white")
+    square.paste(shown, ((_SHOWN - size[0]) // 2, (_SHOWN - size[1]) // 2))
     return square
 
 
@@ -100,22 +115,22 @@ def outlined(
     picture: np.ndarray, place: int, boxes: Mapping[str, Sequence[Any]], known: Mapping[str, Role]
 ) -> Any:
     """The thumbnail with the boxes of that place of each list in it, those of the truth below the others, and
-    each of the others two pixels further in, so that equal ones are seen."""
+    each of the others one line further in, so that equal ones are seen."""
     from PIL import ImageDraw
 
     shown = thumbnail(picture)
-    draw, scale = ImageDraw.Draw(shown), SIDE / max(picture.shape[1:])
-    offset = [(SIDE - scale * side) / 2 for side in picture.shape[:0:-1]]
+    draw, scale = ImageDraw.Draw(shown), _SHOWN / max(picture.shape[1:])
+    offset = [(_SHOWN - scale * side) / 2 for side in picture.shape[:0:-1]]
     whose = [name for name in ("truth", *known) if name in boxes]
     for deep, name in enumerate(whose):
         colour = TRUTH_COLOUR if name == "truth" else known[name].colour
         for one in boxes[name][place]:
             corners = [scale * side + offset[i % 2] for i, side in enumerate(one["box"])]
             left, top, right, bottom = (
-                side + (2 * deep if i < 2 else -2 * deep - 1) for i, side in enumerate(corners)
+                side + (_OUTLINE * deep if i < 2 else -_OUTLINE * deep - 1) for i, side in enumerate(corners)
             )
             if right > left and bottom > top:
-                draw.rectangle((left, top, right, bottom), outline=colour, width=2)
+                draw.rectangle((left, top, right, bottom), outline=colour, width=_OUTLINE)
     return shown
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdx.core.roles import Role, known_roles
 from kdx.report.metric import cell
-from kdx.report.run.canvas import Axes, ticks
+from kdx.report.run.canvas import Axes, Legend, ticks
 from kdx.tasks.shown import counting_metric
 
 TEST_THEN_TRAIN = "test_then_train"
@@ -83,10 +83,8 @@ def draw_chunks(results: Mapping[str, Any], title: str) -> bytes:
     ]
     heights = [y for _, points in lines for _, y in points]
     across = [float(x) for x in chunks] if len(chunks) <= _FEW else ticks(min(chunks), max(chunks))
-    axes = Axes(across, ticks(min(heights), max(heights)), title, "chunk")
-    place = 0.0
+    keys = [Legend(role.short, role.colour) for role, _ in lines]
+    axes = Axes(across, ticks(min(heights), max(heights)), title, "chunk", keys)
     for role, points in lines:
-        axes.line(points, role.colour)
-        axes.key(place, role.short, role.colour)
-        place += 40 + 8 * len(role.short)
+        axes.curve(points, role.colour)
     return axes.png()

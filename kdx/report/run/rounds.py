@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from kdx.core.roles import ROLES, roles_of
 from kdx.report.metric import cell, column
-from kdx.report.run.canvas import Axes, ticks
+from kdx.report.run.canvas import Axes, Legend, ticks
 from kdx.report.run.verdict import score
 from kdx.tasks.shown import counting_metric, shown_metrics
 
 ROUND, BOUGHT = "round", "answers bought"
 _STUDENT = "student"
-SHOWN = {"test": ("distilled", ROLES[_STUDENT].colour, 5), "validation": ("validation", "#9cc9b4", 4)}
+SHOWN = {"test": ("distilled", ROLES[_STUDENT].colour, 4), "validation": ("validation", "#9cc9b4", 3)}
 
 
 def round_cells(results: Mapping) -> tuple[list[str], list[list[str]]]:
@@ -96,17 +96,16 @@ def draw_rounds(results: Mapping, audit: Mapping | None, title: str) -> bytes:
         if counted == ROUND and len(places) <= 12
         else ticks(min(places), max(places))
     )
-    axes = Axes(across, ticks(min(heights), max(heights)), title, counted)
-    keys = []
-    for role, height in levels.items():
-        axes.line([(axes.x[0], height), (axes.x[-1], height)], roles[role].colour, 3)
-        keys.append((roles[role].short, roles[role].colour, 3))
-    for split, points in lines.items():
-        words, colour, width = SHOWN[split]
-        axes.line(points, colour, width)
-        for point in points:
-            axes.draw.circle(axes.spot(*point), 7, fill=colour)
-        keys.append((words, colour, width))
-    for i, key in enumerate(reversed(keys)):
-        axes.key(124 * i, *key)
+    shown = [(SHOWN[split], points) for split, points in lines.items()]
+    beside = [(roles[role], height) for role, height in levels.items()]
+    keys = [
+        *(Legend(*about) for about, _ in reversed(shown)),
+        *(Legend(r.short, r.colour, 2) for r, _ in beside),
+    ]
+    axes = Axes(across, ticks(min(heights), max(heights)), title, counted, keys)
+    for role, height in beside:
+        axes.curve([(axes.x[0], height), (axes.x[-1], height)], role.colour, 2)
+    for (_, colour, width), points in shown:
+        axes.curve(points, colour, width)
+        axes.dots(points, colour, 4)
     return axes.png()

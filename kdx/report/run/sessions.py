@@ -11,7 +11,7 @@ from typing import Any
 from kdx.core.metric import Metric
 from kdx.core.roles import Role, known_roles
 from kdx.report.metric import cell
-from kdx.report.run.canvas import Axes, ticks
+from kdx.report.run.canvas import RIGHT, Axes, Legend, ticks
 from kdx.tasks.shown import counting_metric
 
 _WAYS = {"task": "by task", "single": "single head"}
@@ -19,6 +19,8 @@ _WAYS = {"task": "by task", "single": "single head"}
 _SUMMED = {"average": "average", "old": "old sessions", "last": "last one"}
 _COMPARED = {"forgetting": "forgetting", "backward": "backward transfer"}
 """Keys of a summary, in the order of the table: values of the metric, and differences of such."""
+_BRIEFLY = ("average", "old", "last", "forgetting", "backward")
+"""All of them in a narrow table."""
 _AS_METRICS = {
     "average": ("average", "average over the sessions", True),
     "old": ("old_sessions", "mean of the old sessions", True),
@@ -26,7 +28,7 @@ _AS_METRICS = {
     "forgetting": ("forgetting", "forgetting", False),
     "backward": ("backward_transfer", "backward transfer", True),
 }
-"""Key of a summary -> name, title and whether more is better, where comparisons have it as a metric."""
+"""Legend of a summary -> name, title and whether more is better, where comparisons have it as a metric."""
 _Cells = tuple[list[str], list[list[str]]]
 
 
@@ -76,6 +78,8 @@ def session_cells(results: Mapping[str, Any], short: bool = False) -> _Cells:
         ]
         for role, way, found in _arms(results)
     ]
+    if short:
+        return [f"test {counts.unit.strip() or counts.title} at the end", *_BRIEFLY], rows
     return [f"test {counts.labelled} after the last session", *_SUMMED.values(), *_COMPARED.values()], rows
 
 
@@ -147,13 +151,11 @@ def draw_sessions(results: Mapping[str, Any], title: str) -> bytes:
     ]
     heights = [y for _, _, points in lines for _, y in points]
     count = len(results["sessions"]["names"])
-    axes = Axes([float(x) for x in range(1, count + 1)], ticks(min(heights), max(heights)), title, "session")
     both = len({way for _, way, _ in lines}) > 1
-    place = 0.0
+    across = [float(x) for x in range(1, count + 1)]
+    keys = [Legend(role.short, role.colour) for role, way, _ in lines if not (both and way == "single")]
+    keys += [Legend("single head", RIGHT, 1.5)] if both else []
+    axes = Axes(across, ticks(min(heights), max(heights)), title, "session", keys)
     for role, way, points in lines:
-        thin = both and way == "single"
-        axes.line(points, role.colour, 2 if thin else 5)
-        if not thin:
-            axes.key(place, role.short, role.colour)
-            place += 40 + 8 * len(role.short)
+        axes.curve(points, role.colour, 1.5 if both and way == "single" else 3)
     return axes.png()

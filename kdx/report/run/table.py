@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
@@ -19,6 +20,8 @@ from kdx.report.run.units import bytes_in_words, magnitude, three_figures, whole
 from kdx.report.run.verdict import called, metric, score, settle
 from kdx.tasks.shown import counting_metric, shown_metrics
 
+_Cells = tuple[list[str], list[list[str]]]
+"""Header and rows."""
 _ABOUT = ("parameters", "size", "MFLOPs", "latency ms")
 _BALANCED = "balanced_accuracy"
 """Shown where accuracy hides what the rare classes have."""
@@ -139,6 +142,16 @@ class Report:
             found += [form] if rows else []
         return found
 
+    def beside(self, width: int) -> Iterator[tuple[str, _Cells]]:
+        """(a sentence below it, a table) of rounds, sessions and chunks, where there are any; with fewer
+        words where these would be wider."""
+        if (rounds := round_cells(self.results))[1]:
+            yield round_sentence(self.results), rounds
+        for cells in (sessions.session_cells, prequential.chunk_cells):
+            found = cells(self.results)
+            if found[1]:
+                yield "", found if table_width(*found) <= width else cells(self.results, short=True)
+
     def __rich_console__(self, console: Any, options: Any):
         from rich.measure import Measurement
         from rich.text import Text
@@ -151,17 +164,13 @@ class Report:
         # A width of its own: in a window narrower than any form, the terminal folds lines and no figure is
         # lost.
         yield from console.render(forms[index], options.update(width=max(widths[index], 1)))
-        header, rows = round_cells(self.results)
-        if rows:
-            yield from console.render(
-                grid(header, rows, console.is_terminal), options.update(width=max(options.max_width, 80))
-            )
-            yield Text(round_sentence(self.results))
-        for cells in (sessions.session_cells, prequential.chunk_cells):
-            header, rows = cells(self.results, short=options.max_width < 100)
-            if rows:
-                form = grid(header, rows, console.is_terminal)
+        columns = options.max_width if console.is_terminal else None
+        for about, cells in self.beside(options.max_width):
+            for part in fitting(*cells, columns):
+                form = grid(*part, console.is_terminal)
                 yield from console.render(form, options.update(width=max(options.max_width, 80)))
+            if about:
+                yield Text(about)
         for form in self.shifted(console, options.max_width):
             yield from console.render(form, options.update(width=max(options.max_width, 80)))
         for line in [
@@ -173,6 +182,43 @@ class Report:
             yield Text(line, style="bold" if line.startswith("Gain") else "")
         for warning in self.warnings:
             yield Text(f"WARNING: {warning}", style="bold red")
+
+
+def table_width(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Columns of a terminal that a table takes."""
+    return sum(_widths(header, rows))
+
+
+def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    from rich.cells import cell_len
+
+    return [max(map(cell_len, cells)) + 2 for cells in zip(header, *rows, strict=True)]
+
+
+def fitting(header: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None) -> list[_Cells]:
+    """A table as it fits into so many columns: as it is, of few rows with a column for each of them, or in
+    several tables that all begin with the first column, which may still be too wide. columns: None: any.
+    """
+    widths = _widths(header, rows)
+    if columns is None or sum(widths) <= columns:
+        return [([*header], [[*row] for row in rows])]
+    turned = [list(cells) for cells in zip(header, *rows, strict=True)]
+    if len(rows) < len(header) and table_width(turned[0], turned[1:]) <= columns:
+        return [(turned[0], turned[1:])]
+    parts = _divided(widths, columns, len(widths))
+    parts = _divided(widths, columns, math.ceil((len(widths) - 1) / len(parts)))  # as many in each
+    return [([header[i] for i in part], [[row[i] for i in part] for row in rows]) for part in parts]
+
+
+def _divided(widths: Sequence[int], columns: int, most: int) -> list[list[int]]:
+    """The first column with others, so many at most, as far as they fit, until all are there."""
+    parts: list[list[int]] = []
+    for i, wide in enumerate(widths[1:], 1):
+        if parts and len(parts[-1]) <= most and sum(widths[j] for j in parts[-1]) + wide <= columns:
+            parts[-1].append(i)
+        else:
+            parts.append([0, i])
+    return parts
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]], terminal: bool) -> Any:

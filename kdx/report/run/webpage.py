@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core.errors import printable
+from kdx.report.run.canvas import PIXELS, WIDE
 from kdx.report.run.markdown import Cells, heading, paragraphs, report
 from kdx.report.run.sentences import result_sentences
 
@@ -38,7 +39,7 @@ table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabu
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--grid); text-align: left; overflow-wrap: anywhere; }
 th { vertical-align: bottom; overflow-wrap: normal; }
 tbody tr:hover { background: var(--soft); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 34rem), 1fr)); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
 figure { margin: 0; } figure.broad { grid-column: 1 / -1; } figcaption { font-size: .9rem; }
 img { max-width: 100%; height: auto; border-radius: 4px; }
 details { border-top: 1px solid var(--grid); padding: .5rem 0; }
@@ -146,11 +147,13 @@ def _grid(place: Path, figures: Mapping[str, str]) -> str:
             data = (place / path).read_bytes()
         except OSError:
             continue
-        broad = ' class="broad"' if int.from_bytes(data[16:20], "big") > 800 else ""  # a PNG's width
+        width = int.from_bytes(data[16:20], "big") // PIXELS  # a PNG's
+        broad = ' class="broad"' if width > WIDE else ""
         words = html.escape(printable(caption), quote=True)
         source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
         shown.append(
-            f'<figure{broad}><figcaption>{words}</figcaption><img alt="{words}" src="{source}"></figure>'
+            f"<figure{broad}><figcaption>{words}</figcaption>"
+            f'<img width="{width}" alt="{words}" src="{source}"></figure>'
         )
     return f'<div class="figures">{"".join(shown)}</div>' if shown else ""
 
