@@ -2,6 +2,7 @@
 
 import html
 import io
+import random
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 from test_compare_page import WINDOWS, widths
 from test_report import examples, folder, results, train
+from test_spans import made_up
 
 from kdx.cli import main
 from kdx.report.run.canvas import pasted_together
@@ -89,6 +91,10 @@ def test_pictures_side_by_side_keep_every_part():
 
 TAUGHT = "teacher_pretrain.steps=20"
 FEW = ["dataset.unlabelled=40", "dataset.validation=40", "dataset.test=40"]
+TOKENS = ["dataset=corpus", "dataset.root=corpus", "dataset.length=8", "teacher=gpt_tiny", "student=gpt_tiny"]
+TOKENS += ["loss=token_kd", "teacher.width=16", "student.width=8", "teacher.depth=1", "student.depth=1"]
+QUESTIONS = ["dataset=squad", "dataset.root=questions", "dataset.length=24", "dataset.question_length=8"]
+QUESTIONS += ["teacher=span_cnn", "student=span_cnn", "dataset.labelled=80", "dataset.validation=10"]
 TASKS = {
     "digits": [TAUGHT],
     "numbers": ["dataset=diabetes"],
@@ -97,8 +103,19 @@ TASKS = {
     "sounds": ["dataset=tones", TAUGHT],
     "pairs": ["dataset=digits_captions", TAUGHT],
     "sessions": ["loss=lwf", "recipe.sessions=2"],
+    "stream": ["recipe=stream", "dataset=drift_items", "dataset.rows=500", "dataset.test=100", TAUGHT],
+    "tokens": [*TOKENS, TAUGHT],
+    "own words": [*TOKENS, "recipe=on_policy", "recipe.segments=2", TAUGHT],
+    "answers in texts": [*QUESTIONS, TAUGHT],
+    "actions": ["dataset=control", "dataset.rows=300", "dataset.test_rows=50", "dataset.horizon=20", TAUGHT],
+    "domains": ["loss=dann", "pool=shifted", "student=cnn_small", TAUGHT],
+    "two heads": ["dataset=digits_ink", TAUGHT],
+    "table": ["dataset=digits_table", "teacher=mlp", TAUGHT],
+    "rounds": ["select=rad", "budget=20", "rounds=2", TAUGHT],
+    "private": ["recipe=private", "dataset.labelled=700", "loss=supervised", "recipe.shards=5", TAUGHT],
+    "other roles": ["ceiling=true", "noiseless=true", "validation_labels=true", "shift=[blur,noise]", TAUGHT],
 }
-"""Of each task the words of a short run."""
+"""Of each task, and of each recipe with tables of its own, the words of a short run."""
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +127,14 @@ def pages(tmp_path_factory):
         patch.chdir(place)
         rows = "".join(f"{'good' if i % 2 else 'bad'} word{i % 7} here,{i % 2}\n" for i in range(200))
         Path("texts.csv").write_text(f"text,label\n{rows}")
+        for name in ("corpus", "questions"):
+            Path(name).mkdir()
+        draw = random.Random(0)
+        words = "the a cat dog sat ran on mat log and then it was red big".split()
+        for name in "abc":
+            Path(f"corpus/{name}.txt").write_text(" ".join(draw.choice(words) for _ in range(250)))
+        made_up(Path("questions/train-v1.1.json"), 60, 1)
+        made_up(Path("questions/dev-v1.1.json"), 20, 2)
         for task, words in TASKS.items():
             assert main(["train", "-m", "seed=0,1", *short, *words, f"hydra.sweep.dir=o/{task}"]) == 0, task
             run = next(Path(f"o/{task}").glob("*/report.html"))

@@ -155,8 +155,8 @@ def _parts(runs: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def _asked(part: Sequence[Entry]) -> Settings:
-    """What runs that differ by seed only were asked for, on any of their command lines."""
-    return replace(part[0].asked, given=frozenset().union(*(e.given for e in part)))
+    """What runs that differ by seed only were asked for, on each of their command lines."""
+    return replace(part[0].asked, given=frozenset.intersection(*(e.given for e in part)))
 
 
 def _alone(only: Entry) -> dict[str, str]:
