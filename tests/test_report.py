@@ -21,7 +21,18 @@ from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLE_WORDS, ROLES
 from kdx.report.compare.statistics import plus_minus
-from kdx.report.run import canvas, detail, figures, gallery, markdown, markup, reliability, rounds, sections
+from kdx.report.run import (
+    canvas,
+    closer,
+    detail,
+    figures,
+    gallery,
+    markdown,
+    markup,
+    reliability,
+    rounds,
+    sections,
+)
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Listener, Many
 from kdx.report.run.progress import Progress, duration
@@ -844,7 +855,7 @@ def test_reliability_by_hand():
 
 def coloured(pixels, colour, x, y):
     """Whether the colour is within three pixels of a point of the chart, both in [0, 1]."""
-    left, top, right, bottom = figures.Axes.BOX
+    left, top, right, bottom = canvas.Axes([0, 1], [0, 1], "", "", pixels.shape[1]).BOX
     column, row = round(left + x * (right - left)), round(bottom - y * (bottom - top))
     near = pixels[row - 3 : row + 4, column - 3 : column + 4]
     return bool((np.abs(near - [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).sum(axis=-1) < 60).any())
@@ -957,6 +968,19 @@ def test_curves_have_a_line_a_role_in_its_colour():
         for name, colour in COLOURS.items()
     }
     assert found["student"] > 200 and found["teacher"] > 200 and found["baseline"] == 0
+
+
+def test_curves_are_drawn_where_they_differ():
+    """The first steps may lie outside, the line is cut at the frame; words of a key never touch."""
+    curve = [(0, 10.0), (10, 88.0), (20, 90.0), (30, 91.0), (40, 90.0), (50, 92.0)]
+    assert closer.closer([curve]) == (88, 92, True)
+    assert closer.closer([[(0, 10.0), (10, 40.0), (20, 92.0)]]) == (10, 92, False)
+    assert closer.closer([[(0, 3.0), (1, 3.0)]]) == (3, 3, False)
+    assert closer.within(curve[:3], 49, 95) == [[(5, 49), (10, 88), (20, 90)]]
+    assert closer.within([(0, 1.0), (2, 3.0), (4, 1.0)], 0, 2) == [[(0, 1), (1, 2)], [(3, 2), (4, 1)]]
+    assert closer.within([(0, 1.0), (1, 1.0), (2, 5.0)], 2, 3) == [[(1.25, 2), (1.5, 3)]]
+    axes = canvas.Axes([0, 1], [0, 1], "", "")
+    assert axes.fits(["student alone, fine-tuned", "distilled student"]) and not axes.fits(["words " * 20])
 
 
 @pytest.mark.parametrize(

@@ -17,23 +17,28 @@ UNCHECKED = "#8793a1"
 """Of bars whose labels nobody can check."""
 
 
+WIDE = 720
+"""Pixels of a chart that stands alone."""
+_BETWEEN = 20
+"""Pixels between two entries of a key."""
+
+
 class Axes:
     """The frame of a chart, drawn twice as large and halved at the end: PIL's lines have no smooth edges of
     their own.
 
-    x_ticks, y_ticks: see `ticks`. below: what x is.
+    x_ticks, y_ticks: see `ticks`. below: what x is. wide: pixels; a chart that stands beside others is
+    narrower, its letters are not.
     """
 
-    # pixels of the picture; left, top, right and bottom of the frame
-    SIZE, BOX = (
-        (720, 390),
-        (70, 70, 690, 330),
-    )
-
-    def __init__(self, x_ticks: Sequence[float], y_ticks: Sequence[float], title: str, below: str):
+    def __init__(
+        self, x_ticks: Sequence[float], y_ticks: Sequence[float], title: str, below: str, wide: int = WIDE
+    ):
         from PIL import Image, ImageDraw
 
         self.x, self.y = x_ticks, y_ticks
+        # pixels of the picture; left, top, right and bottom of the frame
+        self.SIZE, self.BOX = (wide, 390), (70, 70, wide - 30, 330)
         self.large = Image.new("RGB", tuple(2 * side for side in self.SIZE), "white")
         self.draw = ImageDraw.Draw(self.large)
         left, _, right, bottom = self.BOX
@@ -74,6 +79,21 @@ class Axes:
         else:
             self.draw.line((left, 2 * 50, left + 44, 2 * 50), fill=colour, width=width)
         self.draw.text((left + 56, 2 * 50), words, fill=RIGHT, font=font(24), anchor="lm")
+
+    def keys(self, entries: Sequence[tuple[str, str, int]], dots: Sequence[str] = ()) -> None:
+        """(words, colour, width of the line) one after the other, each as wide as its words. dots: words of
+        those that are dots."""
+        place = 0.0
+        for words, colour, width in entries:
+            self.key(place, words, colour, width, words in dots)
+            place += self.room([words])
+
+    def room(self, entries: Sequence[str]) -> float:
+        """Pixels that `keys` takes for these words."""
+        return sum(28 + font(24).getlength(words) / 2 + _BETWEEN for words in entries)
+
+    def fits(self, entries: Sequence[str]) -> bool:
+        return self.room(entries) - _BETWEEN <= self.SIZE[0] - self.BOX[0]
 
     def png(self) -> bytes:
         from PIL import Image

@@ -10,6 +10,7 @@ from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, Role
 from kdx.report.run.canvas import RIGHT, UNCHECKED, WRONG, Axes, font, png, shorten, ticks, upright
+from kdx.report.run.closer import closer, within
 
 _Cell = tuple[float, str, str]
 """Of a matrix: its shade from 0 to 1, what is written there ("": nothing), in which colour."""
@@ -103,13 +104,17 @@ def draw_curves(
     """
     roles = [role for role in known if series.get(role)]
     lines = {role: [(step, scale * value) for step, value in series[role]] for role in roles}
-    xs, ys = zip(*(point for line in lines.values() for point in line), strict=True)
-    axes = Axes(ticks(min(xs), max(xs)), ticks(min(ys), max(ys)), title, "optimiser step")
-    for i, role in enumerate(roles):
-        colour, words = known[role].colour, known[role].words if len(roles) <= 4 else known[role].short
-        axes.line(lines[role], colour)
+    xs = [step for line in lines.values() for step, _ in line]
+    low, high, cut = closer(list(lines.values()))
+    below = "optimiser step (values of the first steps lie outside)" if cut else "optimiser step"
+    axes = Axes(ticks(min(xs), max(xs)), ticks(low, high), title, below)
+    for role in roles:
+        colour = known[role].colour
+        for part in within(lines[role], axes.y[0], axes.y[-1]):
+            axes.line(part, colour)
         axes.draw.circle(axes.spot(*lines[role][-1]), 7, fill=colour)
-        axes.key((160 if len(roles) <= 4 else 124) * i, words, colour)
+    fits = axes.fits([known[role].words for role in roles])
+    axes.keys([(known[role].words if fits else known[role].short, known[role].colour, 6) for role in roles])
     return axes.png()
 
 
@@ -126,10 +131,9 @@ def draw_lines(data: Mapping[str, Any], title: str, colour: str) -> bytes:
     axes = Axes(ticks(min(xs), max(xs)), ticks(min(ys), max(ys)), title, str(data.get("below") or ""))
     colours = [colour, *(role.colour for role in ROLES.values() if role.colour != colour)]
     for i, (words, line) in enumerate(lines.items()):
-        apart = words in data.get("points", ())
-        draw = axes.points if apart else axes.line
+        draw = axes.points if words in data.get("points", ()) else axes.line
         draw(line, colours[i % len(colours)])
-        axes.key(160 * i, words, colours[i % len(colours)], dot=apart)
+    axes.keys([(w, colours[i % len(colours)], 6) for i, w in enumerate(lines)], data.get("points", ()))
     return axes.png()
 
 

@@ -84,9 +84,7 @@ def draw_chunks(results: Mapping[str, Any], title: str) -> bytes:
     heights = [y for _, points in lines for _, y in points]
     across = [float(x) for x in chunks] if len(chunks) <= _FEW else ticks(min(chunks), max(chunks))
     axes = Axes(across, ticks(min(heights), max(heights)), title, "chunk")
-    place = 0.0
     for role, points in lines:
         axes.line(points, role.colour)
-        axes.key(place, role.short, role.colour)
-        place += 40 + 8 * len(role.short)
+    axes.keys([(role.short, role.colour, 6) for role, _ in lines])
     return axes.png()

@@ -18,6 +18,8 @@ DRAWN = {
 """What is drawn, the lowest first, of curves `margin/...`: words, colour and width. Alpha is broad, as it
 lies under the fit above its floor.
 """
+NARROW = 480
+"""Pixels of the diagram of one network: three stand side by side on a small screen and can be read."""
 INSET = 0.004
 """What the bar of a bin is shorter at each end, so that neighbours at one height can be distinguished."""
 
@@ -76,7 +78,8 @@ def diagram(bins: Mapping[str, Sequence], title: str, colour: str) -> bytes:
     """bins: {"edges", "counts", "confidence", "right"} of run.json. A dot is a bin's accuracy over its mean
     confidence, with its standard error (see `wilson_interval`); on the diagonal a network is as often right
     as it is sure. Grey bars: the share of the rows in each bin."""
-    axes = Axes([i / 10 for i in range(11)], [0, 20, 40, 60, 80, 100], title, "confidence (mean of each bin)")
+    across = [i / 10 for i in range(11)]
+    axes = Axes(across, [0, 20, 40, 60, 80, 100], title, "confidence (mean of each bin)", NARROW)
     rows = sum(bins["counts"])
     for low, high, count in zip(bins["edges"][:-1], bins["edges"][1:], bins["counts"], strict=True):
         if count:
@@ -94,7 +97,11 @@ def diagram(bins: Mapping[str, Sequence], title: str, colour: str) -> bytes:
     for confidence, count, right in filled:
         axes.line([(confidence, 100 * end) for end in wilson_interval(right, count)], colour, 4)
         axes.draw.circle(axes.spot(confidence, 100 * right / count), 9, fill=colour)
-    axes.key(0, "accuracy (%)", colour, 8)
-    axes.key(150, "as sure as right", "#9a9a9a", 3)
-    axes.key(320, "share of the rows (%)", "#dcdcdc", 20)
+    axes.keys(
+        [
+            ("accuracy (%)", colour, 8),
+            ("as sure as right", "#9a9a9a", 3),
+            ("share of rows (%)", "#dcdcdc", 20),
+        ]
+    )
     return axes.png()

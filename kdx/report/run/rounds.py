@@ -107,6 +107,5 @@ def draw_rounds(results: Mapping, audit: Mapping | None, title: str) -> bytes:
         for point in points:
             axes.draw.circle(axes.spot(*point), 7, fill=colour)
         keys.append((words, colour, width))
-    for i, key in enumerate(reversed(keys)):
-        axes.key(124 * i, *key)
+    axes.keys(keys[::-1])
     return axes.png()

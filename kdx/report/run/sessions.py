@@ -149,11 +149,7 @@ def draw_sessions(results: Mapping[str, Any], title: str) -> bytes:
     count = len(results["sessions"]["names"])
     axes = Axes([float(x) for x in range(1, count + 1)], ticks(min(heights), max(heights)), title, "session")
     both = len({way for _, way, _ in lines}) > 1
-    place = 0.0
     for role, way, points in lines:
-        thin = both and way == "single"
-        axes.line(points, role.colour, 2 if thin else 5)
-        if not thin:
-            axes.key(place, role.short, role.colour)
-            place += 40 + 8 * len(role.short)
+        axes.line(points, role.colour, 2 if both and way == "single" else 5)
+    axes.keys([(role.short, role.colour, 6) for role, way, _ in lines if not (both and way == "single")])
     return axes.png()
