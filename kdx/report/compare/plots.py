@@ -17,6 +17,7 @@ from kdx.report.compare.axes import (
     left_out,
     of_several_seeds,
     seeds,
+    spaced,
 )
 from kdx.report.compare.calibration import confused_pairs, confusion_matrices, reliability_curves
 from kdx.report.compare.compare import Comparison, level
@@ -176,15 +177,3 @@ def _far(axis: Any, levels: Sequence[float]) -> bool:
     """Whether an axis that shows these as well would leave the students less than a quarter of its height."""
     low, high = axis.get_ylim()
     return high - low < (max(high, *levels) - min(low, *levels)) / 4
-
-
-def spaced(places: Sequence[float], least: float) -> list[float]:
-    """The same, moved as far as needed for neighbours to be `least` apart; in their order, about their
-    middle.
-    """
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    found = list(places)
-    for before, i in zip(order, order[1:], strict=False):
-        found[i] = max(found[i], found[before] + least)
-    shift = statistics.fmean(places) - statistics.fmean(found) if found else 0.0
-    return [y + shift for y in found]
