@@ -976,9 +976,9 @@ def test_curves_are_drawn_where_they_differ():
     assert closer.closer([curve]) == (88, 92, True)
     assert closer.closer([[(0, 10.0), (10, 40.0), (20, 92.0)]]) == (10, 92, False)
     assert closer.closer([[(0, 3.0), (1, 3.0)]]) == (3, 3, False)
-    assert closer.within(curve[:3], 49, 95) == [[(5, 49), (10, 88), (20, 90)]]
-    assert closer.within([(0, 1.0), (2, 3.0), (4, 1.0)], 0, 2) == [[(0, 1), (1, 2)], [(3, 2), (4, 1)]]
-    assert closer.within([(0, 1.0), (1, 1.0), (2, 5.0)], 2, 3) == [[(1.25, 2), (1.5, 3)]]
+    assert closer.cut_to(curve[:3], 49, 95) == [[(5, 49), (10, 88), (20, 90)]]
+    assert closer.cut_to([(0, 1.0), (2, 3.0), (4, 1.0)], 0, 2) == [[(0, 1), (1, 2)], [(3, 2), (4, 1)]]
+    assert closer.cut_to([(0, 1.0), (1, 1.0), (2, 5.0)], 2, 3) == [[(1.25, 2), (1.5, 3)]]
     axes = canvas.Axes([0, 1], [0, 1], "", "")
     assert axes.fits(["student alone, fine-tuned", "distilled student"]) and not axes.fits(["words " * 20])
 

@@ -166,7 +166,7 @@ def column_words(found: Comparison) -> list[tuple[str, str]]:
         several = (
             f"the same, made larger as {found.comparisons} rows are tested"
             if found.comparisons > 1
-            else "the same for a single test"
+            else "as p, since one row is tested"
         )
         known += [
             (p, "how often seeds alone would bring so large a mean difference if there were none"),

@@ -28,7 +28,7 @@ def closer(lines: Sequence[Line]) -> tuple[float, float, bool]:
     return min(whole), max(whole), False
 
 
-def within(line: Line, low: float, high: float) -> list[list[tuple[float, float]]]:
+def cut_to(line: Line, low: float, high: float) -> list[list[tuple[float, float]]]:
     """The parts of a line with values in [low, high], cut where it crosses these."""
     parts: list[list[tuple[float, float]]] = [[]]
     for (x, y), (to_x, to_y) in zip(line, line[1:], strict=False):

@@ -10,7 +10,7 @@ from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, Role
 from kdx.report.run.canvas import RIGHT, UNCHECKED, WRONG, Axes, font, png, shorten, ticks, upright
-from kdx.report.run.closer import closer, within
+from kdx.report.run.closer import closer, cut_to
 
 _Cell = tuple[float, str, str]
 """Of a matrix: its shade from 0 to 1, what is written there ("": nothing), in which colour."""
@@ -110,7 +110,7 @@ def draw_curves(
     axes = Axes(ticks(min(xs), max(xs)), ticks(low, high), title, below)
     for role in roles:
         colour = known[role].colour
-        for part in within(lines[role], axes.y[0], axes.y[-1]):
+        for part in cut_to(lines[role], axes.y[0], axes.y[-1]):
             axes.line(part, colour)
         axes.draw.circle(axes.spot(*lines[role][-1]), 7, fill=colour)
     fits = axes.fits([known[role].words for role in roles])

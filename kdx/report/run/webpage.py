@@ -88,8 +88,9 @@ def _page(run: Mapping[str, Any], place: Path, figures: Mapping[str, str], parts
     shown, more = _split(figures)
     body = [f"<h1>{_inline(title)}</h1>"]
     if results:
-        beside = next((c for c, path in shown.items() if 0 < _width(place / path) <= _NARROW), None)
-        figure = _grid(place, {beside: shown.pop(beside)} if beside else {})
+        shown = dict(sorted(shown.items(), key=lambda one: _width(place / one[1]) > _NARROW))  # side by side
+        narrow = [c for c, path in shown.items() if 0 < _width(place / path) <= _NARROW]
+        figure = _grid(place, {narrow[0]: shown.pop(narrow[0])} if len(narrow) == 1 else {})
         told, table, text = _at_table(_without_verdict(run, results[1:]))
         below = [*told[_FEW_WARNINGS:], *text]
         text = f'<div class="beside"><div>{_html(below)}</div>{figure}</div>' if figure else _html(below)
