@@ -143,7 +143,7 @@ def _apart(places: Sequence[float | None], by: float) -> list[float | None]:
 
 
 def _number(axis: Any, spots: Mapping[int, tuple[float, float]]) -> None:
-    """The number of each row beside its dot, left and right by turns, none upon another. spots: row -> dot."""
+    """The number of each row beside its dot, left and right by turns, none upon another."""
     low, high = axis.get_ylim()
     for right in (False, True):
         rows = [i for i in spots if i % 2 == right]
