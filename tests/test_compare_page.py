@@ -85,6 +85,22 @@ def test_intervals_and_plain_p_stand_below_what_they_belong_to(tmp_path, monkeyp
     assert re.search(r'<td data-v="[\d.]+">[\d.]+ ± [\d.]+<small>[\d.]+ to [\d.]+</small></td>', text)
 
 
+def test_the_heads_of_columns_are_explained_below_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    many(tmp_path / "o", 3, 3)
+    text = page(tmp_path / "o")
+    found = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text[: text.index("Protocol")]))
+    assert list(found) == ["n, test %", "95% interval", "gain", "wins", "p", "p (Holm)", "gap closed"]
+    assert found["p (Holm)"].startswith("the same, made larger as 3 rows are tested; n.s. (not significant)")
+
+
+def test_a_teacher_far_away_does_not_press_the_students_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed, student in enumerate((0.20, 0.21)):
+        folder(tmp_path / "o", f"{seed}", document(("loss=kd",), seed, student, 0.19, 0.95))
+    assert captions(page(tmp_path / "o"))["Every seed"].endswith("Outside: the teacher, at 95.0.")
+
+
 MEASURE = """<!doctype html><body><iframe style="border:0;width:{width}px;height:1000px"
 srcdoc="{page}"></iframe>
 <script>addEventListener("load", () => {{

@@ -45,6 +45,27 @@ def test_the_verdict_stands_first_then_the_table_then_three_figures(tmp_path):
     assert folds[0] == "The run" and "Protocol" in folds and folds[-1] == "More figures"
 
 
+def test_words_are_explained_below_the_table(tmp_path):
+    seen = unfolded(finished(tmp_path))
+    for words in (
+        "Student alone: the distilled student's network, trained as long without a teacher. Gain: by how",
+        "Gap closed: the gain, as a part of what the teacher is ahead of it.",
+        "ECE: expected calibration error, how far a model's confidence lies from how often it is right",
+    ):
+        assert seen.index("latency ms") < seen.index(words) < seen.index("Caution"), words
+
+
+def test_many_warnings_leave_the_table_in_sight(tmp_path):
+    warnings, run = [f"number {i} is odd" for i in range(4)], folder(tmp_path)
+    for warning in warnings:
+        run.warn(warning)
+    run.finish(results(), None)
+    seen = unfolded((tmp_path / "report.html").read_text())
+    said = (*warnings[:2], "2 more warnings stand below the table.", "latency ms", *warnings[2:])
+    places = [seen.index(words) for words in said]
+    assert places == sorted(places)
+
+
 def unfolded_images(text: str) -> int:
     return text[: text.index("<summary>The run")].count("<img ")
 

@@ -41,14 +41,12 @@ def _words(numbers: Mapping) -> str:
     said, summarised = [], summary(numbers, numbers.get("headline", "last"))
     alone = escape(called(numbers, "baseline"))
     if summarised["gain"] is not None and not numbers.get("privacy"):
-        learned = (
-            "which never sees the earlier rows again" if numbers.get("sessions") else "without a teacher"
-        )
+        learned = "on one session after the other" if numbers.get("sessions") else "without a teacher"
         said.append(
             f"{alone[:1].upper()}{alone[1:]}: the distilled student's network, trained as long {learned}. "
             "Gain: by how much the distilled student is better than it."
         )
-    if summarised["gap_closed"] is not None:
+    if summarised["gap_closed"] is not None and not numbers.get("privacy"):
         ahead = f"what the {escape(called(numbers, 'teacher'))} is ahead of it"
         said.append(f"Gap closed: the gain, as a part of {ahead}.")
     said += [escape(m.note) for m in shown_metrics(numbers).values() if m.note and m.column == "table"]
