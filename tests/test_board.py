@@ -137,6 +137,12 @@ def test_a_null_that_was_typed_is_said_where_others_have_a_number_without_a_word
     assert name_runs(runs, list("abc")) == ["loss=kd", "loss=kd pool=null", "loss=slam"]
 
 
+def test_runs_that_differ_by_seed_alone_all_say_their_seed():
+    runs = [described("loss=kd", *words, config=kd(seed=s)) for s, words in enumerate(((), ("seed=1",)))]
+    runs.append(described("loss=slam", config=slam()))
+    assert name_runs(runs, list("abc")) == ["loss=kd seed=0", "loss=kd seed=1", "loss=slam"]
+
+
 def test_runs_that_typed_words_do_not_tell_apart_are_told_apart_by_others():
     runs = [described("select=rad", config=kd(budget=budget, x=x)) for budget, x in ((9, 1), (5, 1), (5, 2))]
     assert name_runs(runs, list("abc")) == ["budget=9", "budget=5 x=1", "budget=5 x=2"]

@@ -160,7 +160,7 @@ def _draw_teachers(axis: Any, found: Comparison, groups: Sequence[Group]) -> str
     if None in levels or not levels:
         return ""
     called = found.called("teacher").words
-    if _far(axis, levels):
+    if far(*axis.get_ylim(), levels):
         ends = [plus_minus(end, None, found.metric.digits) for end in (min(levels), max(levels))]
         return f" Outside: the {called}, at {' to '.join(dict.fromkeys(ends))}."
     if len({frozenset(e.keys.get("teacher-pretrain", e.name) for e in g.entries) for g in groups}) == 1:
@@ -173,7 +173,8 @@ def _draw_teachers(axis: Any, found: Comparison, groups: Sequence[Group]) -> str
     return f" A star is the {called} of the row{mean}."
 
 
-def _far(axis: Any, levels: Sequence[float]) -> bool:
-    """Whether an axis that shows these as well would leave the students less than a quarter of its height."""
-    low, high = axis.get_ylim()
+def far(low: float, high: float, levels: Sequence[float]) -> bool:
+    """Whether an axis that shows these as well would leave what lies from low to high less than a quarter of
+    its height.
+    """
     return high - low < (max(high, *levels) - min(low, *levels)) / 4
