@@ -90,16 +90,68 @@ def test_a_value_is_reported_of_the_runs_that_differ_in_it():
         described("loss=slam", config=slam()),
     ]
     assert name_runs(runs, list("abc")) == [
-        "loss=kd loss.temperature=4",
+        "loss=kd",
         "loss=kd loss.temperature=2",
         "loss=slam",
     ]
+    assert name_runs(runs[:2], list("ab")) == ["loss.temperature=4", "loss.temperature=2"]
+
+
+def test_a_folder_of_many_kinds_is_named_by_what_was_typed():
+    """Nothing of defaults, nothing that follows, and no null that is so without a word."""
+
+    def run(*words, loss=kd, **more):
+        steps = {"student_train": {"steps": 60 if "student_train.steps=60" in words else None}}
+        made = loss(**{"seed": 0, **steps, **more})
+        made["choices"] |= {"select": "all", "experiment": "none"}
+        made["choices"] |= {k: v for k, v in (w.split("=") for w in words) if k in ("select", "experiment")}
+        return described("device.threads=1", *words, config=made)
+
+    runs = [
+        run(),
+        run("student_train.steps=60"),
+        run("student_train.steps=null", "loss=slam", loss=slam),
+        run("loss=kd", "student_train.steps=60", "seed=1", seed=1),
+        run("select=rad", budget=9),
+        run("select=rad", "budget=5", budget=5),
+        run("experiment=small", student={"width": 3}, assistants=[]),
+    ]
+    assert name_runs(runs, list("abcdefg")) == [
+        "default",
+        "student_train.steps=60",
+        "loss=slam",
+        "loss=kd student_train.steps=60 seed=1",
+        "select=rad",
+        "select=rad budget=5",
+        "experiment=small",
+    ]
+    assert name_runs([*runs, runs[0]], list("abcdefgh"))[::7] == ["default (a)", "default (h)"]
+
+
+def test_a_null_that_was_typed_is_said_where_others_have_a_number_without_a_word():
+    runs = [
+        described(config=kd(pool=997)),
+        described("pool=null", config=kd(pool=None)),
+        described("loss=slam", config=slam(pool=997)),
+    ]
+    assert name_runs(runs, list("abc")) == ["loss=kd", "loss=kd pool=null", "loss=slam"]
+
+
+def test_runs_that_differ_by_seed_alone_all_say_their_seed():
+    runs = [described("loss=kd", *words, config=kd(seed=s)) for s, words in enumerate(((), ("seed=1",)))]
+    runs.append(described("loss=slam", config=slam()))
+    assert name_runs(runs, list("abc")) == ["loss=kd seed=0", "loss=kd seed=1", "loss=slam"]
+
+
+def test_runs_that_typed_words_do_not_tell_apart_are_told_apart_by_others():
+    runs = [described("select=rad", config=kd(budget=budget, x=x)) for budget, x in ((9, 1), (5, 1), (5, 2))]
+    assert name_runs(runs, list("abc")) == ["budget=9", "budget=5 x=1", "budget=5 x=2"]
 
 
 def test_without_a_command_differences_are_found_all_the_same():
     runs = [settings(kd(4), None), settings(kd(2), None), settings(kd(2, seed=1), None)]
     assert name_runs(runs, list("abc")) == [
-        "loss.temperature=4 seed=0",
+        "loss.temperature=4",
         "loss.temperature=2 seed=0",
         "loss.temperature=2 seed=1",
     ]
@@ -121,20 +173,18 @@ def test_a_key_that_an_older_kdx_did_not_have_is_no_difference():
     assert changed([described(config=kd(budget=None)), described(config=kd())]) == [{}, {}]
 
 
-def test_a_typed_key_is_reported_of_every_run_that_has_it():
-    """And one that a run of the same options has not is reported it as null: 50 steps instead of how many, a
-    budget instead of none.
-    """
+def test_a_typed_key_is_reported_of_the_run_that_typed_it():
+    """And where it is the only one of all that have it."""
     runs = [
         described(config=kd(student_train={"steps": 100})),
         described("loss=slam", "student_train.steps=50", config=slam(student_train={"steps": 50})),
     ]
     assert name_runs(runs, ["a", "b"]) == [
-        "loss=kd student_train.steps=100",
+        "loss=kd",
         "loss=slam student_train.steps=50",
     ]
     runs = [described(config=kd(budget=None)), described("budget=9", config=kd(budget=9))]
-    assert name_runs(runs, ["a", "b"]) == ["budget=null", "budget=9"]
+    assert name_runs(runs, ["a", "b"]) == ["default", "budget=9"]
 
 
 def test_settings_are_read_as_they_are_typed():

@@ -81,6 +81,7 @@ def made_up(root, tmp_path_factory) -> Path:
         "core/collecting",
         "core/signals",
         "core/documents",
+        "core/folded",
         "core/output",
         "core/shortage",
         "core/several",

@@ -14,6 +14,7 @@ from PIL import Image
 
 from kdx.cli import main
 from kdx.core.roles import ROLES
+from kdx.report.compare.plots import far
 from kdx.report.run import figures
 from kdx.report.run.canvas import UNCHECKED
 
@@ -76,13 +77,22 @@ def test_curves_are_shown_where_they_differ(tmp_path, monkeypatch):
     assert figure.count(">20</text>") == 1, "of the steps"
 
 
-def test_intervals_and_plain_p_stand_below_what_they_belong_to(tmp_path, monkeypatch):
+def test_intervals_and_plain_p_stand_below_what_they_belong_to_and_words_below_the_table(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     many(tmp_path / "o", 3, 3)
     text = page(tmp_path / "o")
+    found = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text[: text.index("Protocol")]))
+    assert list(found) == ["n, test %", "95% interval", "gain", "wins", "p", "p (Holm)", "gap closed"]
+    assert found["p (Holm)"].startswith("the same, made larger as 3 rows are tested; n.s. (not significant)")
     assert re.search(r"test %</button><small>95% interval</small></th>", text)
     assert re.search(r"p \(Holm\)</button><small>p</small></th>", text)
     assert re.search(r'<td data-v="[\d.]+">[\d.]+ ± [\d.]+<small>[\d.]+ to [\d.]+</small></td>', text)
+
+
+def test_a_teacher_far_away_does_not_press_the_students_together():
+    assert far(10, 22, [80]) and far(80, 90, [20, 85]) and not far(88, 90.2, [95]) and not far(5, 95, [95])
 
 
 MEASURE = """<!doctype html><body><iframe style="border:0;width:{width}px;height:1000px"

@@ -23,6 +23,7 @@ from kdx.core.roles import ROLE_WORDS, ROLES
 from kdx.report.compare.statistics import plus_minus
 from kdx.report.run import (
     canvas,
+    closer,
     detail,
     figures,
     gallery,
@@ -1007,6 +1008,17 @@ def test_titles_and_keys_stay_within_the_picture():
     assert all(sum(map(canvas.key_width, row)) <= 480 for row in rows)
     assert canvas.cut_to("one two", 480) == "one two" and canvas.text_width(canvas.cut_to("w" * 99, 90)) <= 90
     assert canvas.cut_to("a/long/place/of.png", 90, end=True).endswith("of.png")
+
+
+def test_curves_are_drawn_where_they_differ():
+    """The first steps may lie outside, and the line is cut at the frame."""
+    curve = [(0, 10.0), (10, 88.0), (20, 90.0), (30, 91.0), (40, 90.0), (50, 92.0)]
+    assert closer.closer([curve]) == (88, 92, True)
+    assert closer.closer([[(0, 10.0), (10, 40.0), (20, 92.0)]]) == (10, 92, False)
+    assert closer.closer([[(0, 3.0), (1, 3.0)]]) == (3, 3, False)
+    assert closer.cut_between(curve[:3], 49, 95) == [[(5, 49), (10, 88), (20, 90)]]
+    assert closer.cut_between([(0, 1.0), (2, 3.0), (4, 1.0)], 0, 2) == [[(0, 1), (1, 2)], [(3, 2), (4, 1)]]
+    assert closer.cut_between([(0, 1.0), (1, 1.0), (2, 5.0)], 2, 3) == [[(1.25, 2), (1.5, 3)]]
 
 
 @pytest.mark.parametrize(

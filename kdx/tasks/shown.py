@@ -33,7 +33,8 @@ CALIBRATION_ERROR = Metric(
     0,
     1,
     head="ECE",
-    note="ECE: expected calibration error on the test split (0 is perfect).",
+    note="ECE: expected calibration error, how far a model's confidence lies from how often it is right, on "
+    "average over the test split (0 is perfect).",
 )
 NLL = Metric("nll", "NLL", 1, "", 3, False, 0, head="NLL", column="card")
 AGREEMENT = Metric(

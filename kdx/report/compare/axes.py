@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,3 +65,15 @@ def entries(found: Comparison) -> Iterator[Entry]:
 def of_several_seeds(groups: Sequence[Group]) -> bool:
     """Whether any row has several seeds."""
     return any(g.test.n > 1 for g in groups)
+
+
+def spaced(places: Sequence[float], least: float) -> list[float]:
+    """The same, moved as far as needed for neighbours to be `least` apart; in their order, about their
+    middle.
+    """
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    found = list(places)
+    for before, i in zip(order, order[1:], strict=False):
+        found[i] = max(found[i], found[before] + least)
+    shift = statistics.fmean(places) - statistics.fmean(found) if found else 0.0
+    return [y + shift for y in found]

@@ -32,7 +32,7 @@ from kdx.report.compare.groups import Group, make_group
 from kdx.report.compare.measured import OwnRole, common_words
 from kdx.report.compare.references import OWN, with_reference
 from kdx.report.metric import finer
-from kdx.report.run.names import changed, join
+from kdx.report.run.names import Settings, changed, join
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def compare_runs(
         raise UserError("there is nothing to compare: no run is finished and has results")
     runs = _by_content(runs)
     parts = _parts(runs)
-    words = changed([part[0].asked for part in parts]) if len(parts) > 1 else [_alone(runs[0])]
+    words = changed([_asked(part) for part in parts]) if len(parts) > 1 else [_alone(runs[0])]
     spoken = _unique([join(found) for found in words])
     row = {e: name for name, part in zip(spoken, parts, strict=True) for e in map(id, part)}
     protocols.check_protocols(runs, lambda e: row[id(e)])
@@ -152,6 +152,11 @@ def _parts(runs: Sequence[Entry]) -> list[list[Entry]]:
     for e in runs:
         found.setdefault(json.dumps(e.settings, sort_keys=True), []).append(e)
     return [sorted(part, key=lambda e: (e.seed, e.started)) for part in found.values()]
+
+
+def _asked(part: Sequence[Entry]) -> Settings:
+    """What runs that differ by seed only were asked for, on each of their command lines."""
+    return replace(part[0].asked, given=frozenset.intersection(*(e.given for e in part)))
 
 
 def _alone(only: Entry) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdx.report.compare.axes import (
@@ -16,6 +16,7 @@ from kdx.report.compare.axes import (
     errors,
     of_several_seeds,
     seeds,
+    spaced,
 )
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.groups import Group
@@ -34,6 +35,7 @@ def cost(found: Comparison) -> Iterator[Plot | None]:
     if len(set(map(_size, found.groups))) < 2 or not used:
         return
     figure, axes = panels(len(used), height=3.2, share_y=True)
+    later = []  # the height of all is known when all is drawn
     for axis, (key, words, unit) in zip(axes, used, strict=True):
         low, high = reach(
             [
@@ -54,21 +56,23 @@ def cost(found: Comparison) -> Iterator[Plot | None]:
                 axis.errorbar(
                     x / unit, g.test.mean, yerr=errors([g]), fmt="o", ms=5, color=colour(i), lw=1, capsize=2
                 )
-                if len(found.groups) <= MOST_NUMBERED:
-                    _number(axis, i, (x / unit, g.test.mean))
                 if (alone := level(found, g, "baseline")) is not None:
                     axis.plot(
                         x / unit, alone, marker="o", ms=5, color=colour(i), mfc=PAPER, mew=1.2, ls="none"
                     )
         for x, y in _teachers(found, key):
             axis.plot(x / unit, y, marker="*", ms=10, color=INK, ls="none")
-            axis.annotate("teacher", (x / unit, y), xytext=(-5, -12), textcoords="offset points", ha="right")
         # keeps the axis so wide
         axis.plot([low / unit, high / unit], [found.groups[0].test.mean] * 2, alpha=0)
         axis.set_xscale("log")
         axis.margins(x=0.2, y=0.12)
         logarithmic(axis)
         axis.set_xlabel(words)
+        spots = [x and (x / unit, g.test.mean) for g, x in zip(found.groups, places, strict=True)]
+        later.append((axis, {i: spot for i, spot in enumerate(spots) if spot}))
+    if len(found.groups) <= MOST_NUMBERED:
+        for axis, spots in later:
+            _number(axis, spots)
     axes[0].set_ylabel(axis_title(found.metric.heading, found.metric))
     numbered = "; the number is the row's" if len(found.groups) <= MOST_NUMBERED else ""
     mean = f"its mean over {seeds(found.groups)}" if of_several_seeds(found.groups) else "of one seed"
@@ -138,15 +142,21 @@ def _apart(places: Sequence[float | None], by: float) -> list[float | None]:
     return found
 
 
-def _number(axis: Any, i: int, at: tuple[float, float]) -> None:
-    axis.annotate(
-        str(i + 1),
-        at,
-        xytext=(6, 4) if i % 2 else (-6, 4),
-        textcoords="offset points",
-        ha="left" if i % 2 else "right",
-        color=colour(i),
-    )
+def _number(axis: Any, spots: Mapping[int, tuple[float, float]]) -> None:
+    """The number of each row beside its dot, left and right by turns, none upon another."""
+    low, high = axis.get_ylim()
+    for right in (False, True):
+        rows = [i for i in spots if i % 2 == right]
+        heights = spaced([spots[i][1] for i in rows], 0.06 * (high - low))
+        for i, height in zip(rows, heights, strict=True):
+            axis.annotate(
+                str(i + 1),
+                (spots[i][0], height),
+                xytext=(7 if right else -7, 4),
+                textcoords="offset points",
+                ha="left" if right else "right",
+                color=colour(i),
+            )
 
 
 def logarithmic(axis: Any) -> None:
@@ -157,7 +167,7 @@ def logarithmic(axis: Any) -> None:
     low, high = axis.get_xlim()
     if high / low < 10:  # matplotlib's own choice is too close there
         steps = (
-            (1, 2, 4, 7)
+            (1, 2, 5)
             if high / low > 4
             else (1, 1.5, 2, 3, 4, 5, 7)
             if high / low > 2

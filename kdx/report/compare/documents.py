@@ -53,7 +53,7 @@ def _record(found: Comparison, g: Group, changed: Sequence[str]) -> dict[str, An
         "gap_closed": g.gap_closed,
         **{f"{role}_mean": level(found, g, role) for role in beside_columns(found)},
         **{key: g.mean("student", key) for key in ("parameters", "flops", "latency_ms")},
-        **{key: g.words.get(key) for key in changed},
+        **{key: g.words.get(key, g.entries[0].value(key)) for key in changed},
     }
 
 

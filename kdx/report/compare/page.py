@@ -39,13 +39,14 @@ def page(found: Comparison, further: Sequence[str] = ()) -> str:
         "<body>",
         "<h1>Comparison of runs</h1>",
         (
-            f"<p>{_escape(rows.comparison_title(found))}. {len(found.groups)} rows, "
-            f"{sum(g.test.n for g in found.groups)} students.</p>"
+            f"<p>{_escape(rows.comparison_title(found))}. {_count(len(found.groups), 'row')}, "
+            f"{_count(sum(g.test.n for g in found.groups), 'student')}.</p>"
         ),
         _list([n.removeprefix("WARNING: ") for n in notes if n.startswith("WARNING")], "warnings"),
         '<div class="wide">',
         table(found),
         "</div>",
+        _words(found),
         *(f"<p>{_escape(n)}</p>" for n in notes if not n.startswith("WARNING")),
         '<div class="figures">',
         *(_figure(p) for p in plots(found)),
@@ -62,6 +63,18 @@ def page(found: Comparison, further: Sequence[str] = ()) -> str:
         "</html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
+
+
+def _words(found: Comparison) -> str:
+    """What the heads of the table's columns mean, below it."""
+    said = "".join(
+        f"<dt>{_escape(word)}</dt><dd>{_escape(text)}</dd>" for word, text in rows.column_words(found)
+    )
+    return f'<dl class="words">{said}</dl>'
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def table(found: Comparison) -> str:
@@ -110,8 +123,8 @@ def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
     ]
 
 
-def _table(head: Sequence[Cell], body: Sequence[Sequence[Cell]]) -> str:
-    lines = ['<table class="sorts"><thead><tr>']
+def _table(head: Sequence[Cell], body: Sequence[Sequence[Cell]], look: str = "sorts") -> str:
+    lines = [f'<table class="{look}"><thead><tr>']
     lines += [
         f'<th scope="col"{_class(name)}><button type="button">{_escape(name)}</button>{_small(below)}</th>'
         for name, _, *below in head
@@ -166,7 +179,7 @@ def _classes(found: Comparison) -> list[str]:
     lines = ["<h2>Classes</h2>", "<p>The students on the test rows of all seeds together.</p>"]
     for place, (name, header, body) in enumerate(tables):
         head = [(text, None) for text in header]
-        shown = _table(head, [[(text, _sorted_by(text)) for text in row] for row in body])
+        shown = _table(head, [[(text, _sorted_by(text)) for text in row] for row in body], "sorts broken")
         opened = "" if place else " open"
         summary = f"<summary>{_escape(name)}</summary>"
         lines.append(f'<details{opened}>{summary}<div class="wide">{shown}</div></details>')

@@ -17,13 +17,16 @@ from kdx.report.compare.axes import (
     left_out,
     of_several_seeds,
     seeds,
+    spaced,
 )
 from kdx.report.compare.calibration import confused_pairs, confusion_matrices, reliability_curves
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.costs import cost
 from kdx.report.compare.groups import Group
+from kdx.report.compare.statistics import plus_minus
 from kdx.report.compare.svg import INK, PAPER, colour, drawing, panels, svg
 from kdx.report.compare.sweeps import sweeps
+from kdx.report.run.closer import after_beginning
 
 MOST_COLUMNS = 30
 
@@ -67,6 +70,7 @@ def learning(found: Comparison) -> Iterator[Plot | None]:
             color=colour(i),
             annotation_clip=False,
         )
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("optimiser step of the student")
     axis.set_ylabel(axis_title(f"validation {found.counts.labelled}", found.counts))
     groups = [g for _, g in shown[:MOST_LINES]]
@@ -83,15 +87,6 @@ def learning(found: Comparison) -> Iterator[Plot | None]:
         svg(figure, "learning curves"),
         group_key(shown[:MOST_LINES]),
     )
-
-
-_BEGINNING = 0.2
-"""The part of a training whose values may lie outside of the plot, so that its end is seen closely."""
-
-
-def after_beginning(values: Sequence[float]) -> list[float]:
-    """Those after the first steps."""
-    return list(values[int(_BEGINNING * len(values)) :])
 
 
 def _look_closer(axis: Any, reached: Sequence[float], more: bool) -> bool:
@@ -164,23 +159,22 @@ def _draw_teachers(axis: Any, found: Comparison, groups: Sequence[Group]) -> str
     levels = [level(found, g, "teacher") for g in groups]
     if None in levels or not levels:
         return ""
+    called = found.called("teacher").words
+    if far(*axis.get_ylim(), levels):
+        ends = [plus_minus(end, None, found.metric.digits) for end in (min(levels), max(levels))]
+        return f" Outside: the {called}, at {' to '.join(dict.fromkeys(ends))}."
     if len({frozenset(e.keys.get("teacher-pretrain", e.name) for e in g.entries) for g in groups}) == 1:
         axis.axhline(levels[0], color=INK, lw=0.9, ls="--")
         mean = ", its mean over the seeds" if of_several_seeds(groups) else ""
-        return f" The dashed line is the {found.called('teacher').words}{mean}."
+        return f" The dashed line is the {called}{mean}."
     for i, value in enumerate(levels):
         axis.plot(i + 0.34, value, marker="*", ms=8, color=colour(i), ls="none")
     mean = ", the mean over its seeds" if of_several_seeds(groups) else ""
-    return f" A star is the {found.called('teacher').words} of the row{mean}."
+    return f" A star is the {called} of the row{mean}."
 
 
-def spaced(places: Sequence[float], least: float) -> list[float]:
-    """The same, moved as far as needed for neighbours to be `least` apart; in their order, about their
-    middle.
+def far(low: float, high: float, levels: Sequence[float]) -> bool:
+    """Whether an axis that shows these as well would leave what lies from low to high less than a quarter of
+    its height.
     """
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    found = list(places)
-    for before, i in zip(order, order[1:], strict=False):
-        found[i] = max(found[i], found[before] + least)
-    shift = statistics.fmean(places) - statistics.fmean(found) if found else 0.0
-    return [y + shift for y in found]
+    return high - low < (max(high, *levels) - min(low, *levels)) / 4

@@ -143,6 +143,41 @@ def comparison_sentences(found: Comparison) -> list[str]:
     ]
 
 
+def column_words(found: Comparison) -> list[tuple[str, str]]:
+    """(head of a column, what it means, plainly) of those that need it."""
+    alone = found.called("baseline").words
+    other = f"the {alone}" if found.reference == OWN else "the reference"
+    _, n, test, interval, difference, _, wins, p, corrected, *_ = header(found)
+    several = any(g.test.n > 1 for g in found.groups)
+    known: list[tuple[str, str]] = []
+    if any(g.test.n > 1 for g in found.groups):
+        known += [
+            (f"{n}, {test}", "number of seeds; mean over them ± how far they lie apart (standard deviation)"),
+            (interval, "in 95 of 100 such experiments it holds the mean of very many seeds"),
+        ]
+    better = f"by how much the student is better than {other}"
+    if found.reference == OWN:
+        known.append(("gain", f"{better}: the same network, trained as long without a teacher"))
+    else:
+        known.append((difference, f"{better}, seed by seed"))
+    known.append((wins, f"in how many seeds it is better than {other} of the same seed (paired)"))
+    if found.comparisons:
+        luck = f"n.s. (not significant): {LEVEL} or more, so that the difference may be luck"
+        several = (
+            f"the same, made larger as {found.comparisons} rows are tested"
+            if found.comparisons > 1
+            else "as p, since one row is tested"
+        )
+        known += [
+            (p, "how often seeds alone would bring so large a mean difference if there were none"),
+            (corrected, f"{several}; {luck}"),
+        ]
+    if any(g.gap_closed is not None for g in found.groups):
+        ahead = f"what the {found.called('teacher').words} is ahead of the {alone}"
+        known.append(("gap closed", f"the gain, as a part of {ahead}"))
+    return known
+
+
 @dataclass(frozen=True)
 class Form:
     """tables: (header, rows) each. below: lines."""

@@ -27,7 +27,9 @@ def sweeps(found: Comparison) -> Iterator[Plot | None]:
     """The metric against labels, pool or budget, and any other number that was swept."""
     wanted = [key for key in numeric_keys(found) if len(lines_of(found, key)) < len(found.groups)]
     for key in wanted[:MOST_SWEEPS]:
-        lines = lines_of(found, key)
+        lines = {name: line for name, line in lines_of(found, key).items() if len({x for x, _ in line}) > 1}
+        if not lines:
+            continue
         figure, (axis,) = panels(1, height=3.4)
         points = sorted({x for line in lines.values() for x, _ in line})
         wide = points[0] > 0 and points[-1] / points[0] >= 8
@@ -133,9 +135,11 @@ def lines_of(found: Comparison, key: str) -> dict[str, list[tuple[float, Group]]
             parts.setdefault(json.dumps(rest, sort_keys=True), []).append((x, g))
     firsts = [part[0][1].entries[0] for part in parts.values()]
     words = changed([first.asked for first in firsts])
-    plain = [
-        join({k: v for k, v in found_words.items() if k not in (key, "experiment")}) for found_words in words
-    ]
+    plain = [join({k: v for k, v in of.items() if k not in (key, "experiment")}) for of in words]
+    for name in {name for name in plain if plain.count(name) > 1}:
+        twice = [i for i, of in enumerate(plain) if of == name]
+        for i in twice:
+            plain[i] = join({k: v for k, v in words[i].items() if k != key})
     return dict(
         zip(
             [name if plain.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(plain, 1)],

@@ -55,6 +55,7 @@ h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .35rem; border-bottom: 1px solid var(--grid); text-align: right; white-space: nowrap; }
 th { vertical-align: bottom; }
+.broken th { white-space: normal; max-width: 8rem; }
 th.name, td.name { text-align: left; }
 td.name { font-family: ui-monospace, "DejaVu Sans Mono", monospace; white-space: normal; min-width: 11rem; overflow-wrap: anywhere; }
 small { display: block; font: .92em system-ui, "DejaVu Sans", Verdana, sans-serif; opacity: .75; }
@@ -74,6 +75,7 @@ figcaption { max-width: 46rem; font-size: .9rem; }
 ul.key { list-style: none; padding: 0; margin: .2rem 0 .6rem; font: .8rem ui-monospace, "DejaVu Sans Mono", monospace; }
 ul.key li { display: inline-block; margin-right: 1.4rem; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }
+dl.words { font-size: .88rem; max-width: 76rem; } dl.words dt { font-weight: 400; opacity: .75; }
 dt { font-weight: 600; }
 dd { margin: 0; overflow-wrap: anywhere; }
 details { margin: 1rem 0; }

@@ -23,6 +23,7 @@ from kdx.report.run.canvas import (
     ticks,
     title_lines,
 )
+from kdx.report.run.closer import closer, cut_between
 from kdx.report.run.matrices import draw_matrix
 
 _BAR, _APART = 18, 8
@@ -50,11 +51,13 @@ def draw_curves(
     """
     roles = [role for role in known if series.get(role)]
     lines = {role: [(step, scale * value) for step, value in series[role]] for role in roles}
-    xs, ys = zip(*(point for line in lines.values() for point in line), strict=True)
-    across, up = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
-    axes = Axes(across, up, title, "optimiser step", role_keys(roles, known))
+    xs = [step for line in lines.values() for step, _ in line]
+    low, high, cut = closer(list(lines.values()))
+    below = "optimiser step (values of the first steps lie outside)" if cut else "optimiser step"
+    axes = Axes(ticks(min(xs), max(xs)), ticks(low, high), title, below, role_keys(roles, known))
     for role in roles:
-        axes.curve(lines[role], known[role].colour)
+        for part in cut_between(lines[role], axes.y[0], axes.y[-1]):
+            axes.curve(part, known[role].colour)
         axes.dots(lines[role][-1:], known[role].colour, 4)
     return axes.png()
 

@@ -15,10 +15,12 @@ from kdx.store.moved import without_old_keys
 from kdx.store.places import recorded
 
 TARGET = "._target_"
-ELSEWHERE = frozenset({"store", "workers", "checkpoint_seconds", "publish", "hydra"})
+ELSEWHERE = frozenset({"store", "workers", "threads", "checkpoint_seconds", "publish", "hydra"})
 """Names of keys that say where and how fast a run was computed, not what it was."""
 ORDER = ("dataset", "teacher", "loss", "student", "init", "select", "augment", "recipe", "experiment")
 """Which choices are thought of first as the cause of a difference."""
+DEFAULT = "default"
+"""What a run is called that has, of all that differs, nothing but what is so without a word."""
 _LONGEST = 60
 
 Key = tuple[bool, str]
@@ -52,61 +54,100 @@ def name_runs(runs: Sequence[Settings], folders: Sequence[str]) -> list[str]:
     whose settings are not known.
     """
     known = [i for i, run in enumerate(runs) if run.values]
-    found = dict(zip(known, map(join, changed([runs[i] for i in known])), strict=True))
+    words = changed([runs[i] for i in known])
+    found = dict(zip(known, map(join, words), strict=True)) if any(words) else {}
     often = Counter(found.values())
     return [
-        folder if not found.get(i) else found[i] if often[found[i]] == 1 else f"{found[i]} ({folder})"
+        folder if i not in found else found[i] if often[found[i]] == 1 else f"{found[i]} ({folder})"
         for i, folder in enumerate(folders)
     ]
 
 
 def changed(runs: Sequence[Settings]) -> list[dict[str, str]]:
-    """For each run the words of its name: key -> value. No two are alike where no two settings are; {} where
-    nothing differs.
+    """For each run the words of its name: key -> value. No two are alike where no two settings are; {} of a
+    run of which nothing needs to be said.
 
-    Of the keys that differ, those that stood on a command line are reported, and the seed; then, choices
-    first, each further one that tells apart runs which the words so far do not. What follows from a choice is
-    thus not repeated: loss=slam, but not what slam sets. A value is named for the runs that have it where it
-    was typed, and where runs of the same choices differ in it, as null of those that have none.
+    Of the keys that differ, those are said that stood on the run's own command line; and of every run the
+    only one that anybody typed, or the only choice among them. Runs that these do not tell apart have more
+    words, choices first. What follows from a choice is thus not repeated: loss=slam, but not what slam sets.
+    That there is nothing (null, none, []) is said where it was typed, unless it is so without a word too.
     """
     held = [_held(run) for run in runs]
-    given = frozenset({"seed"}).union(*(run.given for run in runs))
     differing = [
         key
         for key in sorted({key for of in held for key in of}, key=_place)
         if len({of.get(key) for of in held}) > 1
     ]
-    spoken = {key for key in differing if _spoken(key) in given}
-    parts = _parts([tuple(of.get(key) for key in spoken) for of in held])
-    for key in differing:
-        finer = _parts([(part, of.get(key)) for part, of in zip(parts, held, strict=True)])
-        if max(finer, default=0) > max(parts, default=0):
-            spoken, parts = spoken | {key}, finer
-    options = {name for choice, name in spoken if choice}
-    # the option says more than its class
-    named = [key for key in differing if key in spoken and (key[0] or _spoken(key) not in options)]
-    groups = [key for key in named if key[0] or key[1].endswith(TARGET)]
-    alike: dict[tuple, list[Mapping[Key, str]]] = {}
-    for of in held:
-        alike.setdefault(tuple(of.get(key) for key in groups), []).append(of)
-    open_keys = {
-        same: {key for key in named if len({of.get(key) for of in those}) > 1}
-        for same, those in alike.items()
-    }
-    return [
-        {
-            _spoken(key): _shorten(_text(run, key))
-            for key in named
-            if key[0]
-            or key in open_keys[tuple(of.get(k) for k in groups)]
-            or (key in of and (key in groups or _spoken(key) in given))
-        }
+    spoken = _asked(runs, differing)
+    usual = {
+        key
+        for key in differing
         for run, of in zip(runs, held, strict=True)
-    ]
+        if key not in of and _spoken(key) not in run.given
+    }
+    while True:
+        found = [
+            _words(
+                run, [k for k in differing if k in own and (k in of or (_typed(run, k) and k not in usual))]
+            )
+            for run, of, own in zip(runs, held, spoken, strict=True)
+        ]
+        more = [(those, key) for those in _alike(found) if (key := _telling(differing, held, spoken, those))]
+        if not more:
+            return found
+        for those, key in more:
+            for i in those:
+                spoken[i] = spoken[i] | {key}
+
+
+def _asked(runs: Sequence[Settings], differing: Sequence[Key]) -> list[set[Key]]:
+    """Of each run the keys, of those that differ, that its name has for having been typed."""
+    asked = [key for key in differing if any(_typed(run, key) for run in runs)]
+    choices_asked = [key for key in asked if key[0]]
+    # the option says more than its class
+    asked = [key for key in asked if key in choices_asked or (True, _spoken(key)) not in choices_asked]
+    of_all = {keys[0] for keys in (choices_asked, asked) if len(keys) == 1}
+    return [of_all | {key for key in asked if _typed(run, key)} for run in runs]
+
+
+def _telling(
+    differing: Sequence[Key],
+    held: Sequence[Mapping[Key, str]],
+    spoken: Sequence[set[Key]],
+    those: Sequence[int],
+) -> Key | None:
+    """The first key that tells some of `those` runs apart and is not said of them all."""
+    return next(
+        (
+            key
+            for key in differing
+            if len({held[i].get(key) for i in those}) > 1 and any(key not in spoken[i] for i in those)
+        ),
+        None,
+    )
+
+
+def _alike(found: Sequence[Mapping[str, str]]) -> list[list[int]]:
+    """The places of words that several runs have, whatever their seeds: those that differ by seed alone say
+    it all.
+    """
+    places: dict[str, list[int]] = {}
+    for i, words in enumerate(found):
+        places.setdefault(join({key: said for key, said in words.items() if key != "seed"}), []).append(i)
+    return [those for those in places.values() if len(those) > 1]
+
+
+def _words(run: Settings, keys: Sequence[Key]) -> dict[str, str]:
+    options = {name for choice, name in keys if choice}
+    return {_spoken(key): _shorten(_text(run, key)) for key in keys if key[0] or _spoken(key) not in options}
+
+
+def _typed(run: Settings, key: Key) -> bool:
+    return _spoken(key) in run.given
 
 
 def join(words: Mapping[str, str]) -> str:
-    return " ".join(f"{key}={value}" for key, value in words.items())
+    return " ".join(f"{key}={value}" for key, value in words.items()) or DEFAULT
 
 
 def _shorten(text: str) -> str:
@@ -119,10 +160,11 @@ def _shorten(text: str) -> str:
 
 
 def _held(run: Settings) -> dict[Key, str]:
-    return {(True, key): option for key, option in run.choices.items()} | {
+    """Without what says that there is nothing, as where there is no such key."""
+    return {(True, key): option for key, option in run.choices.items() if option != "none"} | {
         (False, key): json.dumps(value, sort_keys=True)
         for key, value in run.values.items()
-        if value is not None
+        if value not in (None, [])
     }
 
 

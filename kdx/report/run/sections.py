@@ -16,6 +16,7 @@ from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import results_title, role_cells
 from kdx.report.run.units import decimals, percent
+from kdx.report.run.verdict import called, summary
 from kdx.tasks.shown import counting_metric, shown_metrics
 
 
@@ -26,15 +27,30 @@ def results_section(run: Mapping) -> list[str]:
     if numbers:
         headline = numbers.get("headline", "last")
         weights = escape(results_title(numbers, headline))
-        lines += [f"Models: {weights}.", table_of_cells(*role_cells(numbers, headline))]
+        lines += [f"Models: {weights}.", table_of_cells(*role_cells(numbers, headline)), _words(numbers)]
         gate, proxy = ((run.get(name) or {}).get("text") for name in ("gate", "proxy"))
         told = [f"The gate: {gate}."] if gate else []
         told += [f"The pool: {proxy}."] if proxy else []
         lines.append("\n".join(f"- {escape(line)}" for line in [*result_sentences(numbers, headline), *told]))
         lines.append(best_and_last(numbers))
-        notes = [escape(m.note) for m in shown_metrics(numbers).values() if m.note and m.column == "table"]
-        lines.append(" ".join([*notes, "MFLOPs: one forward pass of one row."]))
-    return lines
+    return [line for line in lines if line]
+
+
+def _words(numbers: Mapping) -> str:
+    """What the words of the verdict and of the table mean, plainly."""
+    said, summarised = [], summary(numbers, numbers.get("headline", "last"))
+    alone = escape(called(numbers, "baseline"))
+    if summarised["gain"] is not None and not numbers.get("privacy"):
+        learned = "on one session after the other" if numbers.get("sessions") else "without a teacher"
+        said.append(
+            f"{alone[:1].upper()}{alone[1:]}: the distilled student's network, trained as long {learned}. "
+            "Gain: by how much the distilled student is better than it."
+        )
+    if summarised["gap_closed"] is not None and not numbers.get("privacy"):
+        ahead = f"what the {escape(called(numbers, 'teacher'))} is ahead of it"
+        said.append(f"Gap closed: the gain, as a part of {ahead}.")
+    said += [escape(m.note) for m in shown_metrics(numbers).values() if m.note and m.column == "table"]
+    return " ".join([*said, "MFLOPs: one forward pass of one row.", "Latency: of one row, the median."])
 
 
 def over_sessions(run: Mapping) -> list[str]:
@@ -99,6 +115,7 @@ def audited(run: Mapping) -> list[str]:
     header, rows = audit.per_round(found, numbers)
     lines += [
         "## Pseudo-label audit",
+        _of_words(found),
         "\n".join(f"- {escape(line)}" for line in audit.audit_sentences(found, numbers)),
         markdown_table([escape(cell) for cell in header], rows),
     ]
@@ -121,6 +138,14 @@ def audited(run: Mapping) -> list[str]:
             else "The truth of the pool is not known, so nothing is said of how good its answers are."
         )
     return [line for line in lines if line]
+
+
+def _of_words(found: Mapping) -> str:
+    known = "; the audit holds these answers against the truth" if found.get("truth_known", True) else ""
+    return (
+        "A pseudo-label is the teacher's answer to a row of the pool, from which the student learns in "
+        f"place of the truth{known}."
+    )
 
 
 def _of_teacher(numbers: Mapping, found: Mapping) -> list[str]:

@@ -22,6 +22,13 @@ _SHOWN = ("curves-validation", "reliability", "predictions", "confusion", "sessi
 folded."""
 _FIRST_SENTENCES = 2
 """Of the results, which say what distillation was worth."""
+_EXPLAINED = {
+    "reliability": "On the grey line a network is as often right as it is sure; below it, it is too sure.",
+    "confusion": "Each row is a true class, each column what the network takes it for; red: errors.",
+}
+"""What the names of figures begin with -> how to read them."""
+_FEW_WARNINGS = 2
+"""So many stand above the table, which would else be far down; the others below it."""
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2128; --grid: #d5dae1; --soft: #f4f6f8; --warn: #fff3e0; }
 @media (prefers-color-scheme: dark) {
@@ -29,7 +36,7 @@ _STYLE = """
   img { filter: brightness(.88); }
 }
 body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", Verdana, sans-serif;
-  max-width: 1240px; margin: 1.5rem auto; padding: 0 1.2rem; }
+  max-width: 1720px; margin: 1.5rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.5rem; margin-bottom: .3rem; }
 p, ul, pre, blockquote { max-width: 60rem; }
 .verdict { font-size: 1.25rem; line-height: 1.4; margin: .6rem 0 1rem; }
@@ -39,7 +46,11 @@ table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabu
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--grid); text-align: left; overflow-wrap: anywhere; }
 th { vertical-align: bottom; overflow-wrap: normal; }
 tbody tr:hover { background: var(--soft); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1.2rem 2rem; }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 34rem), 1fr)); gap: 0 2rem; }
+.beside td:first-child { white-space: nowrap; } .beside th, .beside td { padding: .3rem .4rem; }
+.warned { background: var(--warn); padding: .3rem 1rem; border-radius: 6px; }
+figcaption small { display: block; font-size: .85rem; opacity: .8; }
 figure { margin: 0; } figure.broad { grid-column: 1 / -1; } figcaption { font-size: .9rem; }
 img { max-width: 100%; height: auto; border-radius: 4px; }
 details { border-top: 1px solid var(--grid); padding: .5rem 0; }
@@ -76,8 +87,14 @@ def _page(run: Mapping[str, Any], place: Path, figures: Mapping[str, str], parts
     shown, more = _split(figures)
     body = [f"<h1>{_inline(title)}</h1>"]
     if results:
-        body += [_verdict(run), _html(_without_verdict(run, results[1:])), _grid(place, shown)]
-        body += [_folded("The run", ended)]
+        shown = dict(sorted(shown.items(), key=lambda one: _width(place / one[1]) > WIDE))  # side by side
+        narrow = [c for c, path in shown.items() if 0 < _width(place / path) <= WIDE]
+        figure = _grid(place, {narrow[0]: shown.pop(narrow[0])} if len(narrow) == 1 else {})
+        told, table, text = _at_table(_without_verdict(run, results[1:]))
+        below = [*told[_FEW_WARNINGS:], *text]
+        text = f'<div class="beside"><div>{_html(below)}</div>{figure}</div>' if figure else _html(below)
+        body += [_verdict(run), _html(told[:_FEW_WARNINGS]), _more_below(len(told)), _html(table), text]
+        body += [_grid(place, shown), _folded("The run", ended)]
     else:
         body += [_html(ended), _grid(place, shown)]
     body += [_folded(chapter[0][3:], chapter[1:]) for chapter in others if chapter is not results]
@@ -129,6 +146,30 @@ def _without_verdict(run: Mapping[str, Any], parts: Sequence[str]) -> list[str]:
     return [part for part in found if part]
 
 
+def _at_table(parts: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """(the warnings, the table with the words about it, what follows)"""
+    told = [part for part in parts if part.startswith("> ")]
+    others = [part for part in parts if not part.startswith("> ")]
+    place = next((i for i, part in enumerate(others) if part.startswith("|")), -2) + 2
+    return told, others[:place], others[place:]
+
+
+def _more_below(warnings: int) -> str:
+    """That there are more warnings than stand above the table."""
+    more = warnings - _FEW_WARNINGS
+    said = f"{more} more {'warning stands' if more == 1 else 'warnings stand'} below the table."
+    return f'<p class="warned">{said}</p>' if more > 0 else ""
+
+
+def _width(figure: Path) -> int:
+    """Of a PNG, on a screen of low density; 0 where it cannot be read."""
+    try:
+        with figure.open("rb") as file:
+            return int.from_bytes(file.read(20)[16:], "big") // PIXELS
+    except OSError:
+        return 0
+
+
 def _split(figures: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """(those that are seen at once, the others), caption -> path."""
     first: list[str] = []
@@ -147,12 +188,14 @@ def _grid(place: Path, figures: Mapping[str, str]) -> str:
             data = (place / path).read_bytes()
         except OSError:
             continue
-        width = int.from_bytes(data[16:20], "big") // PIXELS  # a PNG's
+        width = _width(place / path)
         broad = ' class="broad"' if width > WIDE else ""
         words = html.escape(printable(caption), quote=True)
+        known = (how for name, how in _EXPLAINED.items() if Path(path).name.startswith(name))
+        how = "".join(f"<small>{html.escape(text)}</small>" for text in known)
         source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
         shown.append(
-            f"<figure{broad}><figcaption>{words}</figcaption>"
+            f"<figure{broad}><figcaption>{words}{how}</figcaption>"
             f'<img width="{width}" alt="{words}" src="{source}"></figure>'
         )
     return f'<div class="figures">{"".join(shown)}</div>' if shown else ""
