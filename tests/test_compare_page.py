@@ -13,10 +13,13 @@ from fabricate import document, folder, many, regression
 from PIL import Image
 
 from kdx.cli import main
+from kdx.core.metric import Metric
 from kdx.core.roles import ROLES
+from kdx.report.compare.axes import upright_axis
 from kdx.report.compare.plots import far
 from kdx.report.run import figures
 from kdx.report.run.canvas import UNCHECKED
+from kdx.tasks.shown import ACCURACY
 
 WINDOWS = (1280, 1920)
 
@@ -64,6 +67,22 @@ def test_the_teacher_is_one_line_or_stands_at_each_row_where_teachers_differ(tmp
         folder(tmp_path / "same", loss, made)
     assert "The dashed line is the teacher." in captions(page(tmp_path / "same"))["Each row"]
     assert "A star is the teacher of the row." in captions(page(tmp_path / "own"))["Each row"]
+
+
+def test_an_axis_ends_where_the_metric_does():
+    """No tick says 102%; what has no end keeps its own."""
+    from matplotlib.figure import Figure
+
+    axis = Figure().subplots()
+    for metric, expected in (
+        (ACCURACY, (85, 100.4)),
+        (Metric("rmse", "RMSE", more=False, low=0.0), (85, 105)),
+        (Metric("rmse", "RMSE", more=False, low=0.9, scale=100), (89.6, 105)),
+    ):
+        axis.set_ylim(85, 105)
+        upright_axis(axis, "test", metric)
+        assert axis.get_ylim() == pytest.approx(expected)
+    assert axis.get_ylabel() == "test (less is better)"
 
 
 def test_curves_are_shown_where_they_differ(tmp_path, monkeypatch):

@@ -31,9 +31,18 @@ class Plot:
     key: Sequence[tuple[int, str]] = ()
 
 
-def axis_title(words: str, metric: Metric) -> str:
-    """words: what the axis shows, in the metric's unit."""
-    return words if metric.more else f"{words} (less is better)"
+def upright_axis(axis: Any, words: str, metric: Metric) -> None:
+    """Titles the axis of a plot that is drawn, and ends it where the metric's values end. words: what it
+    shows, in the metric's unit.
+    """
+    axis.set_ylabel(words if metric.more else f"{words} (less is better)")
+    low, high = axis.get_ylim()
+    room = 0.02 * (high - low)
+    if metric.low is not None:
+        low = max(low, metric.low * metric.scale - room)
+    if metric.high is not None:
+        high = min(high, metric.high * metric.scale + room)
+    axis.set_ylim(low, high)
 
 
 def group_key(groups: Sequence[tuple[int, Group]]) -> list[tuple[int, str]]:

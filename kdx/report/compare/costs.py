@@ -11,12 +11,12 @@ from typing import Any
 from kdx.report.compare.axes import (
     MOST_NUMBERED,
     Plot,
-    axis_title,
     entries,
     errors,
     of_several_seeds,
     seeds,
     spaced,
+    upright_axis,
 )
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.groups import Group
@@ -73,7 +73,7 @@ def cost(found: Comparison) -> Iterator[Plot | None]:
     if len(found.groups) <= MOST_NUMBERED:
         for axis, spots in later:
             _number(axis, spots)
-    axes[0].set_ylabel(axis_title(found.metric.heading, found.metric))
+    upright_axis(axes[0], found.metric.heading, found.metric)
     numbered = "; the number is the row's" if len(found.groups) <= MOST_NUMBERED else ""
     mean = f"its mean over {seeds(found.groups)}" if of_several_seeds(found.groups) else "of one seed"
     interval = " with the 95% interval" if any(g.interval for g in found.groups) else ""

@@ -12,12 +12,12 @@ from kdx.report.compare.axes import (
     MOST_LINES,
     MOST_NUMBERED,
     Plot,
-    axis_title,
     group_key,
     left_out,
     of_several_seeds,
     seeds,
     spaced,
+    upright_axis,
 )
 from kdx.report.compare.calibration import confused_pairs, confusion_matrices, reliability_curves
 from kdx.report.compare.compare import Comparison, level
@@ -72,7 +72,7 @@ def learning(found: Comparison) -> Iterator[Plot | None]:
         )
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("optimiser step of the student")
-    axis.set_ylabel(axis_title(f"validation {found.counts.labelled}", found.counts))
+    upright_axis(axis, f"validation {found.counts.labelled}", found.counts)
     groups = [g for _, g in shown[:MOST_LINES]]
     lines = (
         f": the line is the mean over {seeds(groups)}, the band goes from the lowest to the highest seed. A "
@@ -136,7 +136,7 @@ def scatter(found: Comparison) -> Iterator[Plot | None]:
     axis.set_xlim(-0.6, len(drawn) - 0.4)
     axis.grid(False, axis="x")
     axis.set_xlabel("row of the table")
-    axis.set_ylabel(axis_title(found.metric.heading, found.metric))
+    upright_axis(axis, found.metric.heading, found.metric)
     groups = [g for _, g in drawn]
     bar = (
         f" The short bar is the mean of the students, over {seeds(groups)}."

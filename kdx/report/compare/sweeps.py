@@ -6,7 +6,7 @@ import html
 import json
 from collections.abc import Iterator, Sequence
 
-from kdx.report.compare.axes import MOST_LINES, Plot, axis_title, errors, left_out, seeds
+from kdx.report.compare.axes import MOST_LINES, Plot, errors, left_out, seeds, upright_axis
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.entries import Entry
 from kdx.report.compare.groups import Group
@@ -65,7 +65,7 @@ def sweeps(found: Comparison) -> Iterator[Plot | None]:
         axis.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
         axis.minorticks_off()
         axis.set_xlabel(_WORDS.get(key, key))
-        axis.set_ylabel(axis_title(found.metric.heading, found.metric))
+        upright_axis(axis, found.metric.heading, found.metric)
         shown = list(enumerate(lines))[:MOST_LINES]
         dashed = f" Dashed: the {found.called('baseline').words}."
         yield Plot(
