@@ -600,6 +600,18 @@ def test_a_finished_run_explains_itself(tmp_path):
     assert not list(run.path.glob("*.tmp"))
 
 
+@pytest.mark.parametrize("absent", ["teacher", "baseline", "student"])
+def test_a_run_without_a_role_has_its_reports(tmp_path, absent):
+    """And says nothing of a gain, or of a gap, that it does not have."""
+    run = folder(tmp_path)
+    found = results()
+    del found[absent]
+    run.finish(found, None)
+    text = (tmp_path / "report.md").read_text()
+    assert ("Gain:" in text) == (absent == "teacher") and "Gap closed:" not in text
+    assert "Latency: of one row" in text and "<h1>" in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize("cached", [False, True])
 def test_tensorboard_reads_one_run(tmp_path, cached):
     run = folder(tmp_path)

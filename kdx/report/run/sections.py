@@ -39,8 +39,8 @@ def results_section(run: Mapping) -> list[str]:
 def _words(numbers: Mapping) -> str:
     """What the words of the verdict and of the table mean, plainly."""
     said, summarised = [], summary(numbers, numbers.get("headline", "last"))
-    alone = escape(called(numbers, "baseline"))
     if summarised["gain"] is not None and not numbers.get("privacy"):
+        alone = escape(called(numbers, "baseline"))
         learned = "on one session after the other" if numbers.get("sessions") else "without a teacher"
         said.append(
             f"{alone[:1].upper()}{alone[1:]}: the distilled student's network, trained as long {learned}. "
