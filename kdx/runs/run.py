@@ -13,6 +13,7 @@ from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, learned_alone
 from kdx.pipeline.pace import ThreadsOfStages
 from kdx.pipeline.recipes.checks import taught_splits
+from kdx.pipeline.recipes.predicted import predictions, splits_learned
 from kdx.pipeline.recipes.recipe import Recipe, Request, build_recipe
 from kdx.pipeline.recipes.steps import students
 from kdx.pipeline.recipes.teachers import teacher_stages
@@ -79,15 +80,22 @@ def perform(
         looked = {"proxy": store.done[PROXY.name]} if PROXY.name in store.done else {}
         seed = subseed(order.experiment.seed, "audit")
         store.run(AUDIT, data=store.done["prepare"], rounds=lessons, seed=seed, **looked)
+    data = store.done[PREPARE.name]
+    asked_before = predictions(store, order.experiment, data, models, order.shifts) if recipe.predicts else {}
     found = store.run(
         EVALUATE,
-        data=store.done["prepare"],
+        data=data,
         models=models,
         rounds=rounds,
         shifts=order.shifts,
         metrics=order.metrics,
         seed=subseed(order.experiment.seed, "shift"),
-        learned={role: [c.also] for role, c in order.experiment.controls.items() if c.also == "validation"},
+        learned={
+            role: also
+            for role in order.experiment.controls
+            if (also := splits_learned(order.experiment, role))
+        },
+        **({"predicted": asked_before} if asked_before else {}),
         **given,
         **aggregated,
         **moved,
@@ -195,7 +203,7 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
         "digests": split_digests(data) if data else None,
         "seed": order.experiment.seed,
         "selection": "best weights and early stopping on the validation split only",
-        "test": "opened once, at the end, by the evaluate stage",
+        "test": "opened at the end only, by the stages predict and evaluate",
         "headline": order.headline,
         "baseline": (
             f"{_MATCHED}; {learned_alone(order.config['baseline_loss']['_target_'])}"
