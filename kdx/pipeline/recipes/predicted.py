@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kdx.core.roles import predict_stage
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.scores import answers_alike, answers_beside, predicted_bytes, rows_measured
 from kdx.pipeline.stages import PREDICT
@@ -36,7 +37,7 @@ def predictions(
         together = role == "teacher" and not isinstance(made, Artifact) and experiment.aggregate
         found[role] = store.run(
             PREDICT,
-            name=predict_name(role),
+            name=predict_stage(role),
             data=data,
             model=made,
             rows=rows_measured(about["counts"], splits_learned(experiment, role)),
@@ -51,8 +52,3 @@ def splits_learned(experiment: Experiment, role: str) -> list[str]:
     it."""
     control = experiment.controls.get(role)
     return ["validation"] if control and control.also == "validation" else []
-
-
-def predict_name(role: str) -> str:
-    """What a run calls the stage that asks the network of a role: "predict-teacher"."""
-    return f"{PREDICT.name}-{role.replace('_', '-')}"

@@ -67,6 +67,7 @@ def run(
         if not has_weights(several, which) or (which == "best" and best_is_last(several)):
             continue
         found = ask_network(several, which, splits, measure, data=data, aggregate=aggregate)
+        work.progress(1 if which == "last" else 2, 2, f"{which} weights")
         about["aggregate"][which] = dict(found.aggregate)
         for name, answers in found.answers.items():
             for place, one in enumerate((answers, *found.apart.get(name, ()))):
