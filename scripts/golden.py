@@ -40,7 +40,7 @@ RUNS = {
 }
 PARTS = ("results", "audit", "gate", "protocol")
 """Of a run.json, what is compared."""
-WORDS = ("results.metric", "results.metrics", "results.roles", "gate.text", "protocol.test")
+WORDS = ("results.metric", "results.metrics", "results.roles", "gate.text")
 """What says how numbers are shown, and sentences."""
 APART = ("latency_ms", "seconds", "teacher_seconds_saved", "data_key", "key", "round_chosen")
 """Times, and names of artifacts."""

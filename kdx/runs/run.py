@@ -193,7 +193,8 @@ def matched_baseline(order: Order) -> str:
 
 
 def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
-    """What a comparison must agree on: the splits, what selects and what the test split is used for."""
+    """What a comparison must agree on, word for word: the splits, what selects and what the test split is
+    used for. What the stage `predict` opens of it counts as evaluate's, which asks no network again."""
     return {
         "dataset": order.experiment.dataset.target.rpartition(".")[2],
         "sizes": dict(order.experiment.sizes),
@@ -203,7 +204,7 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
         "digests": split_digests(data) if data else None,
         "seed": order.experiment.seed,
         "selection": "best weights and early stopping on the validation split only",
-        "test": "opened at the end only, by the stages predict and evaluate",
+        "test": "opened once, at the end, by the evaluate stage",
         "headline": order.headline,
         "baseline": (
             f"{_MATCHED}; {learned_alone(order.config['baseline_loss']['_target_'])}"
