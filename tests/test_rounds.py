@@ -295,7 +295,7 @@ def test_killed_in_round_2_it_goes_on_bit_for_bit(tmp_path):
         "student-train-2",
         "audit",
         "evaluate",
-        *PREDICTED,
+        "teacher-predict",
     }
     assert {n: a.key for n, a in whole.done.items()} == {n: a.key for n, a in again.done.items()}
     left, right = (contents(run, ()) for run in (whole, again))
