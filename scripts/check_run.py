@@ -24,6 +24,8 @@ STAGES = [
     "gate",
     "student-train",
     "audit",
+    "teacher-predict",
+    "baseline-predict",
     "evaluate",
 ]
 FLOORS = {"teacher": 0.90, "baseline": 0.60, "student": 0.85}

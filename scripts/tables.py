@@ -84,11 +84,13 @@ def printed(run: Mapping[str, Any]) -> str:
     """The stages of a run.json in a row, and its table as a wide terminal shows it, as a block of code."""
     from rich.console import Console
 
+    from kdx.core.roles import predicts
     from kdx.report.run.table import Report
 
     console = Console(file=io.StringIO(), width=118, force_terminal=True, color_system=None)
     console.print(Report(run["results"], run["results"]["headline"], run["warnings"], run.get("audit")))
-    lines = [" -> ".join(stage["name"] for stage in run["stages"]), "", *console.file.getvalue().splitlines()]
+    shown = [stage["name"] for stage in run["stages"] if not predicts(stage["name"])]
+    lines = [" -> ".join(shown), "", *console.file.getvalue().splitlines()]
     return "".join(f"    {line}".rstrip() + "\n" for line in lines)
 
 

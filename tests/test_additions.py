@@ -183,7 +183,8 @@ def test_a_stage_is_one_file_and_a_recipe_two(mine, capsys):
     assert plan["checks"][-1]["text"].startswith("not known: count foretells no count.json")
     capsys.readouterr()
     run = train(*words, "recipe.more=7")
-    assert stages(run)[-2:] == ["count", "evaluate"] and run["results"]["student"]["steps"] == 4
+    assert stages(run)[-4:] == ["count", "teacher-predict", "baseline-predict", "evaluate"]
+    assert run["results"]["student"]["steps"] == 4
     assert json.loads(Path("run/artifacts/count/count.json").read_text()) == {"rows": 67}
     assert main(["evaluate", "run", "device=cpu", "role=student"]) == 0
     again = train(*words, "recipe.more=8")

@@ -62,9 +62,16 @@ NAMES = [
     "gate",
     "student-train",
     "audit",
+    "teacher-predict",
+    "baseline-predict",
     "evaluate",
 ]
-FOLDERS = {"student-train": "train", "baseline-train": "train"}
+FOLDERS = {
+    "student-train": "train",
+    "baseline-train": "train",
+    "teacher-predict": "predict",
+    "baseline-predict": "predict",
+}
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,10 @@ from kdx.data.views.augment import Affine
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import Ensemble, Live
 from kdx.models.cnn import cnn
+from kdx.pipeline.scores import rows_measured
 from kdx.pipeline.stages.answers import digest_of_views, stored_answers
 from kdx.pipeline.stages.arrays import drawn_rows, need_split, part_drawn
 from kdx.pipeline.stages.choose import student_so_far
-from kdx.pipeline.stages.evaluate import rows_measured
 from kdx.runs import measure
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact

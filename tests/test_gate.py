@@ -322,6 +322,8 @@ def test_a_run_keeps_what_the_gate_found(trained):
         "gate",
         "student-train",
         "audit",
+        "teacher-predict",
+        "baseline-predict",
         "evaluate",
     ]
     teacher, alone = (

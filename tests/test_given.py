@@ -642,7 +642,7 @@ def test_some_of_many_rows_to_train_with_are_measured(tmp_path, monkeypatch):
     """At most as many as test has, the same for every network, also where the answers come in a file; what is
     told of the data is told of all of them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("kdx.pipeline.stages.evaluate._TRAIN_ROWS", 5)
+    monkeypatch.setattr("kdx.pipeline.scores._TRAIN_ROWS", 5)
     words = [*CPU, "teacher=mlp", "student=mlp", "augment=none", "student_train.steps=8", "dataset.test=60"]
     words += ["dataset.labelled=90", "dataset.unlabelled=0", "dataset.validation=30"]
     run(*words, "teacher_pretrain.steps=8", "pseudo_label.view=clean", "hydra.run.dir=own")

@@ -350,6 +350,8 @@ def example(cached: bool = False) -> dict:
         "gate",
         "student-train",
         "audit",
+        "teacher-predict",
+        "baseline-predict",
         "evaluate",
     ]
     accuracies = {"teacher": 0.95, "baseline": 0.85, "student": 0.9}

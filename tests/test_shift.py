@@ -295,4 +295,4 @@ def test_a_run_tells_its_shifted_accuracies(tmp_path, monkeypatch, capsys):
     assert "rotation" in capsys.readouterr().out and (tmp_path / "one/figures/shifts.png").is_file()
     assert main([*words, "hydra.run.dir=two"]) == 0  # without them only evaluate runs again
     stages = {s["name"]: s["cached"] for s in json.loads((tmp_path / "two/run.json").read_text())["stages"]}
-    assert [name for name, cached in stages.items() if not cached] == ["evaluate"]
+    assert [name for name, cached in stages.items() if not cached] == ["teacher-predict", "evaluate"]

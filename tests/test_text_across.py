@@ -278,6 +278,7 @@ def test_a_student_of_bytes_learns_what_a_teacher_of_other_tokens_has_written(pl
     run = json.loads(Path("runs/a/run.json").read_text())
     assert [stage["name"] for stage in run["stages"]] == [
         *("decode", "prepare", "teacher-pretrain", "baseline-train", "gate", "rollout", "student-train"),
+        "teacher-predict",
         "evaluate",
     ]
     data, written = artifact(run, "prepare"), artifact(run, "rollout")

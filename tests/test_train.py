@@ -27,6 +27,8 @@ NAMES = [
     "gate",
     "student-train",
     "audit",
+    "teacher-predict",
+    "baseline-predict",
     "evaluate",
 ]
 
@@ -104,7 +106,7 @@ def test_the_folder_explains_itself(first):
     folder = first["folder"]
     assert (
         len(list(folder.glob("events.out.tfevents.*"))) == 1
-        and (folder / "train.log").read_text().count("begins") == 9
+        and (folder / "train.log").read_text().count("begins") == 11
     )
     report = (folder / "report.md").read_text()
     assert "student alone" in report and "validation" in report and first["stages"][1]["key"][:8] in report
@@ -170,6 +172,7 @@ def test_another_seed_changes_everything(first):
         "decode",
         "prepare",
         "teacher-pretrain",
+        "teacher-predict",
         "evaluate",
     ] and cached(run) == {name: name == "decode" for name in cached(run)}
     assert set(run["results"]).isdisjoint({"student", "baseline"})
@@ -183,9 +186,9 @@ def test_another_seed_changes_everything(first):
 @pytest.mark.slow
 def test_a_prefix_runs_so_far_and_a_later_command_goes_on(first):
     so_far = train("seed=2", "stages=[teacher_pretrain,pseudo_label]")
-    assert [s["name"] for s in so_far["stages"]] == NAMES[:4] + ["evaluate"]
+    assert [s["name"] for s in so_far["stages"]] == NAMES[:4] + ["teacher-predict", "evaluate"]
     whole = train("seed=2")
-    assert [n for n, c in cached(whole).items() if c] == NAMES[:4]
+    assert [n for n, c in cached(whole).items() if c] == NAMES[:4] + ["teacher-predict"]
 
 
 def test_baseline_and_student_begin_alike_and_take_the_same_steps(first):

@@ -45,12 +45,23 @@ ROLES: Mapping[str, Role] = {
 ROLE_WORDS = {name: role.words for name, role in ROLES.items()}
 SHORT_ROLES = {name: role.short for name, role in ROLES.items()}
 _TRAINED = {role.stage: name for name, role in ROLES.items()}
+_PREDICTS = "-predict"
 _OWN_COLOUR = "#88a096"
 
 
 def control_stage(role: str) -> str:
     """What a run calls the stage that trains a control."""
     return f"{role.replace('_', '-')}-train"
+
+
+def predict_stage(role: str) -> str:
+    """What a run calls the stage that asks the network of a role for what `evaluate` measures."""
+    return f"{role.replace('_', '-')}{_PREDICTS}"
+
+
+def predicts(stage: str) -> bool:
+    """Whether a run's stage of that name is one of those."""
+    return stage.endswith(_PREDICTS)
 
 
 def role_trained_by(stage: str) -> str | None:

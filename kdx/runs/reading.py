@@ -217,8 +217,9 @@ def _stage_of(name: str, file: Path, own: bool) -> str:
         return base
     if base.endswith("-train"):
         return stages.TRAIN.name
-    if base.endswith(f"-{stages.SESSION.name}"):
-        return stages.SESSION.name
+    for ends in (stages.SESSION.name, stages.PREDICT.name):
+        if base.endswith(f"-{ends}"):
+            return ends
     for several in _SEVERAL:
         if base.startswith(f"{several.name}-"):
             return several.name

@@ -13,6 +13,7 @@ from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, learned_alone
 from kdx.pipeline.pace import ThreadsOfStages
 from kdx.pipeline.recipes.checks import taught_splits
+from kdx.pipeline.recipes.predicted import predictions, splits_learned
 from kdx.pipeline.recipes.recipe import Recipe, Request, build_recipe
 from kdx.pipeline.recipes.steps import students
 from kdx.pipeline.recipes.teachers import teacher_stages
@@ -79,15 +80,22 @@ def perform(
         looked = {"proxy": store.done[PROXY.name]} if PROXY.name in store.done else {}
         seed = subseed(order.experiment.seed, "audit")
         store.run(AUDIT, data=store.done["prepare"], rounds=lessons, seed=seed, **looked)
+    data = store.done[PREPARE.name]
+    asked_before = predictions(store, order.experiment, data, models, order.shifts) if recipe.predicts else {}
     found = store.run(
         EVALUATE,
-        data=store.done["prepare"],
+        data=data,
         models=models,
         rounds=rounds,
         shifts=order.shifts,
         metrics=order.metrics,
         seed=subseed(order.experiment.seed, "shift"),
-        learned={role: [c.also] for role, c in order.experiment.controls.items() if c.also == "validation"},
+        learned={
+            role: also
+            for role in order.experiment.controls
+            if (also := splits_learned(order.experiment, role))
+        },
+        **({"predicted": asked_before} if asked_before else {}),
         **given,
         **aggregated,
         **moved,
@@ -185,7 +193,8 @@ def matched_baseline(order: Order) -> str:
 
 
 def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
-    """What a comparison must agree on: the splits, what selects and what the test split is used for."""
+    """What a comparison must agree on, word for word: the splits, what selects and what the test split is
+    used for. What the stage `predict` opens of it counts as evaluate's, which asks no network again."""
     return {
         "dataset": order.experiment.dataset.target.rpartition(".")[2],
         "sizes": dict(order.experiment.sizes),

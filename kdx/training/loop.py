@@ -18,9 +18,9 @@ from kdx.core.types import Batch, Objective, Outcome, ParameterGroup, Streams
 from kdx.training.ranks import ONE_PROCESS, Ranks, parts_of_loss
 from kdx.training.runtime import Runtime
 
-NORMS_EVERY = 4
+NORMS_EVERY, NORMS_APART = 4, 16
 """Each term's gradient costs a backward pass of its own, so where there are several it is taken at every
-fourth logged step.
+fourth logged step, and no more often than at every 16th step, as a short training logs each.
 """
 
 
@@ -113,7 +113,7 @@ def fit(
     student, ranks = list(objective.student.parameters()), loop.ranks
     trained = [p for p in objective.parameters() if p.requires_grad]
     steps, optimiser = loop.steps, loop.optimiser
-    norms_every = NORMS_EVERY * loop.log_every
+    norms_every = loop.log_every * max(NORMS_EVERY, math.ceil(NORMS_APART / loop.log_every))
     look_always = loop.runtime.device == "cpu"
     objective.train()
     done = start

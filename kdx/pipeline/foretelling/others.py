@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
-from kdx.pipeline.scores import metric_of
+from kdx.pipeline.scores import metric_of, predicted_bytes, rows_measured
 from kdx.store.artifact import Artifact
 
 SINGLE = 35
@@ -95,23 +95,41 @@ class Audit(_Once):
         return look_back(bench, inputs)
 
 
+class Predict(Foretelling):
+    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
+        """Last and best weights; members of an ensemble are looked at in the same pass."""
+        from kdx.pipeline.stages.under_shift import times_shown
+
+        shown = times_shown(step.inputs.get("shifts", ())) * self.counts(step)["test"]
+        return {"start": 1, "rows": _sets(self.counts(step)) * sum(step.inputs["rows"].values()) + shown}
+
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        return f"{sum(step.inputs['rows'].values()):,} rows"
+
+    def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
+        return predicted_bytes(step.inputs["data"].json("data.json"), step.inputs["model"])
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.others import predict_rows
+
+        return predict_rows(bench, inputs)
+
+
 class Evaluate(Foretelling):
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
-        """Every network: its last and its best weights on all splits, one row at a time, and on the shifted
-        test split. Members of an ensemble are looked at together, and each by itself.
+        """Every network that was not asked before: its last and its best weights on all splits, and on the
+        shifted test split, and one row at a time. Members of an ensemble are looked at together.
         """
-        from kdx.pipeline.stages.evaluate import rows_measured
         from kdx.pipeline.stages.under_shift import times_shown
 
         counts, roles = self.counts(step), step.inputs["models"]
         rows = sum(rows_measured(counts).values())
-        sets = 2 if counts.get("validation") else 1
         shown = times_shown(step.inputs["shifts"])
         found = {"start": 1.0} | {
-            f"rows of {role}": float(sets * rows + shown * counts["test"]) for role in roles
+            f"rows of {role}": float(_sets(counts) * rows + shown * counts["test"])
+            for role in roles
+            if role not in step.inputs.get("predicted", ())
         }
-        if isinstance(roles.get("teacher"), list):
-            found["rows of teacher"] += sets * rows
         if step.inputs["rounds"]:
             found["rows of student"] = found.get("rows of student", 0) + len(step.inputs["rounds"]) * rows
         return found | {f"single rows of {role}": float(SINGLE) for role in roles}
@@ -127,6 +145,11 @@ class Evaluate(Foretelling):
         from kdx.pipeline.foretelling.rehearsal.others import evaluate
 
         return evaluate(bench, inputs)
+
+
+def _sets(counts: Mapping[str, int]) -> int:
+    """Sets of weights of a network, at most."""
+    return 2 if counts.get("validation") else 1
 
 
 def chosen_rows(step: PlannedStage, steps: Steps) -> int:

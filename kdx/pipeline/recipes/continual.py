@@ -55,6 +55,7 @@ class Continual(Recipe):
 
     stages = (SESSION, SESSIONS)
     in_rounds = False
+    predicts = False
     roles: ClassVar[Mapping[str, Role]] = {
         "replay": Role(control_stage("replay"), "student of the memory alone", "memory", "#b48ead"),
         "joint": Role(control_stage("joint"), "student of all rows so far", "joint", "#5e81ac"),

@@ -59,6 +59,7 @@ class Private(Recipe):
 
     teacher = False
     reads_pool = True
+    predicts = False
 
     def __init__(
         self,

@@ -61,6 +61,9 @@ class Recipe(ABC):
     """Whether it has a use for the pool, whatever the loss; None: where the loss reads it."""
     audits: ClassVar[bool] = True
     """Whether its student learns from rows of the data set's pool, so that these can be looked at again."""
+    predicts: ClassVar[bool] = True
+    """Whether what its teacher and its controls answer to measured rows may be kept for other runs: not where
+    these rows are private, nor where networks measure their answers by tasks of their own."""
     roles: ClassVar[Mapping[str, Role]] = {}
     """Networks of its own that are measured beside those of kdx, by role."""
     as_teacher: ClassVar[tuple[str, ...]] = ()

@@ -206,6 +206,12 @@ AUDIT = Stage(
     writes=("audit.json",),
     foretold="kdx.pipeline.foretelling.others.Audit",
 )
+PREDICT = Stage(
+    "predict",
+    "kdx.pipeline.stages.predict",
+    writes=("answers.safetensors", "predicted.json"),
+    foretold="kdx.pipeline.foretelling.others.Predict",
+)
 EVALUATE = Stage(
     "evaluate",
     "kdx.pipeline.stages.evaluate",

@@ -1,9 +1,10 @@
-"""evaluate: every network of the run on the same rows, side by side. The only stage that opens the test
-split."""
+"""evaluate: every network of the run on the same rows, side by side. It opens the test split, as `predict`
+does for it and no stage that anything is learned in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -16,7 +17,8 @@ from kdx.core.trees import all_finite, picked
 from kdx.core.types import Answers, Split
 from kdx.models import size
 from kdx.models.ensemble import NetworkEnsemble
-from kdx.pipeline.stages.aggregating import aggregate_name, open_combined
+from kdx.pipeline.scores import SPLITS_MEASURED, rows_measured
+from kdx.pipeline.stages.aggregating import aggregate_name
 from kdx.pipeline.stages.arrays import build_task, drawn_rows, open_split, part_drawn
 from kdx.pipeline.stages.examples import example_rows, write_examples
 from kdx.pipeline.stages.files import (
@@ -36,6 +38,7 @@ from kdx.pipeline.stages.measuring import (
     measure_splits,
 )
 from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.predict import KeptAnswers, ask_network
 from kdx.pipeline.stages.row_answers import KEPT, RowAnswers
 from kdx.pipeline.stages.under_shift import measured_under_shifts
 from kdx.store.artifact import Artifact
@@ -46,16 +49,6 @@ from kdx.tasks.several_heads import SeveralHeads
 from kdx.training.runtime import Runtime
 
 _MOVED = "moved_teacher"
-SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
-_TRAIN_ROWS = 2000
-
-
-def rows_measured(counts: Mapping[str, int]) -> dict[str, int]:
-    """name in SPLITS -> of how many of its rows a network is asked, by the rows of each split of the data: of
-    the labelled ones no more than test has, or 2,000 where that has fewer, as what they show is only how far
-    a network has learned them by heart."""
-    found = {name: counts.get(split, 0) for name, split in SPLITS.items()}
-    return found | {"train": min(found["train"], max(_TRAIN_ROWS, found["test"]))}
 
 
 def run(
@@ -72,6 +65,7 @@ def run(
     given: Artifact | None = None,
     aggregate: Component | None = None,
     moved: Artifact | None = None,
+    predicted: Mapping[str, Artifact] = MappingProxyType({}),
 ) -> None:
     """models: role -> training artifact, the teacher first; of an ensemble its members. rounds: the
     students of an iterated recipe, in order. shifts: by name, steps of a view that the test rows are seen
@@ -79,27 +73,29 @@ def run(
     from beside the labelled rows, so that they tell nothing of it. metrics: the user's own, by name. given:
     answers that came in a file, which are the teacher's. aggregate: what makes one answer of those of several
     teachers, None: the mean; results.teacher.aggregate then has what was found of it, by weights. moved: the
-    training in which the teacher moved: what it was at the end is the role "moved_teacher".
+    training in which the teacher moved: what it was at the end is the role "moved_teacher". predicted: role
+    -> its answers, of the networks that were asked before (kdx.pipeline.stages.predict).
 
     Files: results.json (see docs/run-json.md) and the arrays that it names, predictions.json with those of
     each row (kdx.pipeline.stages.row_answers), examples.json, and examples.npy where rows are levels."""
     about = data.json("data.json")
     own = {name: build_metric(name, described) for name, described in metrics.items()}
     measure = Measure(task_measured(about, models), own, runtime)
-    opened = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
+    opened = {name: open_split(data, split, runtime) for name, split in SPLITS_MEASURED.items()}
     every = {name: split for name, split in opened.items() if split is not None}
     asked = rows_measured(about["counts"])
     splits = {name: part_drawn(split, asked[name]) for name, split in every.items()}
     results: dict[str, Any] = of_task(measure, every, splits)
     kept = RowAnswers(measure.task, splits)
     last: dict[str, nn.Module] = {}
-    answers: dict[str, dict[str, Answers]] = {}
+    answers: dict[str, Mapping[str, Answers]] = {}
+    asked_before = {role: KeptAnswers(artifact) for role, artifact in predicted.items()}
     if given is not None:
-        results["teacher"], answers["teacher"] = measure_given(work, given, every, measure)
-        if "train" in answers["teacher"]:
-            rows = drawn_rows(len(every["train"]), asked["train"])
-            answers["teacher"]["train"] = picked(answers["teacher"]["train"], rows)
-        kept.add("teacher", "last", answers["teacher"])
+        results["teacher"], in_file = measure_given(work, given, every, measure)
+        if "train" in in_file:
+            in_file["train"] = picked(in_file["train"], drawn_rows(len(every["train"]), asked["train"]))
+        kept.add("teacher", "last", in_file)
+        answers["teacher"] = in_file
     for number, (role, made) in enumerate(models.items()):
         several = [made] if isinstance(made, Artifact) else made
         results[role], apart = describe_role(several), {}
@@ -109,16 +105,21 @@ def run(
             if which == "best" and best_is_last(several):
                 found = answers[role]  # the same weights answer the same
             else:
-                together_by = aggregate if role == "teacher" else None
-                network, combined = open_combined(several, which, runtime, data, together_by)
-                if together_by and combined:
-                    results[role].setdefault("aggregate", {"name": aggregate_name(together_by)})
-                    results[role]["aggregate"][which] = combined["aggregate"]
+                by = aggregate if role == "teacher" else None
                 fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
-                found, apart[which] = measure.several_answers(network, fair, _beside(last, answers)[0])
+                if role in asked_before:
+                    said = asked_before[role].predicted(several, which, fair, measure)
+                else:
+                    taught_by, _ = _beside(last, answers)
+                    said = ask_network(several, which, fair, measure, taught_by, data=data, aggregate=by)
+                if by and said.aggregate:
+                    results[role].setdefault("aggregate", {"name": aggregate_name(by)})
+                    results[role]["aggregate"][which] = said.aggregate["aggregate"]
+                found, apart[which] = said.answers, said.apart
             kept.add(role, which, found)
             if which == "last":
-                last[role], answers[role] = network, found
+                assert said.network is not None
+                last[role], answers[role] = said.network, found
             teacher = _beside(last, answers)[1] if role != "teacher" else None
             results[role][which] = measure_splits(work, found, splits, measure, f"{role}.{which}", teacher)
             if broken := [name for name, one in found.items() if not all_finite(one)]:
@@ -139,7 +140,8 @@ def run(
         alone = {str(place): member for place, member in enumerate(together.members)}
         for place, sizes in sizes_and_speeds(alone, about, runtime).items():
             results["members"][int(place)] |= sizes
-    results |= measured_under_shifts(shifts, seed, last, splits["test"], measure)
+    seen = {role: found.under_shift for role, found in asked_before.items()}
+    results |= measured_under_shifts(shifts, seed, last, splits["test"], measure, seen)
     beside = _beside(last, answers)
     results["rounds"] = [_of_round(artifact, splits, beside, measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))

@@ -1,5 +1,5 @@
 """sessions: what networks that learned one session after another still know of each, on the test rows of all
-of them. Beside `evaluate` the only stage that opens the test split; nothing is trained after it.
+of them. It opens the test split, as `evaluate` does; nothing is trained after it.
 
 Definitions, R[i][j] being the metric of session j's test rows after session i of T:
 average (Lopez-Paz and Ranzato 2017, arXiv 1706.08840): the mean of R[T][j] over j;

@@ -5,6 +5,7 @@ for all networks, or moved against each network by its own gradient.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -25,27 +26,38 @@ _Values = dict[str, dict[str, float]]
 
 
 def measured_under_shifts(
-    shifts: _Shifts, seed: int, networks: Mapping[str, nn.Module], test: Split, measure: Measure
+    shifts: _Shifts,
+    seed: int,
+    networks: Mapping[str, nn.Module],
+    test: Split,
+    measure: Measure,
+    known: Mapping[str, Mapping[str, Mapping[str, float]]] = MappingProxyType({}),
 ) -> dict[str, _Values]:
     """{"shifts": values by the name of a shift} and, where some attack was asked for, {"attacks": values
     by its name and epsilon, `pgd 0.1`}, in which a network without a gradient, as an estimator is, has none.
 
-    seed: of what is random in a shift. networks: the last weights, by role."""
+    seed: of what is random in a shift. networks: the last weights, by role. known: role -> what was found of
+    it before: "shifts" or "attacks" -> name -> value."""
     shifted: _Values = {}
     attacked: _Values = {}
     for name, described in shifts:
         step = described.build()
         if isinstance(step, Attack):
             for epsilon in step.epsilons:
+                title = f"{name} {epsilon:g}"
                 each = {
-                    role: _attacked(network, step, epsilon, test, measure)
+                    role: known[role]["attacks"].get(title)
+                    if role in known
+                    else _attacked(network, step, epsilon, test, measure)
                     for role, network in networks.items()
                 }
-                attacked[f"{name} {epsilon:g}"] = {r: value for r, value in each.items() if value is not None}
+                attacked[title] = {role: value for role, value in each.items() if value is not None}
         else:
             views = Views(Chain([(name, step)]), seed)
             shifted[name] = {
-                role: _value(measure, measure.answers(network, test, views), test)
+                role: known[role]["shifts"][name]
+                if role in known
+                else _value(measure, measure.answers(network, test, views), test)
                 for role, network in networks.items()
             }
     return {"shifts": shifted, **({"attacks": attacked} if attacked else {})}

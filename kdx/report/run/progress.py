@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from kdx.core.roles import predicts
 from kdx.report.metric import curve_of, live_metric
 from kdx.report.run.listeners import Listener, Many
 
@@ -17,6 +18,7 @@ _PARTS = 10  # a plain line each tenth of a stage ...
 QUIET = 10.0  # ... and after so many seconds of silence, a pause that doubles up to
 QUIETEST = 300.0  # this one, so that a night's log stays short
 SHORTEST = 1.0  # lines are never closer than this, start and end apart
+_BRIEF = 1.0  # a network that is asked for what is measured is told of where that takes longer
 _WIDE = 96  # columns of a terminal from which on bars tell the rate, and the time that went by
 
 
@@ -113,7 +115,7 @@ class Bars(Listener):
         self.paces[name] = Pace(self.clock())
         left = "from the store" if cached else ""
         self.tasks[name] = self.bars.add_task(
-            name, total=None, count="", value="", loss="", rate="", left=left
+            name, total=None, count="", value="", loss="", rate="", left=left, visible=not predicts(name)
         )
 
     def record(self, name: str, record: dict) -> None:
@@ -141,6 +143,7 @@ class Bars(Listener):
             count=f"{done}/{total}",
             rate=rate,
             left=left,
+            visible=not _brief(name, now - pace.begun),
         )
 
     def note(self, name: str, text: str, level: str) -> None:
@@ -156,7 +159,11 @@ class Bars(Listener):
             self.ended.add((name, key))
             total = self.bars.tasks[self.bars.task_ids.index(task)].total or 1
             self.bars.update(
-                task, completed=total, total=total, left="from the store" if cached else duration(seconds)
+                task,
+                completed=total,
+                total=total,
+                left="from the store" if cached else duration(seconds),
+                visible=not _brief(name, 0.0 if cached else seconds),
             )
 
 
@@ -181,7 +188,7 @@ class Lines(Listener):
 
     def started(self, name: str, key: str, cached: bool) -> None:
         self.paces[name], self.quiet = Pace(self.clock()), QUIET
-        if not cached:
+        if not cached and not predicts(name):
             self.say(f"{name}: started")
 
     def record(self, name: str, record: dict) -> None:
@@ -213,8 +220,15 @@ class Lines(Listener):
         if cached and (name, key) in self.ended:  # asked for once more: nothing new
             return
         self.ended.add((name, key))
+        if _brief(name, 0.0 if cached else seconds):
+            return
         words = ["from the store" if cached else f"done in {duration(seconds)}", _said(self.paces.get(name))]
         self.say(f"{name}: {', '.join(filter(None, words))}")
+
+
+def _brief(name: str, seconds: float) -> bool:
+    """Whether a stage only does beforehand what `evaluate` would do, and that in no time."""
+    return predicts(name) and seconds < _BRIEF
 
 
 def _said(pace: Pace | None) -> str:

@@ -134,6 +134,12 @@ def look_back(bench: Bench, inputs: Mapping[str, Any]) -> Rehearsed:
     )
 
 
+def predict_rows(bench: Bench, inputs: Mapping[str, Any]) -> Rehearsed:
+    """What one network answers, or several together."""
+    test = need_split(inputs["data"], "test", bench.runtime)
+    return Rehearsed({"start": 0.0, "rows": bench.forward(bench.network(inputs["model"]), test)})
+
+
 def evaluate(bench: Bench, inputs: Mapping[str, Any]) -> Rehearsed:
     test = need_split(inputs["data"], "test", bench.runtime)
     paces = {"start": 0.0}
