@@ -241,7 +241,7 @@ def test_boxes_are_drawn_into_a_picture():
     shown = np.asarray(outlined(np.zeros((3, 32, 32), np.uint8), 0, drawn, ROLES))
     colour = tuple(int(TRUTH_COLOUR[i : i + 2], 16) for i in (1, 3, 5))
     rows, columns = np.nonzero((shown == colour).all(2))
-    assert rows.min() == columns.min() == 0 and rows.max() == columns.max() == 62  # 16 of 32 pixels, of 126
+    assert rows.min() == columns.min() == 0 and rows.max() == columns.max() == 89  # 16 of 32 pixels, of 180
 
 
 SMALL = ["dataset=shapes_detect", "dataset.image_size=32", "dataset.train_rows=40", "dataset.test_rows=8"]

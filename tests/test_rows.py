@@ -21,7 +21,7 @@ from kdx.data.kept_columns import ColumnKeeper, KeptRows, keep_columns, keep_kno
 from kdx.data.raw import Arrays, skip_reasons
 from kdx.pipeline.stages.examples import EXAMPLES, example_rows
 from kdx.pipeline.stages.worst import worst_rows
-from kdx.report.run import classes, detail, gallery
+from kdx.report.run import canvas, classes, detail, gallery
 from kdx.report.run.markdown import data as markdown_data
 from kdx.report.run.table import role_cells
 from kdx.runs import row_predictions
@@ -553,18 +553,23 @@ def test_a_row_of_examples_says_its_name_and_how_sure_each_answer_is():
     ]
 
 
-def test_a_picture_has_its_name_and_the_confidence_below_it():
-    """Each makes the drawing another one; a name alone makes room for a line."""
+def test_a_picture_has_its_name_and_the_confidence_beside_it():
+    """Each makes the drawing another one; a name makes room for a line where the words are as high as the
+    picture.
+    """
     images = np.zeros((1, 1, 8, 8), np.uint8)
 
-    def drawn(**beside) -> np.ndarray:
-        made = gallery.draw_pictures(images, [0], {"student": [1]}, ["cat", "dog"], beside=beside)
+    def drawn(*roles: str, **beside) -> np.ndarray:
+        predictions = {role: [1] for role in ("student", *roles)}
+        made = gallery.draw_pictures(images, [0], predictions, ["a", "b"], beside=beside)
         from io import BytesIO
 
         return np.asarray(Image.open(BytesIO(made)))
 
     plain, named = drawn(), drawn(names=["cat/1.png"])
-    assert named.shape[0] == plain.shape[0] + gallery.LINE
+    assert named.shape == plain.shape and (named != plain).any()
+    high, higher = (drawn("teacher", "baseline", "noiseless", **of) for of in ({}, {"names": ["cat/1.png"]}))
+    assert high.shape[0] == plain.shape[0] and higher.shape[0] == high.shape[0] + gallery.LINE * canvas.PIXELS
     sure, less = (drawn(names=["cat/1.png"], confidence={"student": [of]}) for of in (0.99, 0.51))
     assert sure.shape == less.shape == named.shape
     assert (sure != less).any() and (sure != named).any()
