@@ -22,6 +22,7 @@ kdx=$(command -v kdx || true)
 [[ -n $kdx ]] || kdx=$PWD/.venv/bin/kdx
 [[ -x $kdx ]] || { echo "slurm.sh: no kdx here: activate its environment before sbatch, or call ./scripts/kdx once" >&2; exit 1; }
 export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
+export SRUN_CPUS_PER_TASK=$OMP_NUM_THREADS # since Slurm 22.05 srun does not take the job's by itself
 
 if ((${SLURM_NTASKS:-1} == 1)); then
     exec "$kdx" train "$@"

@@ -485,7 +485,7 @@ def test_another_checkpoint_under_the_same_name_is_noticed(server, undisturbed, 
     assert path.stat().st_size == stat.st_size, "neither size nor time tell"
     again = train(server, place, *words)
     assert again.code == 0 and again.cached == {
-        name: name in ("decode", "prepare", "baseline-train") for name in NAMES
+        name: name in ("decode", "prepare", "baseline-train", "baseline-predict") for name in NAMES
     }
 
 

@@ -8,6 +8,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -209,6 +210,7 @@ def test_the_folder_for_the_hub_is_whole_and_its_card_is_the_librarys(place, cap
         "seed",
     ):
         assert words in card.text, words
+    assert "kdx.load(FOLDER)" in card.text and '"FOLDER' not in card.text
     assert card.text.count("TO BE FILLED IN") == 2 and "fill in what" in capsys.readouterr().out
     assert sum(p.numel() for p in kdx.load(out).parameters()) == results["student"]["parameters"]
 
@@ -252,9 +254,11 @@ def test_words_that_are_wrong_get_one_sentence(place, capsys, words, said):
     assert said in refused(words, capsys)
 
 
+@pytest.mark.parametrize("found", [lambda package: None, lambda package: ModuleSpec(package, None)])
 @pytest.mark.parametrize("name", ["mlflow", "trackio", "wandb", "hf"])
-def test_an_absent_client_is_named_with_the_extra_that_brings_it(place, capsys, monkeypatch, name):
-    monkeypatch.setattr(destinations, "find_spec", lambda package: None)
+def test_an_absent_client_is_named_with_the_extra_that_brings_it(place, capsys, monkeypatch, name, found):
+    """Also where a mere folder has its name, such as what wandb keeps here."""
+    monkeypatch.setattr(destinations, "find_spec", found)
     where = "hf:me/x" if name == "hf" else name
     assert f"pip install 'kdx[{name}]'" in refused([RUN, f"to={where}"], capsys)
     assert main(["train", f"publish={where}"]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import secrets
 import tempfile
 import time
@@ -146,6 +147,7 @@ def serve(place: str, port: int | None, title: str, look: Callable[[], str]) -> 
         ],
         port=port,
     )
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each run whose name changes
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # a note on its way of loading
             return server.launch()

@@ -57,7 +57,8 @@ def _choices() -> str:
 def check_client(destination: Destination) -> None:
     """Raises UserError where the package is not installed."""
     package = CLIENTS[destination.name]
-    if package and find_spec(package) is None:
+    spec = find_spec(package) if package else None
+    if package and (spec is None or spec.origin is None):  # a mere folder of that name is none
         raise UserError(
             f"{destination} is reached by {package}, which is not installed: "
             f"pip install 'kdx[{destination.name}]'"

@@ -126,7 +126,8 @@ def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
 def _table(head: Sequence[Cell], body: Sequence[Sequence[Cell]], look: str = "sorts") -> str:
     lines = [f'<table class="{look}"><thead><tr>']
     lines += [
-        f'<th scope="col"{_class(name)}><button type="button">{_escape(name)}</button>{_small(below)}</th>'
+        f'<th scope="col"{_class(name)}><button type="button" title="sort">{_escape(name)}</button>'
+        f"{_small(below)}</th>"
         for name, _, *below in head
     ]
     lines.append("</tr></thead><tbody>")

@@ -156,18 +156,22 @@ def scatter(found: Comparison) -> Iterator[Plot | None]:
 def _draw_teachers(axis: Any, found: Comparison, groups: Sequence[Group]) -> str:
     """The teacher of all rows as one line, and where they differ a star at each row. Returns the words for
     the caption."""
-    levels = [level(found, g, "teacher") for g in groups]
-    if None in levels or not levels:
+    each = [level(found, g, "teacher") for g in groups]
+    levels = [value for value in each if value is not None]
+    if not levels:
         return ""
     called = found.called("teacher").words
     if far(*axis.get_ylim(), levels):
         ends = [plus_minus(end, None, found.metric.digits) for end in (min(levels), max(levels))]
         return f" Outside: the {called}, at {' to '.join(dict.fromkeys(ends))}."
-    if len({frozenset(e.keys.get("teacher-pretrain", e.name) for e in g.entries) for g in groups}) == 1:
+    if (
+        len(levels) == len(each)
+        and len({frozenset(e.keys.get("teacher-pretrain", e.name) for e in g.entries) for g in groups}) == 1
+    ):
         axis.axhline(levels[0], color=INK, lw=0.9, ls="--")
         mean = ", its mean over the seeds" if of_several_seeds(groups) else ""
         return f" The dashed line is the {called}{mean}."
-    for i, value in enumerate(levels):
+    for i, value in enumerate(each):
         axis.plot(i + 0.34, value, marker="*", ms=8, color=colour(i), ls="none")
     mean = ", the mean over its seeds" if of_several_seeds(groups) else ""
     return f" A star is the {called} of the row{mean}."

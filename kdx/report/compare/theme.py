@@ -61,7 +61,8 @@ td.name { font-family: ui-monospace, "DejaVu Sans Mono", monospace; white-space:
 small { display: block; font: .92em system-ui, "DejaVu Sans", Verdana, sans-serif; opacity: .75; }
 th small { font-weight: 400; }
 tbody tr:hover { background: var(--soft); }
-th button { all: unset; cursor: pointer; font-weight: 600; }
+th button { all: unset; cursor: pointer; font-weight: 600; display: block; width: 100%; }
+th button:hover { text-decoration: underline; }
 th button:focus-visible { outline: 2px solid currentColor; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }

@@ -91,7 +91,8 @@ def _of_test(results: Mapping[str, Any]) -> Iterator[Drawn]:
             found.setdefault(("Confusion on the test split", "confusion"), {})[role] = drawn
     for role, numbers in test.items():
         if numbers.get("reliability"):
-            title = f"{roles[role].words} (ECE {decimals(numbers['ece'], 3)}, n = {numbers['n']:,})"
+            answers = sum(numbers["reliability"]["counts"])  # of rows with several, each
+            title = f"{roles[role].words} (ECE {decimals(numbers['ece'], 3)}, n = {answers:,})"
             drawn = diagram(numbers["reliability"], title, roles[role].colour)
             found.setdefault(("Reliability on the test split", "reliability"), {})[role] = drawn
     for role, numbers in test.items():
@@ -125,7 +126,9 @@ def _of_audit(audit: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[
 
 
 def _curves(results: Mapping[str, Any], series: Series) -> Iterator[Drawn]:
-    """Over training, of the roles; those of single rounds and further teachers are TensorBoard's."""
+    """Over training, of the roles; those of single rounds, sessions and further teachers are TensorBoard's:
+    what a network of sessions knows at last is not what its validation of one session says.
+    """
     counts, known = counting_metric(results), known_roles(results)
     shown = {
         curve_of(counts): (f"Validation {_title(results)}", counts.scale),
@@ -133,6 +136,6 @@ def _curves(results: Mapping[str, Any], series: Series) -> Iterator[Drawn]:
     }
     for curve, (words, scale) in shown.items():
         lines = {role: points for role, points in series.get(curve, {}).items() if role in known}
-        if any(len(points) > 1 for points in lines.values()):
+        if not results.get("sessions") and any(len(points) > 1 for points in lines.values()):
             drawn = figures.draw_curves(lines, words, scale, known)
             yield Drawn(f"{words} over training", f"curves/{curve.replace('/', '-')}", drawn)

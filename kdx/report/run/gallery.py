@@ -23,8 +23,9 @@ from kdx.report.run.canvas import (
 if TYPE_CHECKING:
     import numpy as np
 
-SIDE, CELL, LINE, _HEAD = 90, 240, 18, 34
-"""Units of a picture's side, of it with what is said of it beside, of a line of that, and of the title."""
+SIDE, CELL, SMALL_CELL, LINE, _HEAD = 90, 272, 240, 18, 34
+"""Units of a picture's side, of it with what is said of it beside, of that in a small grid, of a line of what
+is said, and of the title."""
 _SHOWN, _OUTLINE = PIXELS * SIDE, 3
 """Pixels of a picture's side, and of the line of a box in it."""
 COLUMNS, _FEW = 4, 6
@@ -59,14 +60,15 @@ def draw_pictures(
     boxes = (beside or {}).get("outlines") or {}
     images = images[: _FEW if few else len(images)]
     columns = COLUMNS // 2 if few else min(COLUMNS, max(len(images), 2))
+    cell = SMALL_CELL if few else CELL
     height = max(SIDE, LINE * (1 + bool(names) + len(roles))) + 10
     title = "test pictures, the surest errors first" if names and columns > 2 else "test pictures"
     title += ": truth (yellow), predictions" if boxes else ": truth, predictions"
-    canvas = Canvas(columns * CELL, _HEAD + -(-len(images) // columns) * height)
+    canvas = Canvas(columns * cell, _HEAD + -(-len(images) // columns) * height)
     canvas.text((canvas.width / 2, _HEAD / 2), title, size=TITLE_SIZE, colour="black")
     for k, picture in enumerate(images):
         row, column = divmod(k, columns)
-        left, top = column * CELL + 6, _HEAD + row * height
+        left, top = column * cell + 6, _HEAD + row * height
         scale = canvas.pixels_of(1)
         shown = outlined(picture, k, boxes, known)
         canvas.paste(shown.resize((SIDE * scale, SIDE * scale), 0), (left, top))
@@ -83,7 +85,7 @@ def draw_pictures(
             said.append((f"{known[role].short}: {class_name(label, classes)}", share, colour))
         for i, (words, share, colour) in enumerate(said):
             bold, name = i == bool(names), bool(names) and not i
-            room = CELL - SIDE - 16
+            room = cell - SIDE - 16
             share = share if text_width(words + share) <= room else ""
             line = cut_to(words, room - text_width(share), TEXT_SIZE, end=name, bold=bold) + share
             canvas.text(

@@ -19,7 +19,7 @@ DRAWN = {
 lies under the fit above its floor.
 """
 SHARES, DIAGONAL = "#e9e9e9", "#9a9a9a"
-_SHARES = Legend("% of the rows", "#d4d4d4", 10)
+_SHARES = Legend("% of the answers", "#d4d4d4", 10)
 _ACROSS, _UP = [i / 5 for i in range(6)], [0, 20, 40, 60, 80, 100]
 INSET = 0.004
 """What the bar of a bin is shorter at each end, so that neighbours at one height can be distinguished."""

@@ -41,9 +41,10 @@ def guessing(results: Mapping, role: str, headline: str) -> str | None:
     if accuracy is None or balanced is None or not chance.guesses(accuracy, balanced, counts):
         return None
     which, share = chance.largest(counts)
+    hardly = "hardly" if accuracy > share else "no"
     return (
-        f'no better than always "{results["classes"][which]}" ({percent(accuracy)} of the test rows right, '
-        f"and {percent(share)} are of that class; "
+        f'{hardly} better than always "{results["classes"][which]}" ({percent(accuracy)} of the test rows '
+        f"right, and {percent(share)} are of that class; "
         f"balanced accuracy {percent(balanced)}, where guessing has {percent(1 / sum(map(bool, counts)))})"
     )
 

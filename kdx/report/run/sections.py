@@ -29,7 +29,8 @@ def results_section(run: Mapping) -> list[str]:
         weights = escape(results_title(numbers, headline))
         lines += [f"Models: {weights}.", table_of_cells(*role_cells(numbers, headline)), _words(numbers)]
         gate, proxy = ((run.get(name) or {}).get("text") for name in ("gate", "proxy"))
-        told = [f"The gate: {gate}."] if gate else []
+        warned = any(gate in warning for warning in run.get("warnings") or []) if gate else False
+        told = [f"The gate: {gate}."] if gate and not warned else []
         told += [f"The pool: {proxy}."] if proxy else []
         lines.append("\n".join(f"- {escape(line)}" for line in [*result_sentences(numbers, headline), *told]))
         lines.append(best_and_last(numbers))

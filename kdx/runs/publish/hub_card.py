@@ -41,7 +41,7 @@ def readme(card: Mapping[str, Any], run: Shared, asked: Publishing) -> str:
         *_licences(card, asked),
         *_intended(card, run),
         *_limits(card, run),
-        *body(card),
+        *(part.replace('"FOLDER"', "FOLDER").replace('"FOLDER/', 'FOLDER + "/') for part in body(card)),
     ]
     return str(ModelCard("\n\n".join([head, *parts]) + "\n"))
 
