@@ -96,6 +96,7 @@ class Longer(Control):
 """
 
 
+@pytest.mark.slow
 def test_a_control_is_one_file(mine, capsys):
     mine(mine__longer=LONGER)
     words = ["+controls.longer._target_=mine.longer.Longer", "+controls.longer.times=3", "loss=supervised"]
@@ -162,6 +163,7 @@ class Counting(Supervised):
 COUNTING_YAML = "# Counts the labelled rows\n_target_: mine.counting.Counting\nmore: 5\n"
 
 
+@pytest.mark.slow
 def test_a_stage_is_one_file_and_a_recipe_two(mine, capsys):
     mine(mine__count=COUNT, mine__counting=COUNTING, options__recipe__counting_yaml=COUNTING_YAML)
     words = ["--config-dir", "options", "recipe=counting", "loss=supervised"]
@@ -270,6 +272,7 @@ def test_the_name_of_a_stage_is_its_own():
     assert "lower-case words" in next(wrong_stages([odd]))
 
 
+@pytest.mark.slow
 def test_a_recipe_is_two_files_and_brings_its_own_checks(mine, capsys):
     mine(
         mine__twice=HALVES,
@@ -377,6 +380,7 @@ def test_a_loss_and_a_model_are_two_files_each(mine):
     assert any("train/term/halved" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_an_assistant_is_one_file_or_two(mine, capsys):
     """A YAML file alone, or with its network in the package."""
     mine(mine__net=NET, options__model__own_yaml="# One\n_target_: mine.net.plain\nunits: 6\n")

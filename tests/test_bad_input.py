@@ -921,6 +921,7 @@ ODD = """it's a=b, c; "d" [e] {f} (g) ~h #ü \\ 'i'"""
 """A name that holds every character with a meaning to Hydra or a shell."""
 
 
+@pytest.mark.slow
 def test_paths_may_hold_any_character(here, capsys):
     root = pictures(here / f"data {ODD}")
     weights = here / f"weights {ODD}.pt"

@@ -60,6 +60,7 @@ def test_each_network_is_taught_by_the_one_above_it(place, capsys):
     assert "1 cnn_small" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_assistant_like_the_student_is_a_second_round(place):
     """The limit: one assistant that is the student itself gives what two rounds of `distil` give."""
     chain = train("recipe=chain", "assistants=[mlp_small]")

@@ -586,6 +586,7 @@ def kilobytes(place: Path, run: dict, names: list[str]) -> int:
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_plainly_and_the_run_goes_on_when_there_is_room(
     server, undisturbed, tmp_path, small_disk
 ):

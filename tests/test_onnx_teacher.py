@@ -208,6 +208,7 @@ def test_no_file_beside_it_is_read(tmp_path, monkeypatch):
         network("b.onnx")
 
 
+@pytest.mark.slow
 def test_a_run_with_it(tmp_path, monkeypatch, capsys):
     """It answers augmented views, is measured on every split, and is known by what the file holds."""
     monkeypatch.chdir(tmp_path)

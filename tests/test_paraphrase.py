@@ -137,6 +137,7 @@ def words(tmp_path, monkeypatch) -> list[str]:
     return [*asked, "augment=[paraphrase]", "augment.paraphrase.file=para.csv"]
 
 
+@pytest.mark.slow
 def test_a_run_says_how_many_rows_have_one_and_knows_the_file_by_its_content(words, capsys):
     assert main(["train", *words, "hydra.run.dir=run"]) == 0
     notes = [

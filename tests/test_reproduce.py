@@ -120,6 +120,7 @@ def small(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_claim_is_run_again_and_goes_on(small, capsys):
     place = small / "outputs/runs/reproduce/small"
     assert main(["reproduce", "small", "--seeds", "1", "first_seed=3", *CPU]) == 0

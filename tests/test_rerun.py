@@ -299,6 +299,7 @@ def test_a_run_that_fails_here_is_reported(place, capsys, monkeypatch):
     assert "the run failed here: nothing to compare" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_interrupted_rerun_goes_on_in_its_folder_and_another_folder_is_left_alone(place, capsys):
     rerun()
     shutil.rmtree("again/store/evaluate")

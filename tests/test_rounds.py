@@ -838,6 +838,7 @@ class Buys(Recipe):
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_of_ones_own_says_what_it_needs_and_which_round_counts(tmp_path, monkeypatch, capsys):
     """Nothing goes by the address of kdx's own: what it says of itself is checked and reported."""
     (tmp_path / "my_recipes.py").write_text(OWN_RECIPE)

@@ -39,6 +39,7 @@ def artifact(run, name, kind):
     return Artifact(kind, key, Path("store", kind, key))
 
 
+@pytest.mark.slow
 def test_the_student_learns_what_the_teacher_has_written(place):
     assert main(["train", *RUN, *TEXT, "hydra.run.dir=runs/a"]) == 0
     run = json.loads(Path("runs/a/run.json").read_text())

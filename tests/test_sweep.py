@@ -84,6 +84,7 @@ def test_runs_that_stand_in_no_one_table_are_reported_as_finished(swept, monkeyp
     assert "test rows: 7 in " in said.out and "where=KEY=VALUE --html" in said.out
 
 
+@pytest.mark.slow
 def test_the_same_command_again_runs_nothing_and_more_runs_what_is_missing(swept, monkeypatch, capsys):
     monkeypatch.chdir(swept)
     before = {p: p.stat().st_mtime_ns for p in swept.glob("outputs/sweeps/*/*/run.json")}

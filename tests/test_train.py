@@ -246,6 +246,7 @@ def test_a_checkpoint_is_taken_as_it_is_or_trained_on(first):
     assert tuned["results"]["teacher"]["steps"] == 8  # 5 passes over 100 labels in batches of 64
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_classes_is_not_asked_in_silence(first, capsys):
     """Weights know positions. The model.json that kdx keeps beside them has the names."""
     teacher = first["folder"] / "artifacts" / "teacher-pretrain"
@@ -283,6 +284,7 @@ def test_a_checkpoint_of_other_classes_is_not_asked_in_silence(first, capsys):
     ) == 0 and "learned other classes" not in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_the_student_and_its_baseline_begin_with_the_students_checkpoint(first, place):
     trained = load_file(first["folder"] / "artifacts" / "student-train" / "last.safetensors")
     net = {name.removeprefix("net."): value for name, value in trained.items() if name.startswith("net.")}
@@ -342,6 +344,7 @@ def test_a_checkpoint_in_the_shape_of_pretrained_weights_needs_no_file_of_these(
     assert run["status"] == "finished" and any(left in warning for warning in run["warnings"])
 
 
+@pytest.mark.slow
 def test_a_sweep_shares_the_teacher_and_keeps_its_runs_apart(first):
     assert main(["train", *SHORT, "loss.temperature=1,8", "-m"]) == 0
     runs = sorted(
@@ -449,6 +452,7 @@ class Confidence(Objective):
 """  # noqa: E501
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_is_one_python_file_and_one_yaml_file(first, place, monkeypatch, capsys):
     (place / "my_losses").mkdir()
     (place / "my_losses" / "confidence.py").write_text(LOSS)
