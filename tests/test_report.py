@@ -486,6 +486,24 @@ def test_progress_tells_loss_rate_and_times():
     assert out.getvalue().splitlines()[-1] == "pseudo-label: 2/10, unlabelled, 6.0 s, 16 s left"
 
 
+@pytest.mark.parametrize(("width", "told"), [(80, "20%"), (100, "40/200"), (160, "40/200")])
+def test_a_bar_tells_all_in_one_line(width, told):
+    from rich.console import Console
+
+    out, now = io.StringIO(), [0.0]
+    console = Console(file=out, width=width, force_terminal=True, color_system=None)
+    progress = Progress(console, clock=lambda: now[0])
+    progress.started("teacher-pretrain", "k", False)
+    for step in range(41):
+        now[0] = 1.0 + step / 20
+        progress.record("teacher-pretrain", {"step": step, "train/loss": 0.41234, "validation/accuracy": 0.5})
+        progress.progress("teacher-pretrain", step, 200, "")
+    console.print(progress.view.bars)
+    (line,) = (text for text in out.getvalue().splitlines() if "teacher-pretrain" in text)
+    assert line.split()[2:] == [told, *"val 50.0% loss 0.412 20/s 3.0 s, 8.0 s left".split()]
+    assert len(line) <= width
+
+
 def test_a_long_stage_is_heard_of_more_and_more_rarely():
     from rich.console import Console
 

@@ -19,7 +19,8 @@ QUIET = 10.0  # ... and after so many seconds of silence, a pause that doubles u
 QUIETEST = 300.0  # this one, so that a night's log stays short
 SHORTEST = 1.0  # lines are never closer than this, start and end apart
 _BRIEF = 1.0  # a network that is asked for what is measured is told of where that takes longer
-_WIDE = 96  # columns of a terminal from which on bars tell the rate, and the time that went by
+_WIDE = 96  # columns of a terminal from which on bars tell the steps, and not their share alone
+_ROOM = 21  # columns for the times where the terminal is narrower
 
 
 class Progress(Many):
@@ -77,8 +78,8 @@ class Pace:
 
 
 class Bars(Listener):
-    """One line a stage: name, bar, step/steps, loss, what it has on validation so far, steps a second, time
-    that went by and time left. Notes appear above the bars.
+    """One line a stage: name, bar, step/steps or their share, what it has on validation so far, loss, steps a
+    second, time that went by and time left. Notes appear above the bars.
     """
 
     def __init__(self, console: Any, clock: Callable[[], float]):
@@ -88,10 +89,10 @@ class Bars(Listener):
         self.bars = rich.Progress(
             rich.TextColumn("{task.description:<16}"),
             rich.BarColumn(bar_width=max(8, min(24, console.width - 86)), finished_style="cyan"),
-            rich.TextColumn("{task.fields[count]:>11}"),
+            rich.TextColumn("{task.fields[count]:>11}" if self.wide else "{task.fields[count]:>4}"),
             rich.TextColumn("{task.fields[value]:>9}"),
             rich.TextColumn("{task.fields[loss]:>9}"),
-            *([rich.TextColumn("{task.fields[rate]:>6}")] if self.wide else []),
+            rich.TextColumn("{task.fields[rate]:>6}"),
             rich.TextColumn("{task.fields[left]}"),
             console=console,
             refresh_per_second=4,  # more would take time from a training loop that shares the core
@@ -135,12 +136,13 @@ class Bars(Listener):
         now, pace = self.clock(), self.paces[name]
         pace.reached(now, done)
         rate, times = pace.times(now, done, total)
-        left = ", ".join(filter(None, (text, times))) if self.wide else text or times.rpartition(", ")[2]
+        narrow = times if len(times) <= _ROOM else times.rpartition(", ")[2]
+        left = ", ".join(filter(None, (text, times))) if self.wide else text or narrow
         self.bars.update(
             self.tasks[name],
             completed=done,
             total=total,
-            count=f"{done}/{total}",
+            count=f"{done}/{total}" if self.wide else f"{done / max(total, 1):.0%}",
             rate=rate,
             left=left,
             visible=not _brief(name, now - pace.begun),
