@@ -187,6 +187,17 @@ def test_a_typed_key_is_reported_of_the_run_that_typed_it():
     assert name_runs(runs, ["a", "b"]) == ["default", "budget=9"]
 
 
+def test_where_a_run_was_computed_is_said_where_nothing_else_tells_it_apart():
+    auto, cpu = ({"device": {"name": name}} for name in ("auto", "cpu"))
+    runs = [
+        described("loss=kd", config=kd(**auto)),
+        described("loss=slam", "device.name=cpu", config=slam(**cpu)),
+    ]
+    assert name_runs(runs, ["a", "b"]) == ["loss=kd", "loss=slam"]
+    runs = [described(config=kd(**auto)), described("device.name=cpu", config=kd(**cpu))]
+    assert name_runs(runs, ["a", "b"]) == ["device.name=auto", "device.name=cpu"]
+
+
 def test_settings_are_read_as_they_are_typed():
     augment = {"affine": {"_target_": "kdx.data.views.augment.Affine", "degrees": 11.5}}
     found = settings(

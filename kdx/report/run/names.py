@@ -101,8 +101,10 @@ def changed(runs: Sequence[Settings]) -> list[dict[str, str]]:
 
 
 def _asked(runs: Sequence[Settings], differing: Sequence[Key]) -> list[set[Key]]:
-    """Of each run the keys, of those that differ, that its name has for having been typed."""
-    asked = [key for key in differing if any(_typed(run, key) for run in runs)]
+    """Of each run the keys, of those that differ, that its name has for having been typed; where it was
+    computed is said of runs only that nothing else tells apart."""
+    what = [key for key in differing if _spoken(key).partition(".")[0] != "device"]
+    asked = [key for key in what if any(_typed(run, key) for run in runs)]
     choices_asked = [key for key in asked if key[0]]
     # the option says more than its class
     asked = [key for key in asked if key in choices_asked or (True, _spoken(key)) not in choices_asked]
