@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -103,10 +103,7 @@ class Mirror:
         self.networks = {network_words(what) for what, *_ in shared}
         for (what, *_), (of, files) in shared.items():
             common = "" if alone else words_in_common(of)
-            name = f"{network_words(what)} {common}".strip()
-            while name in found:
-                name += "+"
-            found[name] = files
+            found[untaken(f"{network_words(what)} {common}".strip(), found)] = files
         return found
 
     def colours(self) -> str:
@@ -127,9 +124,7 @@ class Mirror:
                 plain = [as_folder(words) for words in (name, folder)]
                 fits = len(plain[0]) <= _LONGEST and len(plain[0].encode()) <= MOST_BYTES
                 short = plain[0] if fits else plain[1].encode()[:MOST_BYTES].decode(errors="ignore")
-                while short in self.names or not short:
-                    short += "+"
-                self.names.append(short)
+                self.names.append(untaken(short, self.names))
         return self.names
 
     def known_of(self, file: Path) -> Known:
@@ -158,6 +153,13 @@ def trained(run: dict) -> dict[str, tuple[str, ...]]:
 def as_folder(words: str) -> str:
     """The words with an underscore for each sign that does not belong into the name of a folder."""
     return re.sub(r"[^\w =.,()\[\]+:@~-]", "_", words).strip(". ")
+
+
+def untaken(name: str, taken: Container[str]) -> str:
+    """The name, with as many signs behind it as make it one of its own."""
+    while name in taken or not name:
+        name += "+"
+    return name
 
 
 def network_words(folder: str) -> str:
